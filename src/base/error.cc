@@ -1,0 +1,56 @@
+#include "recast/base/error.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace recast {
+
+std::string_view name(Code code) {
+  switch (code) {
+    case Code::kInvalidArgument: return "invalid_argument";
+    case Code::kNotFound: return "not_found";
+    case Code::kAlreadyExists: return "already_exists";
+    case Code::kShapeMismatch: return "shape_mismatch";
+    case Code::kDataCorruption: return "data_corruption";
+    case Code::kUnsupported: return "unsupported";
+    case Code::kExhausted: return "exhausted";
+    case Code::kUnavailable: return "unavailable";
+    case Code::kCancelled: return "cancelled";
+    case Code::kInternal: return "internal";
+  }
+  return "internal";
+}
+
+int exit_status(Code code) {
+  switch (code) {
+    case Code::kInvalidArgument:
+    case Code::kAlreadyExists: return 2;
+    case Code::kShapeMismatch:
+    case Code::kUnsupported: return 3;
+    case Code::kNotFound: return 4;
+    case Code::kDataCorruption: return 5;
+    case Code::kCancelled: return 130;
+    default: return 1;
+  }
+}
+
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  std::string best;
+  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+  for (const std::string& candidate : candidates) {
+    std::vector<std::size_t> row(candidate.size() + 1);
+    std::iota(row.begin(), row.end(), 0);
+    for (std::size_t i = 0; i < word.size(); ++i) {
+      std::size_t diagonal = row[0]++;
+      for (std::size_t j = 0; j < candidate.size(); ++j) {
+        const std::size_t substituted = diagonal + (word[i] == candidate[j] ? 0 : 1);
+        diagonal = row[j + 1];
+        row[j + 1] = std::min({substituted, row[j] + 1, row[j + 1] + 1});
+      }
+    }
+    if (row.back() < best_distance) best = candidate, best_distance = row.back();
+  }
+  return best;
+}
+
+}  // namespace recast
