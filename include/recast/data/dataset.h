@@ -1,0 +1,70 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace recast {
+
+enum class Split { kTrain, kValidation, kTest };
+inline constexpr std::array<Split, 3> kSplits = {Split::kTrain, Split::kValidation, Split::kTest};
+/// "train", "validation", "test".
+std::string_view name(Split split);
+
+struct Example {
+  std::string id;      ///< relative path, or FILE#INDEX inside a file of many images; unique in the dataset, UTF-8
+  std::int64_t label;  ///< index into classes()
+};
+
+/// Labelled images in three splits. What is on disk was listed and checked when it was opened; folders and CSV decode
+/// an image when it is asked for, CIFAR and IDX files are held in memory as they are.
+/// Every class has at least one training image; no example is in two splits.
+/// Threads  all calls may run in parallel.
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+
+  /// At least two, sorted (by number where all are numbers), the order of the labels.
+  virtual const std::vector<std::string>& classes() const = 0;
+  /// In the order of the files, sorted by path; none is empty.
+  virtual const std::vector<Example>& examples(Split split) const = 0;
+  /// uint8 [3, H, W], contiguous, of examples(split)[index]; sizes may differ. Throws what decode_image() throws, and
+  /// kNotFound or kUnavailable if the file has gone since.
+  virtual at::Tensor image(Split split, std::int64_t index) const = 0;
+
+  virtual const std::filesystem::path& path() const = 0;
+  /// "folder", "csv", "cifar10", "cifar100" or "idx".
+  virtual std::string_view kind() const = 0;
+  virtual std::uint64_t split_seed() const = 0;
+  /// The limits of limit_per_class(), {0, 0} without.
+  virtual std::array<std::int64_t, 2> limits() const { return {0, 0}; }
+};
+
+/// Opens `path`, whose kind is found by looking: a folder of class folders (JPEG, PNG), a CSV file with columns
+/// path,label[,split], CIFAR-10/100 binary files, IDX files plain or gzipped (docs/data.md has the details).
+///
+/// Splits. Own `test/` is the test set; own `val/` or `validation/` beside it validates. With `val/` alone, that is the
+/// test set. What is missing is taken per class: 20 % for test, then 10 % of the rest for validation, at least one
+/// image each; which ones depends only on `split_seed` and the ids, by hash.
+///
+/// Throws  kNotFound: no such path, or a CSV names a missing file (with its line).
+///         kUnsupported: nothing readable, one class only, an empty class, too few images to split, labels that only
+///         one of train and test has, a loop of links, image formats that are not read.
+///         kDataCorruption: truncated or inconsistent files, malformed CSV (with its line).
+std::unique_ptr<Dataset> open_dataset(const std::filesystem::path& path, std::uint64_t split_seed = 42);
+
+/// The first `train` training and `test` test images of each class in split-hash order, and of validation the same
+/// share as of training (at least one). 0 keeps all. Throws kInvalidArgument when negative.
+std::unique_ptr<Dataset> limit_per_class(std::unique_ptr<Dataset> dataset, std::int64_t train, std::int64_t test);
+
+/// {path, kind, split_seed, limits: {train, test}, classes, counts: {train, validation, test}, sha256: {...}}.
+/// A split's SHA-256 covers ids and class names in order: equal means the same images in the same split by name.
+nlohmann::json describe_splits(const Dataset& dataset);
+
+}  // namespace recast
