@@ -1,0 +1,12 @@
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace recast {
+
+/// `text` from outside, fit for one line of a message or of a terminal: control characters, marks that turn the writing
+/// direction and bytes that are not UTF-8 become \xNN; a longer text is cut after about `max_bytes` and ends in "...".
+std::string printable(std::string_view text, std::size_t max_bytes = 80);
+
+}  // namespace recast
