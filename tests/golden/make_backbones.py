@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Builds backbones with timm, transformers and torchvision and writes what they answer, for the parity tests in C++.
+
+Every parameter is drawn so that it matters: matrices with std 0.05, biases and norm gains with std 0.2, LayerScale
+uniform in 0.5 .. 1.5, tokens and positions with std 0.2; each from a generator seeded by its own name, so a case is
+the same on every run and independent of the library's initialisation. Nothing is downloaded.
+
+One folder per case:
+  checkpoint.safetensors   parameters under the names that the library's users find in published checkpoints
+  images.safetensors       "images.S" [2, 3, S, S] fp32, normalised pixels, for every size S of the case
+  expected.safetensors     "features.S" [2, D]: the class token after the last norm; "logits.S" [2, 7] with a classifier
+  case.json                what the case is; see describe()
+
+Usage: make_backbones.py OUT_DIR [--only NAME]... [--list]
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import torch
+import torchvision_import  # noqa: F401  before timm and transformers
+from safetensors.torch import save_file
+
+CLASSES = 7
+SHAPES = {
+    "tiny": dict(hidden_size=192, num_attention_heads=3, intermediate_size=768),
+    "small": dict(hidden_size=384, num_attention_heads=6, intermediate_size=1536),
+    "base": dict(hidden_size=768, num_attention_heads=12, intermediate_size=3072),
+}
+
+
+@dataclass
+class Case:
+    arch: str                              # timm's architecture name
+    library: str                           # whose names and whose arithmetic
+    build: Callable[[], torch.nn.Module]
+    sizes: tuple[int, ...]                 # native size first
+    pos_interpolation: str                 # what the library does with the position grid at another size
+    classes: int = 0
+    norm_eps: float = 1e-6
+    qkv_bias: bool = True
+
+
+def timm_model(arch, **options):
+    import timm
+
+    return timm.create_model(arch, pretrained=False, dynamic_img_size=True, **options)
+
+
+def hf_model(kind, shape, image_px, patch_px, **options):
+    import transformers
+
+    config = getattr(transformers, kind[1])(
+        image_size=image_px, patch_size=patch_px, **SHAPES[shape], **options)
+    return getattr(transformers, kind[0])(config)
+
+
+def torchvision_vit_b_16():
+    from torchvision.models import vit_b_16
+
+    return vit_b_16(num_classes=CLASSES)
+
+
+VIT, VIT_CLASSIFIER, DINOV2, DINOV2_REGISTERS = (
+    ("ViTModel", "ViTConfig"), ("ViTForImageClassification", "ViTConfig"), ("Dinov2Model", "Dinov2Config"),
+    ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig"))
+TI16, S16, B16 = "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224"
+S14, S14_REG = "vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"
+
+CASES = {
+    "timm_vit_tiny": Case(
+        TI16, "timm", lambda: timm_model(TI16, num_classes=CLASSES), (224, 160), "bicubic_antialias", CLASSES),
+    "timm_vit_tiny_no_qkv_bias": Case(
+        TI16, "timm", lambda: timm_model(TI16, num_classes=0, qkv_bias=False), (224, 288), "bicubic_antialias",
+        qkv_bias=False),
+    "timm_vit_small": Case(
+        S16, "timm", lambda: timm_model(S16, num_classes=0), (224, 112), "bicubic_antialias"),
+    "timm_vit_base": Case(
+        B16, "timm", lambda: timm_model(B16, num_classes=CLASSES), (224, 160), "bicubic_antialias", CLASSES),
+    "timm_dinov2_small": Case(
+        S14, "timm", lambda: timm_model(S14, num_classes=0), (518, 224), "bicubic_antialias"),
+    "timm_dinov2_small_reg4": Case(
+        S14_REG, "timm", lambda: timm_model(S14_REG, num_classes=0), (518, 224), "bicubic_antialias"),
+    "hf_vit_base": Case(
+        B16, "transformers", lambda: hf_model(VIT, "base", 224, 16), (224, 160), "bicubic", norm_eps=1e-12),
+    "hf_vit_small_classifier": Case(
+        S16, "transformers", lambda: hf_model(VIT_CLASSIFIER, "small", 224, 16, num_labels=CLASSES), (224, 160),
+        "bicubic", CLASSES, norm_eps=1e-12),
+    "hf_vit_tiny_no_qkv_bias": Case(
+        TI16, "transformers", lambda: hf_model(VIT, "tiny", 224, 16, qkv_bias=False), (224, 96), "bicubic",
+        norm_eps=1e-12, qkv_bias=False),
+    "hf_dinov2_small": Case(
+        S14, "transformers", lambda: hf_model(DINOV2, "small", 518, 14), (518, 224), "bicubic"),
+    "hf_dinov2_small_reg4": Case(
+        S14_REG, "transformers", lambda: hf_model(DINOV2_REGISTERS, "small", 518, 14), (518, 224),
+        "bicubic_antialias"),
+    # torchvision's ViT takes its native size only.
+    "torchvision_vit_b_16": Case(
+        B16, "torchvision", torchvision_vit_b_16, (224,), "bicubic", CLASSES),
+}
+
+
+def draw(model):
+    """Fills every parameter in place; see the top of this file."""
+    for name, parameter in model.named_parameters():
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        last = name.rpartition(".")[2]
+        if last in ("gamma", "lambda1"):
+            parameter.data.uniform_(0.5, 1.5, generator=generator)
+        else:
+            tokens = "token" in name or "pos" in name
+            std = 0.2 if tokens or parameter.dim() == 1 else 0.05
+            parameter.data.normal_(0.0, std, generator=generator)
+
+
+def answers(case, model, images):
+    """(features [B, D], logits [B, C] or None), by the library's own forward pass at any size."""
+    if case.library == "timm":
+        features = model.forward_head(model.forward_features(images), pre_logits=True)
+        return features, model(images) if case.classes else None
+    if case.library == "torchvision":
+        seen = []
+        with_hook = model.heads.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        logits = model(images)
+        with_hook.remove()
+        return seen[0], logits
+    options = {} if case.arch.endswith("dinov2") else {"interpolate_pos_encoding": True}
+    if case.classes:
+        body = next(module for name, module in model.named_children() if name != "classifier")
+        return body(images, **options).last_hidden_state[:, 0], model(images, **options).logits
+    return model(images, **options).last_hidden_state[:, 0], None
+
+
+def save_checkpoint(model, library, path):
+    if library != "transformers":
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+        return
+    # save_pretrained gives the names of published checkpoints, which the modules' own names need not be.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        model.save_pretrained(folder)
+        shutil.move(Path(folder) / "model.safetensors", path)
+
+
+def describe(name, case):
+    return {
+        "name": name, "arch": case.arch, "library": case.library,
+        "version": sys.modules[case.library].__version__,
+        "native_size": case.sizes[0], "sizes": list(case.sizes), "pos_interpolation": case.pos_interpolation,
+        "norm_eps": case.norm_eps, "qkv_bias": case.qkv_bias, "classes": case.classes,
+    }
+
+
+@torch.inference_mode()
+def write_case(name, case, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    model = case.build().eval()
+    draw(model)
+    images, expected = {}, {}
+    for size in case.sizes:
+        generator = torch.Generator().manual_seed(size)
+        images[f"images.{size}"] = torch.randn(2, 3, size, size, generator=generator)
+        features, logits = answers(case, model, images[f"images.{size}"])
+        expected[f"features.{size}"] = features.contiguous()
+        if logits is not None:
+            expected[f"logits.{size}"] = logits.contiguous()
+    save_checkpoint(model, case.library, folder / "checkpoint.safetensors")
+    save_file(images, folder / "images.safetensors")
+    save_file(expected, folder / "expected.safetensors")
+    (folder / "case.json").write_text(json.dumps(describe(name, case), indent=1) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    parser.add_argument("--only", action="append", choices=CASES, metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(CASES))
+        return
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name in options.only or CASES:
+        start = time.monotonic()
+        write_case(name, CASES[name], options.out / name)
+        print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    # Default initialisation is overwritten anyway; skipping it halves the time.
+    for initialise in ("trunc_normal_", "normal_", "uniform_", "kaiming_uniform_", "xavier_uniform_"):
+        setattr(torch.nn.init, initialise, lambda tensor, *args, **kwargs: tensor)
+    main()
