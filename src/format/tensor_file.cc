@@ -1,0 +1,182 @@
+#include "recast/format/tensor_file.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "recast/base/error.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "tensor bytes are copied as they are, in the file's order");
+
+constexpr std::array<std::pair<std::string_view, at::ScalarType>, 10> kDtypes{{{"F64", at::kDouble},
+                                                                               {"F32", at::kFloat},
+                                                                               {"F16", at::kHalf},
+                                                                               {"BF16", at::kBFloat16},
+                                                                               {"I64", at::kLong},
+                                                                               {"I32", at::kInt},
+                                                                               {"I16", at::kShort},
+                                                                               {"I8", at::kChar},
+                                                                               {"U8", at::kByte},
+                                                                               {"BOOL", at::kBool}}};
+constexpr std::string_view kDtypeList = "F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL";
+
+at::ScalarType scalar_type_of(const TensorEntry& entry, std::string_view origin) {
+  const auto* found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](auto& d) { return d.first == entry.dtype; });
+  if (found == kDtypes.end()) {
+    fail(Code::kUnsupported, "[safetensors] {}: tensor '{}' has dtype {}; convert it to one of {}", origin,
+         printable(entry.name), entry.dtype, kDtypeList);
+  }
+  return found->second;
+}
+
+std::string_view dtype_name(const at::Tensor& tensor, std::string_view name) {
+  const at::ScalarType type = tensor.scalar_type();
+  const auto* found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](auto& d) { return d.second == type; });
+  if (found == kDtypes.end()) {
+    fail(Code::kUnsupported, "[safetensors] tensor '{}' has dtype {}; convert it to one of {}", printable(name),
+         c10::toString(type), kDtypeList);
+  }
+  return found->first;
+}
+
+at::Tensor allocate(const TensorEntry& entry, at::ScalarType type, std::string_view origin) {
+  try {
+    return at::empty(entry.shape, at::TensorOptions().dtype(type).device(at::kCPU));
+  } catch (const c10::Error&) {
+    fail(Code::kExhausted, "[safetensors] {}: tensor '{}' needs {} bytes of memory, which are not free", origin,
+         printable(entry.name), entry.end - entry.begin);
+  }
+}
+
+std::span<std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()};
+}
+
+/// Any other byte in a C++ bool is undefined behaviour further on.
+void check_booleans(std::span<const std::byte> bytes, const TensorEntry& entry, std::string_view origin) {
+  const auto bad = std::find_if(bytes.begin(), bytes.end(), [](std::byte b) { return b > std::byte{1}; });
+  if (bad != bytes.end()) {
+    fail(Code::kDataCorruption, "[safetensors] {}: BOOL tensor '{}' holds the byte {}; expected 0 or 1", origin,
+         printable(entry.name), std::to_integer<int>(*bad));
+  }
+}
+
+/// `read_at(offset in the file, bytes to fill)`. Each tensor is read into its own memory: aligned, nothing shared.
+template <class ReadAt>
+TensorFile read_tensors(SafetensorsHeader header, std::string_view origin, const ReadAt& read_at) {
+  for (const TensorEntry& entry : header.entries) scalar_type_of(entry, origin);
+  TensorFile file{.tensors = {}, .metadata = std::move(header.metadata)};
+  for (const TensorEntry& entry : header.entries) {
+    const at::Tensor tensor = allocate(entry, scalar_type_of(entry, origin), origin);
+    const std::span<std::byte> bytes = bytes_of(tensor);
+    RECAST_ASSERT(bytes.size() == entry.end - entry.begin);
+    if (!bytes.empty()) read_at(header.data_begin + entry.begin, bytes);
+    if (tensor.scalar_type() == at::kBool) check_booleans(bytes, entry, origin);
+    file.tensors.emplace(entry.name, tensor);
+  }
+  return file;
+}
+
+void require_dense(const at::Tensor& tensor, std::string_view name) {
+  const char* kind = !tensor.defined()                     ? "undefined"
+                     : tensor.layout() != at::kStrided     ? "sparse"
+                     : tensor.is_quantized()               ? "quantised"
+                     : tensor.device().type() == at::kMeta ? "without data (meta)"
+                                                           : nullptr;
+  if (kind != nullptr) {
+    fail(Code::kUnsupported, "[safetensors] tensor '{}' is {}; only dense tensors can be written", printable(name),
+         kind);
+  }
+}
+
+struct Layout {
+  std::vector<TensorEntry> entries;
+  std::string header;
+  std::uint64_t file_bytes() const { return header.size() + (entries.empty() ? 0 : entries.back().end); }
+};
+
+Layout lay_out(const TensorFile& file) {
+  Layout layout;
+  for (const auto& [name, tensor] : file.tensors) {
+    require_dense(tensor, name);
+    layout.entries.push_back({name, std::string(dtype_name(tensor, name)), tensor.sizes().vec(), 0, 0});
+  }
+  assign_safetensors_offsets(layout.entries);
+  layout.header = encode_safetensors_header(layout.entries, file.metadata);
+  return layout;
+}
+
+/// Hands the bytes of the file over, piece by piece. At most one tensor is copied at a time.
+template <class Put>
+void emit(const TensorFile& file, const Layout& layout, const Put& put) {
+  put(std::string_view(layout.header));
+  for (const TensorEntry& entry : layout.entries) {
+    const at::Tensor dense = file.tensors.at(entry.name).detach().resolve_neg().cpu().contiguous();
+    const std::span<const std::byte> bytes = bytes_of(dense);
+    RECAST_ASSERT(bytes.size() == entry.end - entry.begin);
+    if (!bytes.empty()) put(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  }
+}
+
+}  // namespace
+
+TensorFile read_tensor_file(const std::filesystem::path& path, const SafetensorsLimits& limits) {
+  const InputFile file(path);
+  const std::string origin = printable(path.string(), 4096);
+  std::vector<std::byte> prefix(std::min<std::uint64_t>(file.size(), kSafetensorsProbeBytes));
+  file.read_at(0, prefix);
+  prefix.resize(safetensors_prefix_bytes(prefix, file.size(), limits, origin));
+  file.read_at(0, prefix);
+  SafetensorsHeader header = parse_safetensors_header(prefix, file.size(), limits, origin);
+  TensorFile tensors = read_tensors(std::move(header), origin,
+                                    [&](std::uint64_t offset, std::span<std::byte> out) { file.read_at(offset, out); });
+  file.check_unchanged();
+  return tensors;
+}
+
+TensorFile decode_tensor_file(std::string_view bytes, std::string_view origin, const SafetensorsLimits& limits) {
+  SafetensorsHeader header = parse_safetensors_header(std::as_bytes(std::span(bytes)), bytes.size(), limits, origin);
+  return read_tensors(std::move(header), origin, [&](std::uint64_t offset, std::span<std::byte> out) {
+    std::memcpy(out.data(), bytes.data() + offset, out.size());
+  });
+}
+
+std::string encode_tensor_file(const TensorFile& file) {
+  const Layout layout = lay_out(file);
+  std::string bytes;
+  bytes.reserve(layout.file_bytes());
+  emit(file, layout, [&](std::string_view piece) { bytes += piece; });
+  return bytes;
+}
+
+void write_tensor_file(const std::filesystem::path& path, const TensorFile& file) {
+  const Layout layout = lay_out(file);
+  AtomicFile out(path, layout.file_bytes());
+  emit(file, layout, [&](std::string_view piece) { out.write(piece); });
+  out.commit();
+}
+
+void require_finite(const NamedTensors& tensors, std::string_view origin) {
+  for (const auto& [name, tensor] : tensors) {
+    if (!tensor.is_floating_point() || at::isfinite(tensor).all().item<bool>()) continue;
+    fail(Code::kDataCorruption,
+         "[safetensors] {}: tensor '{}' holds {} NaN and {} infinite values of {}; expected finite "
+         "numbers only",
+         origin, printable(name), at::isnan(tensor).sum().item<std::int64_t>(),
+         at::isinf(tensor).sum().item<std::int64_t>(), tensor.numel());
+  }
+}
+
+}  // namespace recast
