@@ -5,6 +5,10 @@ Every parameter is drawn so that it matters: matrices with std 0.05, biases and 
 uniform in 0.5 .. 1.5, tokens and positions with std 0.2; each from a generator seeded by its own name, so a case is
 the same on every run and independent of the library's initialisation. Nothing is downloaded.
 
+With gains around 0 the class token sees little of the patches (shifting the position grid moves DINOv2's features by
+1e-4 of the largest), with gains around 1 it sees a hundred times more; so two cases come with both. In none does the
+bias of k matter: it adds the same to all scores of a query, and softmax drops it.
+
 One folder per case:
   checkpoint.safetensors   parameters under the names that the library's users find in published checkpoints
   images.safetensors       "images.S" [2, 3, S, S] fp32, normalised pixels, for every size S of the case
@@ -47,6 +51,7 @@ class Case:
     classes: int = 0
     norm_eps: float = 1e-6
     qkv_bias: bool = True
+    gain_mean: float = 0.0                 # norm gains are drawn around it
 
 
 def timm_model(arch, **options):
@@ -78,6 +83,9 @@ S14, S14_REG = "vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"
 CASES = {
     "timm_vit_tiny": Case(
         TI16, "timm", lambda: timm_model(TI16, num_classes=CLASSES), (224, 160), "bicubic_antialias", CLASSES),
+    "timm_vit_tiny_gain_1": Case(
+        TI16, "timm", lambda: timm_model(TI16, num_classes=CLASSES), (224, 160), "bicubic_antialias", CLASSES,
+        gain_mean=1.0),
     "timm_vit_tiny_no_qkv_bias": Case(
         TI16, "timm", lambda: timm_model(TI16, num_classes=0, qkv_bias=False), (224, 288), "bicubic_antialias",
         qkv_bias=False),
@@ -87,6 +95,8 @@ CASES = {
         B16, "timm", lambda: timm_model(B16, num_classes=CLASSES), (224, 160), "bicubic_antialias", CLASSES),
     "timm_dinov2_small": Case(
         S14, "timm", lambda: timm_model(S14, num_classes=0), (518, 224), "bicubic_antialias"),
+    "timm_dinov2_small_gain_1": Case(
+        S14, "timm", lambda: timm_model(S14, num_classes=0), (518, 224), "bicubic_antialias", gain_mean=1.0),
     "timm_dinov2_small_reg4": Case(
         S14_REG, "timm", lambda: timm_model(S14_REG, num_classes=0), (518, 224), "bicubic_antialias"),
     "hf_vit_base": Case(
@@ -108,8 +118,9 @@ CASES = {
 }
 
 
-def draw(model):
+def draw(model, gain_mean):
     """Fills every parameter in place; see the top of this file."""
+    gains = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.LayerNorm)}
     for name, parameter in model.named_parameters():
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         last = name.rpartition(".")[2]
@@ -118,7 +129,7 @@ def draw(model):
         else:
             tokens = "token" in name or "pos" in name
             std = 0.2 if tokens or parameter.dim() == 1 else 0.05
-            parameter.data.normal_(0.0, std, generator=generator)
+            parameter.data.normal_(gain_mean if id(parameter) in gains else 0.0, std, generator=generator)
 
 
 def answers(case, model, images):
@@ -154,7 +165,7 @@ def describe(name, case):
         "name": name, "arch": case.arch, "library": case.library,
         "version": sys.modules[case.library].__version__,
         "native_size": case.sizes[0], "sizes": list(case.sizes), "pos_interpolation": case.pos_interpolation,
-        "norm_eps": case.norm_eps, "qkv_bias": case.qkv_bias, "classes": case.classes,
+        "norm_eps": case.norm_eps, "qkv_bias": case.qkv_bias, "classes": case.classes, "gain_mean": case.gain_mean,
     }
 
 
@@ -162,7 +173,7 @@ def describe(name, case):
 def write_case(name, case, folder):
     folder.mkdir(parents=True, exist_ok=True)
     model = case.build().eval()
-    draw(model)
+    draw(model, case.gain_mean)
     images, expected = {}, {}
     for size in case.sizes:
         generator = torch.Generator().manual_seed(size)
