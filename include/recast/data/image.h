@@ -18,7 +18,7 @@ inline constexpr std::uint64_t kMaxImageSidePx = 20'000;
 /// composited on white. Embedded colour profiles and EXIF rotation are ignored, as training code commonly does.
 /// Returns  uint8 [3, H, W], contiguous, CPU.
 /// `origin` names the image in error texts: a path, or where the bytes came from.
-/// Throws   kDataCorruption: empty, cut off or damaged; whatever the decoder would only warn about counts as damage.
+/// Throws   kDataCorruption: empty, cut off or damaged; whatever the decoder would only warn about and patch up, too.
 ///          kExhausted: above one of the limits. kUnsupported: another format (named), with what to do.
 /// Threads  all calls may run in parallel.
 at::Tensor decode_image(std::string_view bytes, std::string_view origin);

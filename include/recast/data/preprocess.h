@@ -10,9 +10,9 @@ namespace recast {
 
 /// How an image becomes the backbone's input: timm's and torchvision's evaluation transform.
 struct Preprocessing {
-  std::int64_t size_px = 224;             ///< side of the square that the backbone sees, 1 to 4096
-  double crop_pct = 1.0;                  ///< share of the resized image that the crop keeps, above 0 up to 1
-  std::string interpolation = "bicubic";  ///< or "bilinear"; both antialiased
+  std::int64_t size_px = 224;                          ///< side of the square that the backbone sees, 1 to 4096
+  double crop_pct = 1.0;                               ///< share of the resized image that the crop keeps, 0.1 to 1
+  std::string interpolation = "bicubic";               ///< or "bilinear"; both antialiased
   std::array<double, 3> mean = {0.485, 0.456, 0.406};  ///< of R, G, B in 0..1
   std::array<double, 3> std = {0.229, 0.224, 0.225};   ///< above 0
 
@@ -27,9 +27,10 @@ void check(const Preprocessing& p);
 void to_json(nlohmann::json& j, const Preprocessing& p);
 void from_json(const nlohmann::json& j, Preprocessing& p);
 
-/// Shorter side to floor(size_px / crop_pct), antialiased, then the centre square (zeros where the image is smaller).
+/// Shorter side to floor(size_px / crop_pct), antialiased, then the centre square.
 /// Within 1/255 of torchvision's Resize and CenterCrop on a Pillow image (measured: data_test, PreprocessParity).
-/// `image` uint8 [3, H, W]; returns uint8 [3, S, S], contiguous, new memory. Throws kShapeMismatch, kInvalidArgument.
+/// `image` uint8 [3, H, W]; returns uint8 [3, S, S], contiguous, new memory. Throws kShapeMismatch, kInvalidArgument,
+/// kExhausted (so narrow that the resized image would pass the limits of image.h).
 at::Tensor evaluation_pixels(const at::Tensor& image, const Preprocessing& p);
 
 /// (x / 255 - mean) / std. `pixels` uint8 [B, 3, S, S] on any device; returns float32 there, same shape, contiguous.

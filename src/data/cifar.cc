@@ -1,0 +1,124 @@
+// CIFAR-10 and CIFAR-100, binary version: records of one label byte (CIFAR-100: coarse, then fine) and 3 planes of
+// 32 x 32 bytes. https://www.cs.toronto.edu/~kriz/cifar.html
+#include <algorithm>
+#include <optional>
+#include <sstream>
+
+#include "packed.h"
+#include "recast/base/error.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr std::size_t kPixelBytes = 3 * 32 * 32;
+
+struct Layout {
+  std::string_view kind, names_file;
+  std::size_t classes, label_bytes;
+  std::size_t record_bytes() const { return label_bytes + kPixelBytes; }
+};
+
+constexpr Layout kCifar10{"cifar10", "batches.meta.txt", 10, 1};
+constexpr Layout kCifar100{"cifar100", "fine_label_names.txt", 100, 2};
+
+std::string shown(const fs::path& path) { return printable(path.string(), 300); }
+
+bool is_cifar10_train(std::string_view name) { return name.starts_with("data_batch_") && name.ends_with(".bin"); }
+
+// The official names, or plain numbers where the file of names is not there.
+std::vector<std::string> class_names(const fs::path& folder, const Layout& layout) {
+  std::vector<std::string> names;
+  const fs::path file = folder / layout.names_file;
+  if (std::error_code error; !fs::exists(file, error)) {
+    for (std::size_t i = 0; i < layout.classes; ++i) names.push_back(std::to_string(i));
+    return names;
+  }
+  std::istringstream lines(read_file(file, 1 << 20));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (!line.empty()) names.push_back(line);
+  }
+  auto sorted = names;
+  std::sort(sorted.begin(), sorted.end());
+  const bool distinct = std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
+  if (names.size() != layout.classes || !distinct || !std::all_of(names.begin(), names.end(), is_utf8)) {
+    fail(Code::kDataCorruption, "[data] {}: {} class names, expected {} different ones in UTF-8", shown(file),
+         names.size(), layout.classes);
+  }
+  return names;
+}
+
+void add_file(PackedSource& source, const fs::path& file, const Layout& layout, const std::vector<std::string>& names,
+              Given given) {
+  std::string bytes = read_file(file, kMaxPackedBytes);
+  const std::size_t record = layout.record_bytes(), count = bytes.size() / record;
+  if (bytes.empty() || bytes.size() % record != 0) {
+    fail(Code::kDataCorruption, "[data] {}: {} bytes, not a whole number of {} records of {} bytes: truncated?",
+         shown(file), bytes.size(), layout.kind, record);
+  }
+  std::vector<std::string> labels;
+  labels.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto label = static_cast<unsigned char>(bytes[i * record + layout.label_bytes - 1]);
+    if (label >= names.size()) {
+      fail(Code::kDataCorruption, "[data] {}: record {} has label {}, {} has 0 to {}", shown(file), i, label,
+           layout.kind, names.size() - 1);
+    }
+    labels.push_back(names[label]);
+  }
+  source.add({std::move(bytes), count, layout.label_bytes, record, 3, 32, 32}, file.filename().string(), labels, given);
+}
+
+// Sizes divide by one record length only, unless there are thousands of records more than in CIFAR; then names decide.
+const Layout& layout_of(const fs::path& file) {
+  const auto size = fs::file_size(file);
+  const bool ten = size % kCifar10.record_bytes() == 0, hundred = size % kCifar100.record_bytes() == 0;
+  if (ten != hundred) return ten ? kCifar10 : kCifar100;
+  const auto name = file.filename().string();
+  return name == "train.bin" || name == "test.bin" ? kCifar100 : kCifar10;
+}
+
+std::unique_ptr<Source> open_file(const fs::path& file) {
+  const Layout& layout = layout_of(file);
+  auto source = std::make_unique<PackedSource>(layout.kind);
+  add_file(*source, file, layout, class_names(file.parent_path(), layout), Given::kNone);
+  return source;
+}
+
+std::unique_ptr<Source> open_files(const fs::path& folder) {
+  const auto names = names_in(folder);
+  const auto has = [&](std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); };
+  const bool ten = has("test_batch.bin") || std::any_of(names.begin(), names.end(), is_cifar10_train);
+  if (ten && (has("train.bin") || has("test.bin"))) {
+    fail(Code::kUnsupported, "[data] {}: holds files of CIFAR-10 and of CIFAR-100; give one file, or a folder each",
+         shown(folder));
+  }
+  const Layout& layout = ten ? kCifar10 : kCifar100;
+  const std::string_view test = ten ? "test_batch.bin" : "test.bin";
+  const auto classes = class_names(folder, layout);
+  auto source = std::make_unique<PackedSource>(layout.kind);
+  for (const auto& name : names) {
+    const bool train = ten ? is_cifar10_train(name) : name == "train.bin";
+    if (train) add_file(*source, folder / name, layout, classes, has(test) ? Given::kTrain : Given::kNone);
+    if (name == test) add_file(*source, folder / name, layout, classes, Given::kTest);
+  }
+  return source;
+}
+
+}  // namespace
+
+bool holds_cifar(const fs::path& folder) {
+  const auto names = names_in(folder);
+  return std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return is_cifar10_train(name) || name == "test_batch.bin" || name == "train.bin" || name == "test.bin";
+  });
+}
+
+std::unique_ptr<Source> open_cifar(const fs::path& folder_or_file) {
+  return fs::is_directory(folder_or_file) ? open_files(folder_or_file) : open_file(folder_or_file);
+}
+
+}  // namespace recast

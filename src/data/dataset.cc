@@ -1,0 +1,178 @@
+#include "recast/data/dataset.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "recast/base/error.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+#include "source.h"
+#include "split.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+
+std::string shown(const fs::path& path) { return printable(path.string(), 300); }
+
+std::size_t index_of(Split split) { return static_cast<std::size_t>(split); }
+
+class SplitDataset final : public Dataset {
+ public:
+  SplitDataset(fs::path path, std::unique_ptr<Source> source, std::uint64_t split_seed)
+      : path_(std::move(path)),
+        source_(std::move(source)),
+        split_seed_(split_seed),
+        partition_(partition(source_->records(), split_seed, shown(path_))) {}
+
+  const std::vector<std::string>& classes() const override { return partition_.classes; }
+  const std::vector<Example>& examples(Split split) const override { return partition_.examples[index_of(split)]; }
+  at::Tensor image(Split split, std::int64_t index) const override {
+    return source_->image(partition_.rows[index_of(split)].at(static_cast<std::size_t>(index)));
+  }
+  const fs::path& path() const override { return path_; }
+  std::string_view kind() const override { return source_->kind(); }
+  std::uint64_t split_seed() const override { return split_seed_; }
+
+ private:
+  const fs::path path_;
+  const std::unique_ptr<const Source> source_;
+  const std::uint64_t split_seed_;
+  const Partition partition_;
+};
+
+class LimitedDataset final : public Dataset {
+ public:
+  LimitedDataset(std::unique_ptr<Dataset> whole, std::int64_t train, std::int64_t test)
+      : whole_(std::move(whole)), limits_{train, test} {
+    const auto train_counts = counts(Split::kTrain), validation_counts = counts(Split::kValidation);
+    const auto classes = whole_->classes().size();
+    std::vector<std::int64_t> validation(classes);
+    for (std::size_t c = 0; c < classes; ++c) {
+      const auto kept = train == 0 ? train_counts[c] : std::min(train, train_counts[c]);
+      const double share = static_cast<double>(kept) / static_cast<double>(train_counts[c]);
+      validation[c] = std::max<std::int64_t>(1, std::llround(share * static_cast<double>(validation_counts[c])));
+    }
+    keep(Split::kTrain, std::vector<std::int64_t>(classes, train));
+    keep(Split::kValidation, validation);
+    keep(Split::kTest, std::vector<std::int64_t>(classes, test));
+  }
+
+  const std::vector<std::string>& classes() const override { return whole_->classes(); }
+  const std::vector<Example>& examples(Split split) const override { return examples_[index_of(split)]; }
+  at::Tensor image(Split split, std::int64_t index) const override {
+    return whole_->image(split, rows_[index_of(split)].at(static_cast<std::size_t>(index)));
+  }
+  const fs::path& path() const override { return whole_->path(); }
+  std::string_view kind() const override { return whole_->kind(); }
+  std::uint64_t split_seed() const override { return whole_->split_seed(); }
+  std::array<std::int64_t, 2> limits() const override { return limits_; }
+
+ private:
+  std::vector<std::int64_t> counts(Split split) const {
+    std::vector<std::int64_t> out(whole_->classes().size());
+    for (const auto& example : whole_->examples(split)) ++out[static_cast<std::size_t>(example.label)];
+    return out;
+  }
+
+  // Keeps the first most[c] of class c in split-hash order (0: all), in the order that they had.
+  void keep(Split split, const std::vector<std::int64_t>& most) {
+    const auto& all = whole_->examples(split);
+    std::vector<std::vector<std::pair<std::string, std::int64_t>>> by_class(most.size());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      by_class[static_cast<std::size_t>(all[i].label)].emplace_back(split_order(all[i].id, split_seed()), i);
+    }
+    auto& rows = rows_[index_of(split)];
+    for (std::size_t c = 0; c < most.size(); ++c) {
+      auto& members = by_class[c];
+      std::sort(members.begin(), members.end());
+      if (most[c] > 0 && static_cast<std::int64_t>(members.size()) > most[c]) members.resize(most[c]);
+      for (const auto& [order, row] : members) rows.push_back(row);
+    }
+    std::sort(rows.begin(), rows.end());
+    for (const auto row : rows) examples_[index_of(split)].push_back(all[static_cast<std::size_t>(row)]);
+  }
+
+  const std::unique_ptr<const Dataset> whole_;
+  const std::array<std::int64_t, 2> limits_;
+  std::array<std::vector<Example>, 3> examples_;
+  std::array<std::vector<std::int64_t>, 3> rows_;
+};
+
+std::unique_ptr<Source> open_source(const fs::path& path) {
+  const auto status = fs::status(path);
+  if (!fs::exists(status)) fail(Code::kNotFound, "[data] {}: no such file or folder", shown(path));
+  if (fs::is_directory(status)) {
+    if (holds_cifar(path)) return open_cifar(path);
+    if (holds_idx(path)) return open_idx(path);
+    return open_folder(path);
+  }
+  const auto name = lower_case(path.filename().string());
+  if (name.ends_with(".csv")) return open_csv(path);
+  if (name.ends_with(".bin")) return open_cifar(path);
+  if (is_idx_name(name)) return open_idx(path);
+  fail(Code::kUnsupported,
+       "[data] {}: not a dataset that is known; give a folder of class folders, a .csv file with "
+       "columns path,label, CIFAR binary files (.bin) or IDX files (*-images-idx3-ubyte[.gz])",
+       shown(path));
+}
+
+std::string digest(const Dataset& dataset, Split split) {
+  Sha256 sha;
+  for (const auto& example : dataset.examples(split)) {
+    sha.update(example.id);
+    sha.update("\t");
+    sha.update(dataset.classes()[static_cast<std::size_t>(example.label)]);
+    sha.update("\n");
+  }
+  return sha.finish_hex();
+}
+
+}  // namespace
+
+std::string_view name(Split split) {
+  switch (split) {
+    case Split::kTrain:
+      return "train";
+    case Split::kValidation:
+      return "validation";
+    case Split::kTest:
+      return "test";
+  }
+  return "";
+}
+
+std::unique_ptr<Dataset> open_dataset(const fs::path& path, std::uint64_t split_seed) {
+  try {
+    return std::make_unique<SplitDataset>(path, open_source(path), split_seed);
+  } catch (const fs::filesystem_error& e) {
+    fail(Code::kUnavailable, "[data] {}: {}", shown(e.path1().empty() ? path : e.path1()), e.code().message());
+  }
+}
+
+std::unique_ptr<Dataset> limit_per_class(std::unique_ptr<Dataset> dataset, std::int64_t train, std::int64_t test) {
+  if (train < 0 || test < 0) {
+    fail(Code::kInvalidArgument, "[data] limits per class must be 0 (all) or more, got {} and {}", train, test);
+  }
+  return std::make_unique<LimitedDataset>(std::move(dataset), train, test);
+}
+
+nlohmann::json describe_splits(const Dataset& dataset) {
+  nlohmann::json counts, digests;
+  for (const Split split : kSplits) {
+    counts[name(split)] = dataset.examples(split).size();
+    digests[name(split)] = digest(dataset, split);
+  }
+  // A path that is not UTF-8 has no text in JSON; what identifies the data are the digests.
+  return {{"path", is_utf8(dataset.path().string()) ? dataset.path().string() : shown(dataset.path())},
+          {"kind", dataset.kind()},
+          {"split_seed", dataset.split_seed()},
+          {"limits", {{"train", dataset.limits()[0]}, {"test", dataset.limits()[1]}}},
+          {"classes", dataset.classes()},
+          {"counts", counts},
+          {"sha256", digests}};
+}
+
+}  // namespace recast

@@ -1,0 +1,37 @@
+#include "packed.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "recast/base/error.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+
+void PackedSource::add(PackedImages images, const std::string& name, const std::vector<std::string>& labels,
+                       Given given) {
+  RECAST_ASSERT(labels.size() == images.count);
+  RECAST_ASSERT(images.count * images.stride <= images.bytes.size());
+  if (!is_utf8(name)) fail(Code::kUnsupported, "[data] {}: the name is not UTF-8; rename it", printable(name));
+  starts_.push_back(records_.size());
+  for (std::size_t i = 0; i < images.count; ++i) {
+    records_.push_back({name + "#" + std::to_string(i), labels[i], given});
+  }
+  files_.push_back(std::move(images));
+}
+
+at::Tensor PackedSource::image(std::size_t record) const {
+  const auto next = std::upper_bound(starts_.begin(), starts_.end(), record);
+  const auto file = static_cast<std::size_t>(next - starts_.begin()) - 1;
+  const PackedImages& f = files_[file];
+  const char* from = f.bytes.data() + f.first + (record - starts_[file]) * f.stride;
+  at::Tensor out = at::empty({3, f.height, f.width}, at::kByte);
+  const auto plane = static_cast<std::size_t>(f.height * f.width);
+  auto* to = out.data_ptr<std::uint8_t>();
+  for (std::size_t c = 0; c < 3; ++c) std::memcpy(to + c * plane, f.channels == 3 ? from + c * plane : from, plane);
+  return out;
+}
+
+}  // namespace recast
