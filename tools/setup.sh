@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Installs what is missing, then builds: Debian packages, a virtual environment in .venv, programs in build/bin.
+# Safe to run again and to interrupt at any moment; with everything in place it takes about a second.
+# Usage: tools/setup.sh [--no-build] [--torch-dir DIR]
+#   --no-build       stop after installing
+#   --torch-dir DIR  build against the `torch` folder of another PyTorch wheel (or set RECAST_TORCH_DIR)
+set -euo pipefail
+export LC_ALL=C.UTF-8
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+
+packages=(
+  ccache cmake dataset-fashion-mnist g++ git libcli11-dev libfmt-dev libgmock-dev libgtest-dev libjpeg62-turbo-dev
+  libpng-dev libsqlite3-dev libssl-dev libyaml-cpp-dev mold ninja-build nlohmann-json3-dev openclipart-png pkg-config
+  python3-venv zlib1g-dev)
+venv=$root/.venv
+stamp=$venv/recast-stamp
+unfinished=$venv/recast-unfinished
+build=yes
+torch_dir=${RECAST_TORCH_DIR:-}
+
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+trap 'printf "\nsetup: interrupted; run it again to go on from here\n" >&2; exit 130' INT
+
+while (($#)); do
+  case $1 in
+    --no-build) build=no ;;
+    --torch-dir) [[ $# -ge 2 ]] || die "--torch-dir needs a folder"; torch_dir=$2; shift ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    *) printf 'setup: unknown option %s (see --help)\n' "$1" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+# step HEADING COMMAND...: a heading, the command, its seconds on the screen and in build/times.txt.
+step() {
+  local heading=$1 start=$EPOCHREALTIME seconds
+  shift
+  printf '== %s\n' "$heading"
+  "$@"
+  seconds=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  printf '   %s s\n' "$seconds"
+  printf '%s\t%s\t%s s\n' "$(date -u +%FT%TZ)" "$heading" "$seconds" >> build/times.txt
+}
+
+missing_packages() {
+  local installed
+  installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2>/dev/null | sed -n 's/^ii //p') || true
+  comm -23 <(printf '%s\n' "${packages[@]}" | sort) <(sort <<< "$installed")
+}
+
+install_packages() {
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0)
+  if ((EUID != 0)); then
+    command -v sudo > /dev/null || die "these Debian packages are missing and neither root nor sudo is at hand: $*"
+    apt=(sudo "${apt[@]}")
+  fi
+  local install=("${apt[@]}" install -y --no-install-recommends "$@")
+  # The package lists may be absent or too old; they are fetched only then.
+  "${install[@]}" > build/apt.log 2>&1 && return
+  "${apt[@]}" update >> build/apt.log 2>&1 && "${install[@]}" >> build/apt.log 2>&1 && return
+  tail -n 15 build/apt.log >&2
+  die "apt-get could not install: $* (see build/apt.log)"
+}
+
+find_python() {
+  local python
+  for python in ${PYTHON:+"$PYTHON"} python3.11 /usr/bin/python3 python3; do
+    if "$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; then
+      command -v "$python"
+      return
+    fi
+  done
+  die "Python 3.11 with venv was not found; the pinned wheels were tested with it (PYTHON may name it)"
+}
+
+pip_install() {
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+    --constraint tools/constraints.txt "$@"
+}
+
+make_venv() {
+  # One that was left half-way is not to be trusted.
+  [[ ! -e $unfinished && -x $venv/bin/python ]] || rm -rf "$venv"
+  if [[ ! -d $venv ]]; then
+    local python
+    python=$(find_python) || exit 1
+    "$python" -m venv "$venv"
+  fi
+  touch "$unfinished"
+  pip_install -r tools/requirements-torch.txt # first and alone: whichever build this machine's index offers
+  pip_install -r tools/requirements.txt
+  pip_install --no-deps -r tools/requirements-no-deps.txt
+  printf '%s\n' "$1" > "$stamp"
+  rm "$unfinished"
+}
+
+cached() { sed -n "s/^$1:[A-Z]*=//p" build/dev/CMakeCache.txt 2> /dev/null; }
+
+# As many compilers as there are cores and 1.5 GB of memory for each.
+jobs_that_fit() {
+  awk -v cores="$(nproc)" '/^MemAvailable/ { fit = int($2 / 1.5e6) } END { print fit < 1 ? 1 : fit < cores ? fit : cores }' \
+    /proc/meminfo
+}
+
+build_all() {
+  export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+  cmake --build --preset dev -j "$(jobs_that_fit)"
+}
+
+mkdir -p build
+exec 9> build/setup.lock
+flock -n 9 || { echo "setup: waiting for another one in this checkout"; flock 9; }
+
+if ! command -v dpkg-query > /dev/null; then
+  echo "setup: no dpkg here, so the packages are yours to bring: ${packages[*]}"
+elif mapfile -t missing < <(missing_packages) && ((${#missing[@]})); then
+  step "Debian packages: ${missing[*]}" install_packages "${missing[@]}"
+fi
+
+wanted=$(cat tools/requirements*.txt tools/constraints.txt <(echo "$root") | sha256sum | cut -d' ' -f1)
+if [[ -e $unfinished || ! -x $venv/bin/python || $(cat "$stamp" 2> /dev/null) != "$wanted" ]]; then
+  step "Python environment in .venv" make_venv "$wanted"
+fi
+[[ $build == yes ]] || exit 0
+
+if [[ -z $torch_dir ]]; then
+  torch_dir=$("$venv/bin/python" -c \
+    'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
+fi
+if [[ ! -e build/dev/build.ninja || $(cached RECAST_TORCH_DIR) != "$torch_dir" ]]; then
+  step "Configure build/dev" cmake --preset dev -DRECAST_TORCH_DIR="$torch_dir"
+fi
+step "Build ($(nproc) cores)" build_all
