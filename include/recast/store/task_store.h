@@ -1,0 +1,93 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "recast/store/task_record.h"
+
+namespace recast {
+
+/// One version of a task without its numbers.
+struct TaskSummary {
+  std::string name;
+  std::int64_t version = 0;
+  std::int64_t versions = 0;     ///< how many the store holds of this task
+  bool removed = false;          ///< the task is hidden
+  std::int64_t state_bytes = 0;  ///< of the tensors of scope kTask
+  std::int64_t file_bytes = 0;   ///< what the version takes in the store, without the shared state that it follows
+  std::string created_utc;
+  std::int64_t classes = 0;
+  std::vector<PlugSpec> plugs;
+  nlohmann::json metrics;
+};
+
+/// A durable map from task name to task, every version kept. Tasks of methods that are not isolated follow a shared
+/// state, which has a name and versions of its own.
+/// Threads    all calls may run in parallel; they take turns. Processes: any number; one writes at a time, a second one
+///            waits up to 10 s. Readers are never held up.
+/// Owns       its connection; results are values that share nothing with the store.
+/// Crash      once a call that writes has returned, its work survives kill -9 and power loss; before, all of it or none.
+/// Absence    is no error for load() and shared(). Reading never creates or changes the store.
+/// Throws     kUnavailable: out of reach, disk full, another writer for more than 10 s, opened for reading only, or a
+///            write failed earlier (open it again);  kDataCorruption: damaged;  kShapeMismatch: a task of another
+///            backbone, both fingerprints named;  kUnsupported: written by a newer recast;  kExhausted: too large.
+class TaskStore {
+ public:
+  virtual ~TaskStore() = default;
+
+  /// Stores `task` as its next version (1, 2, ...), which it returns; a hidden task is shown again. version, parent and
+  /// follows of `task` are the store's to set, created_utc where it is empty. In the same transaction:
+  /// - `shared` given: its numbers of scope kShared become the next version of `shared_name`, and the task follows it;
+  /// - only `shared_name` given (or task.follows): the task follows the newest version, which must exist (kNotFound);
+  /// - neither: the task stands alone.
+  /// Throws kAlreadyExists: another task's name differs in upper and lower case only; as encode_task().
+  virtual std::int64_t commit(const TaskRecord& task, const Numbers* shared = nullptr,
+                              const std::string& shared_name = {}) = 0;
+
+  /// version 0: the newest, with the newest numbers of the shared state that it follows; nothing if the task is hidden.
+  /// Another: that version with the shared numbers recorded with it, hidden or not. `follows` of the result names the
+  /// version of the shared numbers in it.
+  virtual std::optional<TaskRecord> load(std::string_view name, std::int64_t version = 0) const = 0;
+
+  /// The newest version of each task, by name.
+  virtual std::vector<TaskSummary> list(bool with_removed = false) const = 0;
+  /// All versions of a task, oldest first, hidden or not. Throws kNotFound with the nearest name.
+  virtual std::vector<TaskSummary> log(std::string_view name) const = 0;
+
+  /// Hides a task. Throws kNotFound with the nearest name, also where it is hidden already.
+  virtual void remove(std::string_view name) = 0;
+  /// Erases a task with all versions, and a shared state that no task follows any more. What other tasks have learned
+  /// in a shared state since stays. Throws kNotFound.
+  virtual void purge(std::string_view name) = 0;
+
+  /// Stores a copy of an old version as the newest one, which it returns; a hidden task is shown again.
+  /// Throws kNotFound: no such task or version;  kInvalidArgument: the task follows a shared state, which would not go
+  /// back with it (use rollback_shared); its newest version is allowed, to show it again.
+  virtual std::int64_t rollback(std::string_view name, std::int64_t version) = 0;
+  /// Stores a copy of an old version of a shared state as the newest, which it returns. Each task that follows it goes
+  /// back to its last version from that time; a task that is younger is hidden. Throws kNotFound.
+  virtual std::int64_t rollback_shared(const std::string& name, std::int64_t version) = 0;
+
+  /// The newest numbers (scope kShared) of a shared state.
+  virtual std::optional<Numbers> shared(const std::string& name) const = 0;
+
+  /// Removes files of tensors that no version names (left by a crash) and returns their bytes.
+  virtual std::int64_t collect_garbage() = 0;
+};
+
+/// The store of a model directory: `directory`/tasks.db (SQLite, docs/formats.md, "Task store") and `directory`/blobs.
+/// `fingerprint`: of the model directory. read_only: an absent store counts as empty and no file is made; otherwise it
+/// is created.
+std::unique_ptr<TaskStore> open_sqlite_store(const std::filesystem::path& directory, const std::string& fingerprint,
+                                             bool read_only);
+
+/// Commits a task that was exported elsewhere. A shared state that the store lacks is taken along; one that it has must
+/// be bit-equal, since other tasks follow it. Throws as commit(); kShapeMismatch: the shared numbers differ.
+std::int64_t import_task(TaskStore& store, const TaskRecord& task);
+
+}  // namespace recast
