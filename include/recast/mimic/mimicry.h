@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,8 @@ struct Mimicry {
   std::int64_t coefficients;            ///< numbers a task trains at grain slot: slots * K * n
 };
 
-/// One group's solution: templates [n, P...] and, per slot, one coefficient vector a[L, n] (all K sets start equal).
+/// One group's solution: templates [n, shape...] and, per slot, one coefficient vector: a [L, n] (all K sets start
+/// equal), both fp32.
 struct BankSolution {
   at::Tensor templates, coefficients;
 };
@@ -38,13 +40,16 @@ class MimicrySolver {
   virtual ~MimicrySolver() = default;
   virtual BankSolution solve(const at::Tensor& weights, std::int64_t templates, std::uint64_t seed) const = 0;
 };
-/// `closed`: exact for n >= L (T_i = W_i), else truncated SVD through the Gram matrix in double. Throws
-/// kInvalidArgument for an unknown name, with the nearest.
+/// `closed`: n >= L is exact (T_i = W_i, coefficients one-hot; templates beyond L are random directions as large as the
+/// group's weights, drawn from the seed, with coefficient 0), else truncated SVD through the Gram matrix in double.
+/// Throws kInvalidArgument for an unknown name, with the nearest.
 const MimicrySolver& mimicry_solver(const std::string& name);
 std::vector<std::string> mimicry_solver_names();
 
-/// Neural Mimicry (RECAST, arXiv:2411.16870, section 3.2): turns the weights of the target slots into banks.
-/// The source may itself be mimicked: its dense weights are rebuilt first.
+/// Neural Mimicry (RECAST, arXiv:2411.16870, section 3.2): turns the weights of the target slots into banks. With L
+/// slots of a role, bank "ROLE.g" of G takes slots g L / G to (g + 1) L / G, so runs differ by at most one in length.
+/// The source may itself be mimicked: its dense weights are rebuilt first. Throws kInvalidArgument on an unknown target
+/// or solver, groups outside 1..L, templates or sets outside 1..1024; as check_files() on the source.
 Mimicry mimic(const ModelFiles& source, const MimicryOptions&);
 
 }  // namespace recast

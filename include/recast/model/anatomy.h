@@ -23,7 +23,7 @@ struct Slot {
   std::string name;                  ///< "blocks.3.attn.qkv"
   SlotKind kind;
   std::vector<std::int64_t> shape;   ///< of the weight or vector; [width] for activations, norms and features
-  int depth = 0;                     ///< position from input to output
+  int depth = 0;                     ///< position from input to output: index in Anatomy::slots
   std::string role;                  ///< the same for slots that do the same work at other depths: "attn.qkv"
   std::vector<Part> parts;           ///< fused weights only
   std::int64_t unit = 0;             ///< rows of one attention head in a part (columns for "attn.proj"), else 0
@@ -33,7 +33,8 @@ struct Slot {
 };
 
 /// Width-wise couplings between slots: unit u of every tensor of a coupling feeds unit u of the others (what structured
-/// pruning and structured tuning must move together).
+/// pruning and structured tuning must move together). A unit is width / units rows or columns. Of a fused slot the rows
+/// are those of part v ("attention": heads of v in attn.qkv feed the same columns of attn.proj).
 struct Coupling {
   std::string kind;
   std::int64_t width, units;

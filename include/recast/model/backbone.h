@@ -23,7 +23,8 @@ class Route {
   virtual at::Tensor value(const Slot& slot, const at::Tensor& own) { return own; }
 };
 
-/// A frozen pretrained network. Const after construction; all calls may run in parallel.
+/// A frozen pretrained network. Const to its users: what is made at first use (rebuilt weights, resampled positions) is
+/// guarded, so all calls may run in parallel.
 class Backbone {
  public:
   virtual ~Backbone() = default;
@@ -33,8 +34,11 @@ class Backbone {
   /// The backbone's own number of a kWeight or kVector slot, in fp32, rebuilt from templates where a bank covers it. Not
   /// to be written. Where plug-ins replace the weight of a covered slot the rebuilt copy is never made.
   virtual at::Tensor weight(const Slot& slot) const = 0;
-  /// input [B, 3, S, S] (normalised pixels, fp32) to features [B, D] fp32. The residual stream is fp32; the dtype of
-  /// matrix products is the route's choice. Throws kShapeMismatch where the input's size does not fit.
+  /// input [B, 3, height, width], normalised pixels in any floating dtype, to features [B, D] in fp32 (fp64 for fp64).
+  /// The residual stream and the norms stay in that dtype; a route that casts x and weight makes a product, and the
+  /// attention or GELU after it, run in bf16. An operation given to product() casts its bias and its weight to the
+  /// dtype of x. Differentiable in the input and in what the route puts in.
+  /// Throws kShapeMismatch where the input's size does not fit, naming the nearest that do.
   virtual at::Tensor features(const at::Tensor& input, Route& route) const = 0;
 };
 

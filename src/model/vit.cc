@@ -1,0 +1,290 @@
+// Vision transformer. Dosovitskiy et al., ICLR 2021, arXiv:2010.11929; LayerScale: Touvron et al., ICCV 2021,
+// arXiv:2103.17239; register tokens: Darcet et al., ICLR 2024, arXiv:2309.16588.
+// Shapes: B batch, T tokens (class, registers, patches), D width, H heads, N patches, p patch side in pixels.
+#include "vit.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
+#include <fmt/ranges.h>
+
+#include <map>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+#include "linear.h"
+#include "recast/base/error.h"
+
+namespace recast {
+namespace {
+
+/// W = (1/K) sum_k sum_i c[k,i] T_i of a covered slot. Equal sets average to themselves and templates of coefficient
+/// zero are left out, so one-hot coefficients give a template's own bits, the sign of zero included.
+at::Tensor rebuild(const at::Tensor& templates, const at::Tensor& coefficients) {
+  const at::Tensor mean = coefficients.to(at::kCPU, at::kDouble).mean(0).to(at::kFloat);
+  at::Tensor weight;
+  for (std::int64_t i = 0; i < mean.size(0); ++i) {
+    const float c = mean[i].item<float>();
+    if (c == 0) continue;
+    weight = weight.defined() ? at::add(weight, templates[i], c) : templates[i] * c;
+  }
+  return weight.defined() ? weight : at::zeros_like(templates[0]);
+}
+
+/// A value made at first use, also when that use is inside inference mode: what is made must serve training later.
+template <class Make>
+auto make_lasting(const Make& make) {
+  const c10::InferenceMode off(false);
+  const c10::AutoGradMode no_grad(false);
+  return make();
+}
+
+/// The frozen tensors beside the weights of a block's slots, and the slots themselves.
+struct Block {
+  const Slot *block, *norm1, *attn, *qkv, *proj, *norm2, *mlp, *fc1, *fc2;
+  at::Tensor qkv_bias, proj_bias, fc1_bias, fc2_bias, attn_scale, mlp_scale;  // undefined where there is none
+};
+
+struct Norm {
+  at::Tensor gain, bias;
+};
+
+class Vit final : public Backbone {
+ public:
+  Vit(const ModelFiles& files, at::Device device);
+
+  const Anatomy& anatomy() const override { return anatomy_; }
+  std::int64_t feature_width() const override { return anatomy_.slots.back().shape[0]; }
+  at::Tensor weight(const Slot& slot) const override;
+  at::Tensor features(const at::Tensor& input, Route& route) const override;
+
+ private:
+  struct Weight {
+    at::Tensor own;  // filled by `once` where a bank covers the slot
+    std::once_flag once;
+  };
+
+  at::Tensor tensor(const ModelFiles& files, const std::string& name) const;
+  void cover(const ModelFiles& files);
+  Block make_block(const ModelFiles& files, std::int64_t n) const;
+
+  void check_input(const at::Tensor& input) const;
+  at::Tensor embed(const at::Tensor& input, Route& route) const;
+  at::Tensor positions(std::int64_t rows, std::int64_t columns) const;
+  at::Tensor resampled_positions(std::int64_t rows, std::int64_t columns) const;
+  at::Tensor run_block(const Block& block, const at::Tensor& x, Route& route) const;
+  at::Tensor run_norm(const Slot& slot, const at::Tensor& x, Route& route) const;
+  at::Tensor attention(const Block& block, const at::Tensor& x, Route& route) const;
+  at::Tensor mlp(const Block& block, const at::Tensor& x, Route& route) const;
+  at::Tensor pool(const at::Tensor& tokens) const;
+
+  // Constant after construction.
+  const VitConfig config_;
+  const at::Device device_;
+  Anatomy anatomy_;
+  std::vector<Block> blocks_;
+  std::unordered_map<std::string, Norm> norms_;
+  at::Tensor patch_bias_, grid_, class_row_, register_rows_;  // grid_ [g, g, D]; class token plus its position [1, D]
+
+  // Made at first use.
+  mutable std::unordered_map<std::string, Weight> weights_;  // the map itself is constant
+  mutable std::mutex positions_mutex_;
+  mutable std::map<std::pair<std::int64_t, std::int64_t>, at::Tensor> positions_;  // guarded by positions_mutex_
+};
+
+/// Input sizes whose positions are kept: enough for any sane use, few enough for a server that is sent all sizes.
+constexpr std::size_t kKeptPositionSizes = 16;
+
+std::string shape_text(const at::Tensor& t) { return fmt::format("[{}]", fmt::join(t.sizes(), ", ")); }
+
+at::Tensor as(const at::Tensor& t, const at::Tensor& like) { return t.to(like.options()); }
+
+Vit::Vit(const ModelFiles& files, at::Device device)
+    : config_(files.config.vit), device_(device), anatomy_(vit_anatomy(config_)) {
+  cover(files);
+  for (const Slot& slot : anatomy_.slots) {
+    if (slot.kind == SlotKind::kWeight) weights_[slot.name].own = tensor(files, slot.name + ".weight");
+    if (slot.kind == SlotKind::kNorm) {
+      norms_[slot.name] = {tensor(files, slot.name + ".weight"), tensor(files, slot.name + ".bias")};
+    }
+  }
+  for (std::int64_t n = 0; n < config_.depth; ++n) blocks_.push_back(make_block(files, n));
+  patch_bias_ = tensor(files, "patch_embed.bias");
+  grid_ = tensor(files, "positions");
+  register_rows_ = tensor(files, "register_tokens");
+  if (config_.class_token) {
+    class_row_ = tensor(files, "class_token").unsqueeze(0);
+    if (config_.class_position) class_row_ = class_row_ + tensor(files, "class_position");
+  }
+}
+
+at::Tensor Vit::tensor(const ModelFiles& files, const std::string& name) const {
+  const auto found = files.backbone.find(name);
+  return found == files.backbone.end() ? at::Tensor() : found->second.detach().to(device_);
+}
+
+void Vit::cover(const ModelFiles& files) {
+  for (std::size_t g = 0; g < files.config.bank.members.size(); ++g) {
+    const BankConfig::Group& group = files.config.bank.members[g];
+    const at::Tensor templates = files.bank.find(group.name + ".templates")->second.detach().to(device_);
+    for (const std::string& name : group.slots) {
+      Slot& slot = const_cast<Slot&>(anatomy_.at(name));  // ours, and not yet handed out
+      slot.group = static_cast<int>(g);
+      slot.bank = templates;
+      slot.coefficients = files.bank.find(name + ".coefficients")->second.detach().to(device_);
+    }
+  }
+}
+
+Block Vit::make_block(const ModelFiles& files, std::int64_t n) const {
+  const auto slot = [&](std::string_view role) { return &anatomy_.at(block_name(n, role)); };
+  const auto own = [&](std::string_view name) { return tensor(files, block_name(n, name)); };
+  return {slot(""),         slot("norm1"),         slot("attn"),         slot("attn.qkv"),     slot("attn.proj"),
+          slot("norm2"),    slot("mlp"),           slot("mlp.fc1"),      slot("mlp.fc2"),      own("attn.qkv.bias"),
+          own("attn.proj.bias"), own("mlp.fc1.bias"), own("mlp.fc2.bias"), own("attn.scale"), own("mlp.scale")};
+}
+
+at::Tensor Vit::weight(const Slot& slot) const {
+  const auto found = weights_.find(slot.name);
+  if (found == weights_.end()) {
+    fail(Code::kInvalidArgument, "[model] {} is no weight slot of this backbone: it has no weight", slot.name);
+  }
+  Weight& weight = found->second;
+  std::call_once(weight.once, [&] {
+    if (weight.own.defined()) return;
+    const Slot& own_slot = anatomy_.at(slot.name);
+    weight.own = make_lasting([&] { return rebuild(own_slot.bank, own_slot.coefficients); });
+  });
+  return weight.own;
+}
+
+at::Tensor Vit::features(const at::Tensor& input, Route& route) const {
+  check_input(input);
+  at::Tensor x = embed(input, route);
+  for (const Block& block : blocks_) {
+    x = route.call(*block.block, x, [&](const at::Tensor& t) { return run_block(block, t, route); });
+  }
+  const Slot& norm = anatomy_.slots[anatomy_.slots.size() - 2];
+  x = pool(run_norm(norm, x, route));
+  return route.call(anatomy_.slots.back(), x, [](const at::Tensor& t) { return t; });
+}
+
+void Vit::check_input(const at::Tensor& input) const {
+  if (input.dim() != 4 || input.size(1) != 3) {
+    fail(Code::kShapeMismatch, "[model] input is {}, expected [B, 3, height, width]", shape_text(input));
+  }
+  if (!input.is_floating_point()) {
+    fail(Code::kShapeMismatch, "[model] input is of type {}, expected normalised pixels in floating point",
+         c10::toString(input.scalar_type()));
+  }
+  const std::int64_t p = config_.patch_px;
+  for (const std::int64_t side : {input.size(2), input.size(3)}) {
+    if (side > 0 && side % p == 0) continue;
+    const std::int64_t below = side / p * p;
+    fail(Code::kShapeMismatch, "[model] input is {} x {} pixels, sides must be multiples of the patch size {}: take {}{}",
+         input.size(2), input.size(3), p, below > 0 ? fmt::format("{} or ", below) : "", below + p);
+  }
+}
+
+at::Tensor Vit::embed(const at::Tensor& input, Route& route) const {
+  const std::int64_t B = input.size(0), D = config_.width, p = config_.patch_px;
+  const std::int64_t rows = input.size(2) / p, columns = input.size(3) / p;
+  // The residual stream is fp32 whatever dtype the products run in, and fp64 for fp64 pixels (numeric checks).
+  const at::ScalarType dtype = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor patches = input.to(dtype)
+                                 .reshape({B, 3, rows, p, columns, p})
+                                 .permute({0, 2, 4, 1, 3, 5})
+                                 .reshape({B, rows * columns, 3 * p * p});
+  const at::Tensor embedded =
+      route.product(anatomy_.slots.front(), patches, [this](const at::Tensor& x, const at::Tensor& weight) {
+        return linear(x, weight.flatten(1), patch_bias_);
+      });
+  const at::Tensor grid = positions(rows, columns).to(dtype);
+  std::vector<at::Tensor> tokens;
+  if (class_row_.defined()) tokens.push_back(class_row_.to(dtype).expand({B, 1, D}));
+  if (register_rows_.defined()) tokens.push_back(register_rows_.to(dtype).expand({B, register_rows_.size(0), D}));
+  tokens.push_back(embedded + grid);
+  return at::cat(tokens, 1);
+}
+
+at::Tensor Vit::positions(std::int64_t rows, std::int64_t columns) const {
+  if (rows == config_.grid && columns == config_.grid) return grid_.flatten(0, 1);
+  const std::lock_guard lock(positions_mutex_);
+  if (positions_.size() >= kKeptPositionSizes && !positions_.contains({rows, columns})) positions_.clear();
+  at::Tensor& kept = positions_[{rows, columns}];
+  if (!kept.defined()) kept = make_lasting([&] { return resampled_positions(rows, columns); });
+  return kept;
+}
+
+/// The grid at another size, [rows * columns, D]: with antialiasing as timm's resample_abs_pos_embed, without as
+/// transformers' interpolate_pos_encoding; both give the size wanted, not a scale.
+at::Tensor Vit::resampled_positions(std::int64_t rows, std::int64_t columns) const {
+  const at::Tensor grid = grid_.permute({2, 0, 1}).unsqueeze(0);
+  const at::Tensor resampled = config_.position_interpolation == "bicubic"
+                                   ? at::upsample_bicubic2d(grid, {rows, columns}, /*align_corners=*/false)
+                                   : at::_upsample_bicubic2d_aa(grid, {rows, columns}, /*align_corners=*/false);
+  return resampled.squeeze(0).permute({1, 2, 0}).reshape({rows * columns, config_.width});
+}
+
+at::Tensor Vit::run_block(const Block& block, const at::Tensor& x, Route& route) const {
+  const auto scaled = [](const at::Tensor& y, const at::Tensor& scale) { return scale.defined() ? y * scale : y; };
+  // A bf16 branch is promoted by its scale or by the sum, so the stream keeps its dtype.
+  const at::Tensor attended = route.call(*block.attn, run_norm(*block.norm1, x, route),
+                                         [&](const at::Tensor& t) { return attention(block, t, route); });
+  const at::Tensor middle = x + scaled(attended, block.attn_scale);
+  const at::Tensor widened = route.call(*block.mlp, run_norm(*block.norm2, middle, route),
+                                        [&](const at::Tensor& t) { return mlp(block, t, route); });
+  return middle + scaled(widened, block.mlp_scale);
+}
+
+at::Tensor Vit::run_norm(const Slot& slot, const at::Tensor& x, Route& route) const {
+  const Norm& norm = norms_.find(slot.name)->second;
+  return route.call(slot, x, [&](const at::Tensor& t) {
+    return at::layer_norm(t, {config_.width}, as(norm.gain, t), as(norm.bias, t), config_.norm_eps);
+  });
+}
+
+/// Softmax attention of q, k, v [B, H, T, D/H]. In bf16 on the CPU three plain operators are two to three times faster
+/// than the fused one at these sizes, with backward too; in fp32 the fused one wins.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  if (q.scalar_type() != at::kBFloat16 || !q.is_cpu()) return at::scaled_dot_product_attention(q, k, v);
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
+  return at::matmul(at::softmax(at::matmul(q * scale, k.transpose(2, 3)), -1), v);
+}
+
+at::Tensor Vit::attention(const Block& block, const at::Tensor& x, Route& route) const {
+  const std::int64_t B = x.size(0), T = x.size(1), D = config_.width, H = config_.heads;
+  const at::Tensor fused = route.product(*block.qkv, x, [&](const at::Tensor& t, const at::Tensor& weight) {
+    return linear(t, weight, block.qkv_bias);
+  });
+  const at::Tensor qkv = fused.reshape({B, T, 3, H, D / H}).permute({2, 0, 3, 1, 4});
+  const at::Tensor mixed = attend(qkv[0], qkv[1], qkv[2]).transpose(1, 2).reshape({B, T, D});
+  return route.product(*block.proj, mixed, [&](const at::Tensor& t, const at::Tensor& weight) {
+    return linear(t, weight, block.proj_bias);
+  });
+}
+
+at::Tensor Vit::mlp(const Block& block, const at::Tensor& x, Route& route) const {
+  const at::Tensor hidden = route.product(*block.fc1, x, [&](const at::Tensor& t, const at::Tensor& weight) {
+    return linear(t, weight, block.fc1_bias);
+  });
+  return route.product(*block.fc2, at::gelu(hidden), [&](const at::Tensor& t, const at::Tensor& weight) {
+    return linear(t, weight, block.fc2_bias);
+  });
+}
+
+at::Tensor Vit::pool(const at::Tensor& tokens) const {
+  if (config_.pooling == "token") return tokens.select(1, 0);
+  const std::int64_t prefix = (config_.class_token ? 1 : 0) + config_.register_tokens;
+  const at::Tensor average = tokens.slice(1, prefix).mean(1);
+  return config_.pooling == "average" ? average : at::cat({tokens.select(1, 0), average}, 1);
+}
+
+}  // namespace
+
+std::shared_ptr<const Backbone> make_vit(const ModelFiles& files, at::Device device) {
+  return make_lasting([&] { return std::make_shared<Vit>(files, device); });
+}
+
+}  // namespace recast
