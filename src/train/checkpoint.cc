@@ -1,0 +1,131 @@
+#include "checkpoint.h"
+
+#include <nlohmann/json.hpp>
+
+#include "recast/format/canonical_json.h"
+#include "recast/format/tensor_file.h"
+#include "recast/method/numbers_file.h"
+
+namespace recast {
+namespace {
+
+using nlohmann::json;
+
+constexpr Scope kScopes[] = {Scope::kTask, Scope::kShared, Scope::kClient, Scope::kLive, Scope::kRun};
+
+json to_json(const Evaluation& e) {
+  return {{"top1", e.top1}, {"top5", e.top5}, {"loss", e.loss}, {"rows", e.rows}, {"per_class", e.per_class},
+          {"confusion", e.confusion}};
+}
+Evaluation evaluation_from(const json& j) {
+  Evaluation e;
+  e.top1 = j.at("top1"), e.top5 = j.at("top5"), e.loss = j.at("loss"), e.rows = j.at("rows");
+  j.at("per_class").get_to(e.per_class);
+  j.at("confusion").get_to(e.confusion);
+  return e;
+}
+
+json to_json(const EpochMetrics& m) {
+  return {{"stage", m.stage}, {"epoch", m.epoch}, {"train_loss", m.train_loss}, {"validation_loss", m.validation_loss},
+          {"validation_top1", m.validation_top1}, {"rate", m.rate}, {"seconds", m.seconds}, {"skipped", m.skipped_steps}};
+}
+EpochMetrics metrics_from(const json& j) {
+  EpochMetrics m;
+  m.stage = j.at("stage"), m.epoch = j.at("epoch"), m.train_loss = j.at("train_loss");
+  m.validation_loss = j.at("validation_loss"), m.validation_top1 = j.at("validation_top1");
+  m.rate = j.at("rate"), m.seconds = j.at("seconds"), m.skipped_steps = j.at("skipped");
+  return m;
+}
+
+void pack_all(const Numbers& numbers, const std::string& prefix, TensorFile& file) {
+  for (const Scope scope : kScopes) pack_numbers(numbers, scope, fmt::format("{}/{}/", prefix, name(scope)), file);
+}
+Numbers unpack_all(const TensorFile& file, const std::string& prefix) {
+  Numbers numbers;
+  for (const Scope scope : kScopes) unpack_numbers(file, scope, fmt::format("{}/{}/", prefix, name(scope)), numbers);
+  return numbers;
+}
+
+/// What must agree for a checkpoint to be gone on from.
+json identity(const std::string& task, const std::vector<std::string>& labels, const Recipe& recipe,
+              std::uint64_t seed, const Composition& plugs, const Sources& sources) {
+  std::vector<std::string> texts;
+  for (const PlugSpec& spec : plugs.specs()) texts.push_back(plug_text(spec));
+  return {{"task", task}, {"labels", labels}, {"recipe", recipe.text()}, {"seed", seed}, {"plugs", texts},
+          {"train_rows", sources.train->rows()}, {"validation_rows", sources.validation->rows()}};
+}
+
+}  // namespace
+
+void Checkpoint::save(const Learner& learner, const std::filesystem::path& path) {
+  TensorFile file;
+  pack_all(learner.model_.numbers(), "now", file);
+  json candidates = json::array();
+  for (const Candidate& candidate : learner.candidates_) {
+    candidates.push_back(
+        {{"stage", candidate.stage}, {"epoch", candidate.epoch}, {"validation", to_json(candidate.validation)}});
+    pack_all(candidate.numbers, "candidate." + candidate.stage, file);
+  }
+  json history = json::array();
+  for (const EpochMetrics& metrics : learner.history_) history.push_back(to_json(metrics));
+  for (const auto& [name, rows] : learner.frozen_) file.tensors["frozen/" + name] = rows;
+  const Counters& at = learner.counters_;
+  const json state = {
+      {"format", "recast-checkpoint"}, {"format_version", 1},
+      {"identity", identity(learner.task_.name, learner.task_.labels, learner.settings_, learner.budget_.seed,
+                            learner.recipe(), learner.sources_)},
+      {"step", at.step}, {"epoch", at.epoch}, {"phase", at.phase}, {"steps_in_epoch", learner.steps_in_epoch_},
+      {"loss_sum", learner.sums_.loss}, {"sum_steps", learner.sums_.steps}, {"sum_skipped", learner.sums_.skipped},
+      {"born", learner.born_}, {"cursors", learner.cursors_}, {"candidates", candidates}, {"history", history}};
+  file.metadata["recast"] = state.dump();
+  write_tensor_file(path, file);
+}
+
+bool Checkpoint::load(Learner& learner, const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return false;
+  const TensorFile file = read_tensor_file(path);
+  const auto entry = file.metadata.find("recast");
+  if (entry == file.metadata.end())
+    fail(Code::kDataCorruption, "[resume] {}: no checkpoint of recast", path.string());
+  try {
+    const json state = parse_json(entry->second, path.string());
+    const json expected = identity(learner.task_.name, learner.task_.labels, learner.settings_, learner.budget_.seed,
+                                   learner.recipe(), learner.sources_);
+    for (const auto& [key, value] : expected.items())
+      if (state.at("identity").value(key, json()) != value)
+        fail(Code::kShapeMismatch, "[resume] {}: made with another {}: {} there, {} here; leave out --resume to start afresh",
+             path.string(), key, state.at("identity").value(key, json()).dump(), value.dump());
+    learner.model_.numbers() = unpack_all(file, "now");
+    for (const json& candidate : state.at("candidates")) {
+      const std::string stage = candidate.at("stage");
+      learner.candidates_.push_back({stage, unpack_all(file, "candidate." + stage),
+                                     evaluation_from(candidate.at("validation")), candidate.at("epoch")});
+    }
+    for (const json& metrics : state.at("history")) learner.history_.push_back(metrics_from(metrics));
+    for (const auto& [name, tensor] : file.tensors)
+      if (name.starts_with("frozen/")) learner.frozen_[name.substr(7)] = tensor;
+    learner.counters_.step = state.at("step");
+    learner.counters_.epoch = state.at("epoch");
+    learner.counters_.phase = state.at("phase");
+    learner.steps_in_epoch_ = state.at("steps_in_epoch");
+    learner.sums_ = {state.at("loss_sum"), state.at("sum_steps"), state.at("sum_skipped")};
+    state.at("born").get_to(learner.born_);
+    state.at("cursors").get_to(learner.cursors_);
+  } catch (const json::exception& error) {
+    fail(Code::kDataCorruption, "[resume] {}: damaged checkpoint: {}", path.string(), error.what());
+  }
+  learner.refresh_params();
+  return true;
+}
+
+void Learner::save_checkpoint() const {
+  if (!budget_.checkpoint.empty()) Checkpoint::save(*this, budget_.checkpoint);
+}
+bool Learner::load_checkpoint() {
+  const bool found = !budget_.checkpoint.empty() && Checkpoint::load(*this, budget_.checkpoint);
+  note(found ? fmt::format("resumed at epoch {}, step {}", counters_.epoch, counters_.step)
+             : "nothing to resume from: starting afresh");
+  return found;
+}
+
+}  // namespace recast

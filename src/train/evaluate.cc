@@ -1,0 +1,109 @@
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/log_softmax.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "passes.h"
+
+namespace recast {
+
+void check_stop(const std::atomic<bool>* stop) {
+  if (stop && stop->load()) fail(Code::kCancelled, "[learn] stopped on request");
+}
+
+std::vector<std::int64_t> all_rows(const Source& source) {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(source.rows()));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+void for_each_batch(const Source& source, const std::atomic<bool>* stop, Listener* listener,
+                    const std::function<void(const Batch&)>& use) {
+  const at::NoGradGuard no_grad;
+  const auto stream = source.open(all_rows(source), kEvaluationBatch, false, Key(0));
+  const std::int64_t total = (source.rows() + kEvaluationBatch - 1) / kEvaluationBatch;
+  std::int64_t done = 0;
+  while (const auto batch = stream->next()) {
+    use(*batch);
+    check_stop(stop);
+    if (listener) listener->step(++done, total);
+  }
+}
+
+namespace {
+
+/// Sums over rows from which an Evaluation follows.
+class Tally {
+ public:
+  explicit Tally(std::int64_t classes) {
+    result_.confusion.assign(classes, std::vector<std::int64_t>(classes, 0));
+  }
+
+  void add(const at::Tensor& logits, const at::Tensor& label) {
+    const at::Tensor log_p = at::log_softmax(logits.to(at::kDouble), 1);
+    const at::Tensor truth = log_p.gather(1, label.unsqueeze(1)).squeeze(1);
+    // A row's rank: how many classes score strictly higher, ties going to the lower class number.
+    const at::Tensor own = logits.gather(1, label.unsqueeze(1));
+    const at::Tensor rank = logits.gt(own).sum(1);
+    const at::Tensor answer = logits.argmax(1);
+    for (std::int64_t row = 0; row < label.size(0); ++row) {
+      const std::int64_t t = label[row].item<std::int64_t>(), a = answer[row].item<std::int64_t>();
+      ++result_.confusion.at(t).at(a);
+      top1_ += t == a;
+      top5_ += rank[row].item<std::int64_t>() < 5;
+      loss_ -= truth[row].item<double>();
+      ++result_.rows;
+    }
+  }
+
+  Evaluation finish() {
+    const double rows = static_cast<double>(std::max<std::int64_t>(result_.rows, 1));
+    result_.top1 = static_cast<double>(top1_) / rows;
+    result_.top5 = static_cast<double>(top5_) / rows;
+    result_.loss = loss_ / rows;
+    for (std::size_t c = 0; c < result_.confusion.size(); ++c) {
+      const std::int64_t count = std::accumulate(result_.confusion[c].begin(), result_.confusion[c].end(), std::int64_t{0});
+      result_.per_class.push_back(
+          count == 0 ? -1 : static_cast<double>(result_.confusion[c][c]) / static_cast<double>(count));
+    }
+    return std::move(result_);
+  }
+
+ private:
+  Evaluation result_;
+  std::int64_t top1_ = 0, top5_ = 0;
+  double loss_ = 0;
+};
+
+}  // namespace
+
+Evaluation evaluate(const Model& model, const Source& source, std::int64_t classes, bool bf16,
+                    const std::atomic<bool>* stop, Listener* listener) {
+  Tally tally(classes);
+  Run run;
+  run.dtype = bf16 ? at::kBFloat16 : at::kFloat;
+  for_each_batch(source, stop, listener, [&](const Batch& batch) {
+    const at::Tensor logits = model.forward(batch, run).at("logits");
+    if (logits.size(1) != classes)
+      fail(Code::kShapeMismatch, "[evaluate] the head gives {} classes, the labels are of {}", logits.size(1), classes);
+    tally.add(logits, batch.column("label"));
+  });
+  return tally.finish();
+}
+
+FeatureTable extract_features(const Model& model, const Source& source, bool bf16, const std::atomic<bool>* stop,
+                              Listener* listener) {
+  Run run;
+  run.dtype = bf16 ? at::kBFloat16 : at::kFloat;
+  std::vector<at::Tensor> features, labels;
+  for_each_batch(source, stop, listener, [&](const Batch& batch) {
+    features.push_back(model.features(batch, run));
+    labels.push_back(batch.column("label"));
+  });
+  if (features.empty()) fail(Code::kUnsupported, "[learn] a split without images");
+  return {at::cat(features), at::cat(labels)};
+}
+
+}  // namespace recast

@@ -1,0 +1,386 @@
+#include "learner.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <chrono>
+
+#include "checkpoint.h"
+#include "run_context.h"
+#include "training_step.h"
+
+namespace recast {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+bool better(const Evaluation& a, const Evaluation& b) {
+  return a.top1 != b.top1 ? a.top1 > b.top1 : a.loss < b.loss;
+}
+
+bool in_use(Scope scope) { return scope == Scope::kTask || scope == Scope::kShared; }
+
+}  // namespace
+
+Learner::Learner(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe,
+                 const Budget& budget)
+    : model_(start), previous_(start), task_(task), sources_(sources), settings_(recipe), budget_(budget),
+      key_(Key(budget.seed).fold("learn")) {
+  model_.numbers() = start.numbers().clone();
+}
+
+void Learner::note(const std::string& text) const {
+  if (budget_.listener) budget_.listener->note(text);
+}
+
+const Source& Learner::source(std::string_view name) const {
+  if (name == "train" || name == "train_plain") return *sources_.train;
+  if (name == "validation") return *sources_.validation;
+  fail(Code::kNotFound, "[learn] no source '{}': train, train_plain or validation", name);
+}
+
+// ---- numbers and parameters ----------------------------------------------------------------------------------------
+
+double Learner::base_rate(const Plug& plug) const {
+  if (phase_rate_ > 0) return phase_rate_;
+  if (const auto chosen = budget_.rates.find(plug.alias()); chosen != budget_.rates.end()) return chosen->second;
+  if (plug.roles.head) return settings_.head_rate;
+  if (settings_.suggested_rates && plug.info->suggested_rate > 0) return plug.info->suggested_rate;
+  return settings_.rate;
+}
+
+void Learner::refresh_params(const std::string& only) {
+  params_.clear();
+  for (const Plug& plug : recipe().plugs()) {
+    for (const Scope scope : {Scope::kTask, Scope::kShared}) {
+      for (const auto& [name, number] : numbers().at(plug.alias(), scope)) {
+        const Family* family = plug.info->family(family_of(name));
+        const auto* tensor = std::get_if<at::Tensor>(&number);
+        const std::string full = plug.alias() + "." + name;
+        if (!family || !family->trains || !tensor || recipe().covered(full)) continue;
+        const bool moves = only.empty() || only == plug.alias();
+        tensor->set_requires_grad(moves);
+        if (!moves) continue;
+        const auto frozen = frozen_.find(full);
+        params_.push_back({full, plug.alias(), *tensor, frozen == frozen_.end() ? at::Tensor() : frozen->second,
+                           born_[full], base_rate(plug) * family->rate_scale,
+                           settings_.weight_decay * family->decay_scale});
+      }
+    }
+  }
+  params_changed_ = false;
+}
+
+at::Tensor Learner::create(const Plug& plug, std::string_view name, at::Tensor init) {
+  const Family* family = plug.info->family(family_of(name));
+  if (!family) fail(Code::kInvalidArgument, "[{}] '{}' belongs to none of its families", plug.alias(), name);
+  State& state = numbers().at(plug.alias(), family->scope);
+  if (state.has(name)) fail(Code::kAlreadyExists, "[{}] '{}' is there already", plug.alias(), name);
+  if (init.scalar_type() != family->dtype)
+    fail(Code::kShapeMismatch, "[{}] '{}' is not of its family's dtype", plug.alias(), name);
+  state.set(std::string(name), init.detach().contiguous());
+  born_[plug.alias() + "." + std::string(name)] = counters_.step;
+  params_changed_ = true;
+  return state.tensor(name);
+}
+
+void Learner::freeze(const Plug& plug, std::string_view name, at::Tensor rows) {
+  frozen_[plug.alias() + "." + std::string(name)] = rows.to(at::kBool);
+  params_changed_ = true;
+}
+
+void Learner::start_from(std::string_view task, bool join) {
+  const Model other = other_model("task:" + std::string(task));
+  for (const Plug& plug : recipe().plugs()) {
+    const State& theirs = other.numbers().at(plug.alias(), Scope::kTask);
+    for (const auto& [name, number] : join ? theirs : theirs.clone())
+      numbers().at(plug.alias(), Scope::kTask).set(name, number);
+  }
+  params_changed_ = true;
+}
+
+Model Learner::other_model(std::string_view which) const {
+  if (which == "current") return model_;
+  if (which == "previous") return previous_;
+  if (which == "backbone")
+    return Model(model_.shared_backbone(), compose({}, model_.backbone().anatomy()), {});
+  if (which.starts_with("task:") && budget_.other_task) return budget_.other_task(which.substr(5));
+  fail(Code::kNotFound, "[learn] no model '{}': current, previous, backbone or task:NAME", which);
+}
+
+Batch Learner::draw(const Plug& plug, std::string_view name) {
+  const Source& rows = source(name);
+  if (rows.rows() == 0) fail(Code::kNotFound, "[learn] source '{}' is empty", name);
+  const std::string cursor_name = fmt::format("{}/{}", plug.alias(), name);
+  const Key key = key_.fold("draw").fold(cursor_name);
+  std::int64_t& cursor = cursors_[cursor_name];
+  const auto first = static_cast<std::uint64_t>(cursor);
+  const std::int64_t size = std::min(settings_.batch_size, rows.rows());
+  std::vector<std::int64_t> order, chosen;
+  for (std::int64_t i = 0; i < size; ++i, ++cursor) {
+    const std::int64_t place = cursor % rows.rows();
+    if (order.empty() || place == 0)
+      order = key.fold("round", static_cast<std::uint64_t>(cursor / rows.rows())).permutation(rows.rows());
+    chosen.push_back(order[place]);
+  }
+  return *rows.open(std::move(chosen), size, name == "train", key.fold("augment", first))->next();
+}
+
+void Learner::reject(const Plug& plug, const std::string& reason) const {
+  fail(Code::kCancelled, "[{}] rejects this run, nothing is stored: {}", plug.alias(), reason);
+}
+
+// ---- stages --------------------------------------------------------------------------------------------------------
+
+void Learner::begin() {
+  std::vector<std::int64_t> columns(task_.labels.size());
+  std::iota(columns.begin(), columns.end(), 0);
+  for (const Plug& plug : recipe().plugs()) {
+    RunContext context(*this, plug);
+    plug.method->begin_task(context);
+  }
+  for (const Plug& plug : recipe().plugs()) {
+    RunContext context(*this, plug);
+    if (plug.roles.head) plug.roles.head->grow(columns, context);
+  }
+  refresh_params();
+}
+
+Evaluation Learner::validate() {
+  return evaluate(model_, *sources_.validation, static_cast<std::int64_t>(task_.labels.size()), settings_.bf16,
+                  budget_.stop);
+}
+
+void Learner::give_feedback(const Evaluation& validation) {
+  const Values values{{"top1", validation.top1}, {"top5", validation.top5}, {"loss", validation.loss}};
+  for (const Plug& plug : recipe().plugs()) {
+    RunContext context(*this, plug);
+    plug.method->feedback(values, context);
+  }
+}
+
+void Learner::consider(const std::string& stage, Evaluation validation) {
+  Numbers kept;
+  for (const auto& [plug, scopes] : numbers().plugs())
+    for (const auto& [scope, state] : scopes)
+      if (in_use(scope)) kept.at(plug, scope) = state.clone();
+  for (Candidate& candidate : candidates_) {
+    if (candidate.stage != stage) continue;
+    if (better(validation, candidate.validation))
+      candidate = {stage, std::move(kept), std::move(validation), counters_.epoch};
+    return;
+  }
+  candidates_.push_back({stage, std::move(kept), std::move(validation), counters_.epoch});
+}
+
+void Learner::restore(const Candidate& candidate) {
+  for (const auto& [plug, scopes] : candidate.numbers.plugs())
+    for (const auto& [scope, state] : scopes) numbers().at(plug, scope) = state.clone();
+  refresh_params();
+}
+
+bool Learner::trains_beside_head() const {
+  return std::any_of(params_.begin(), params_.end(),
+                     [&](const Param& p) { return !recipe().plug(p.group).roles.head; });
+}
+
+void Learner::fit_head(const std::string& stage) {
+  const auto start = Clock::now();
+  const Plug& head = recipe().head();
+  if (budget_.listener)
+    budget_.listener->stage(stage, (sources_.train->rows() + kEvaluationBatch - 1) / kEvaluationBatch);
+  const FeatureTable train = extract_features(model_, *sources_.train, settings_.bf16, budget_.stop, budget_.listener);
+  const FeatureTable held_out = extract_features(model_, *sources_.validation, settings_.bf16, budget_.stop);
+  note(fmt::format("{}: features of {} images, {:.1f} MB", stage, train.features.size(0) + held_out.features.size(0),
+                   static_cast<double>(train.features.nbytes() + held_out.features.nbytes()) / 1e6));
+  const LinearClassifier fitted = fit_logistic(train, held_out, static_cast<std::int64_t>(task_.labels.size()));
+  if (!head.roles.head->adopt(fitted.weight, fitted.bias, numbers().at(head.alias(), Scope::kTask))) {
+    note(fmt::format("{}: '{}' is not a linear head and is not fitted", stage, head.alias()));
+    return;
+  }
+  refresh_params();
+  Evaluation validation = validate();
+  EpochMetrics metrics{.stage = stage, .epoch = counters_.epoch};
+  metrics.validation_loss = validation.loss;
+  metrics.validation_top1 = validation.top1;
+  metrics.seconds = seconds_since(start);
+  history_.push_back(metrics);
+  if (budget_.listener) budget_.listener->epoch(metrics);
+  note(fmt::format("{}: strength {} chosen on {} validation images", stage, fitted.strength, validation.rows));
+  consider(stage, std::move(validation));
+}
+
+void Learner::train_step(Batch batch, EpochSums& sums) {
+  if (params_changed_) refresh_params();
+  for (const Plug& plug : recipe().plugs()) {
+    if (!plug.roles.batch) continue;
+    RunContext context(*this, plug);
+    batch = plug.roles.batch->shape(std::move(batch), context);
+  }
+  TrainingStep step(*this, std::move(batch));
+  if (const Plug* driver = recipe().driver()) {
+    step.drive(*driver);
+  } else if (const auto loss = step.optimise()) {
+    sums.loss += *loss;
+  } else {
+    ++sums.skipped;
+  }
+  step.apply_emissions();
+  for (const Plug& plug : recipe().plugs()) {
+    if (!plug.roles.batch) continue;
+    RunContext context(*this, plug);
+    plug.roles.batch->keep(step.rows(), context);
+  }
+  ++counters_.step;
+  ++sums.steps;
+}
+
+void Learner::train(const std::string& stage, std::int64_t epochs, const Source& rows, bool augmented,
+                    const std::string& only, const std::function<void(EpochMetrics&)>& after_epoch) {
+  const std::int64_t per_epoch = (rows.rows() + settings_.batch_size - 1) / settings_.batch_size;
+  counters_.total_epochs = epochs;
+  counters_.total_steps = epochs * per_epoch;
+  refresh_params(only);
+  if (budget_.listener) budget_.listener->stage(stage, counters_.total_steps);
+  const Key key = key_.fold(stage, static_cast<std::uint64_t>(counters_.phase));
+  while (counters_.epoch < epochs) {
+    const auto start = Clock::now();
+    const auto epoch = static_cast<std::uint64_t>(counters_.epoch);
+    std::vector<std::int64_t> order = key.fold("order", epoch).permutation(rows.rows());
+    order.erase(order.begin(), order.begin() + std::min(steps_in_epoch_ * settings_.batch_size, rows.rows()));
+    const auto stream = rows.open(std::move(order), settings_.batch_size, augmented, key.fold("augment", epoch));
+    while (auto batch = stream->next()) {
+      train_step(std::move(*batch), sums_);
+      ++steps_in_epoch_;
+      if (budget_.listener) budget_.listener->step(counters_.step, counters_.total_steps);
+      if (budget_.stop && budget_.stop->load()) {
+        save_checkpoint();
+        check_stop(budget_.stop);
+      }
+    }
+    const Plug* schedule = recipe().schedule();
+    EpochMetrics metrics{.stage = stage, .epoch = counters_.epoch};
+    metrics.train_loss = sums_.loss / static_cast<double>(std::max<std::int64_t>(sums_.steps - sums_.skipped, 1));
+    metrics.skipped_steps = sums_.skipped;
+    if (!params_.empty())
+      metrics.rate = params_.front().rate *
+                     (schedule ? schedule->roles.update->rate(params_.front().group, params_.front().born_step, counters_) : 1);
+    ++counters_.epoch;
+    steps_in_epoch_ = 0;
+    sums_ = {};
+    after_epoch(metrics);
+    metrics.seconds = seconds_since(start);
+    history_.push_back(metrics);
+    if (budget_.listener) budget_.listener->epoch(metrics);
+    save_checkpoint();
+  }
+}
+
+void Learner::train_main() {
+  const auto judge = [&](EpochMetrics& metrics) {
+    Evaluation validation = validate();
+    metrics.validation_loss = validation.loss;
+    metrics.validation_top1 = validation.top1;
+    give_feedback(validation);
+    consider("train", std::move(validation));
+  };
+  train("train", settings_.epochs, *sources_.train, settings_.augmentation != "none", {}, judge);
+  for (const Candidate& candidate : candidates_)
+    if (candidate.stage == "train") return restore(candidate);
+}
+
+void Learner::run_phase(const Plug& plug, const Phase& phase) {
+  const Source& rows = source(phase.source);
+  RunContext context(*this, plug);
+  ++counters_.phase;
+  counters_.step = counters_.epoch = 0;
+  if (phase.trains) {
+    phase_rate_ = phase.rate;
+    train(phase.name, phase.epochs, rows, phase.source == "train" && settings_.augmentation != "none", phase.params,
+          [](EpochMetrics&) {});
+    phase_rate_ = 0;
+  } else {
+    Run run;
+    run.dtype = dtype();
+    run.taps = phase.taps;
+    bool more = true;
+    for (std::int64_t epoch = 0; epoch < phase.epochs && more; ++epoch, ++counters_.epoch) {
+      for_each_batch(rows, budget_.stop, budget_.listener, [&](const Batch& batch) {
+        if (!more) return;
+        const Fields out = model_.forward(batch, run);
+        if (plug.roles.head)
+          plug.roles.head->observe(out, out, batch, numbers().at(plug.alias(), Scope::kTask));
+        more = plug.method->visit(batch, out, context);
+        ++counters_.step;
+      });
+    }
+  }
+  plug.method->end_phase(phase, context);
+  counters_.step = counters_.epoch = 0;
+  refresh_params();
+}
+
+void Learner::run_phases(When when) {
+  for (const Plug& plug : recipe().plugs()) {
+    RunContext context(*this, plug);
+    while (const auto phase = plug.method->next_phase(when, context)) run_phase(plug, *phase);
+  }
+}
+
+bool Learner::run_main_phases() {
+  bool any = false;
+  for (const Plug& plug : recipe().plugs()) {
+    RunContext context(*this, plug);
+    bool own = false;
+    while (const auto phase = plug.method->next_phase(When::kMain, context)) {
+      if (any && !own)
+        fail(Code::kInvalidArgument, "[compose] '{}' and another plug-in both bring main phases", plug.alias());
+      any = own = true;
+      run_phase(plug, *phase);
+    }
+  }
+  return any;
+}
+
+Learned Learner::run() {
+  const auto start = Clock::now();
+  const bool resumed = budget_.resume && load_checkpoint();
+  if (!resumed) {
+    begin();
+    run_phases(When::kBefore);
+    if (settings_.fit_head) fit_head("head");
+    if (trains_beside_head()) give_feedback(candidates_.empty() ? validate() : candidates_.back().validation);
+  }
+  if (!run_main_phases() && (trains_beside_head() || !settings_.fit_head)) {
+    train_main();
+    if (settings_.fit_head) fit_head("refit");
+  }
+  if (candidates_.empty()) consider("last", validate());
+  const Candidate* best = &candidates_.front();
+  for (const Candidate& candidate : candidates_)
+    if (better(candidate.validation, best->validation)) best = &candidate;
+  const Candidate kept = *best;
+  restore(kept);
+  run_phases(When::kAfter);
+  for (const Plug& plug : recipe().plugs()) {
+    RunContext context(*this, plug);
+    plug.method->end_task(context);
+  }
+  Learned learned{model_, kept.stage, {}, history_, kept.validation, seconds_since(start), kept.epoch};
+  for (const Candidate& candidate : candidates_)
+    learned.candidates.emplace_back(candidate.stage, candidate.validation.top1);
+  learned.model.numbers() = {};
+  for (const auto& [plug, scopes] : numbers().plugs())
+    for (const auto& [scope, state] : scopes)
+      if (in_use(scope) && !state.empty()) learned.model.numbers().at(plug, scope) = state.clone();
+  return learned;
+}
+
+Learned learn(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe,
+              const Budget& budget) {
+  return Learner(start, task, sources, recipe, budget).run();
+}
+
+}  // namespace recast

@@ -1,0 +1,89 @@
+#pragma once
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "passes.h"
+
+namespace recast {
+
+/// A candidate for the numbers to keep: those of a stage, judged on the validation rows.
+struct Candidate {
+  std::string stage;
+  Numbers numbers;
+  Evaluation validation;
+  std::int64_t epoch = 0;
+};
+
+/// One learning run: the numbers in motion and what plug-ins may ask of them. Not for use from several threads.
+class Learner {
+ public:
+  Learner(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe, const Budget& budget);
+  Learned run();
+
+  // For contexts and steps of plug-ins.
+  const Task& task() const { return task_; }
+  const Composition& recipe() const { return model_.recipe(); }
+  const Model& model() const { return model_; }
+  Model other_model(std::string_view which) const;
+  Numbers& numbers() { return model_.numbers(); }
+  Key key() const { return key_; }
+  const Counters& counters() const { return counters_; }
+  std::span<Param> params() { return params_; }
+  double clip_norm() const { return settings_.clip_norm; }
+  at::ScalarType dtype() const { return settings_.bf16 ? at::kBFloat16 : at::kFloat; }
+  at::Tensor create(const Plug& plug, std::string_view name, at::Tensor init);
+  void freeze(const Plug& plug, std::string_view name, at::Tensor rows);
+  void start_from(std::string_view task, bool join);
+  Batch draw(const Plug& plug, std::string_view source);
+  [[noreturn]] void reject(const Plug& plug, const std::string& reason) const;
+
+ private:
+  friend class Checkpoint;
+  void begin();
+  void run_phases(When when);
+  void run_phase(const Plug& plug, const Phase& phase);
+  bool run_main_phases();
+  void fit_head(const std::string& stage);
+  void train_main();
+  /// `epochs` epochs of steps; after each, `after_epoch`. Parameters of one plug-in only if `only` names it.
+  void train(const std::string& stage, std::int64_t epochs, const Source& source, bool augmented,
+             const std::string& only, const std::function<void(EpochMetrics&)>& after_epoch);
+  struct EpochSums {
+    double loss = 0;
+    std::int64_t steps = 0, skipped = 0;
+  };
+  void train_step(Batch batch, EpochSums& sums);
+  void refresh_params(const std::string& only = {});
+  double base_rate(const Plug& plug) const;
+  void consider(const std::string& stage, Evaluation validation);
+  void restore(const Candidate& candidate);
+  Evaluation validate();
+  void give_feedback(const Evaluation& validation);
+  void save_checkpoint() const;
+  bool load_checkpoint();
+  const Source& source(std::string_view name) const;
+  bool trains_beside_head() const;
+  void note(const std::string& text) const;
+
+  Model model_, previous_;
+  Task task_;
+  Sources sources_;
+  Recipe settings_;
+  Budget budget_;
+  Key key_;
+  Counters counters_;
+  std::vector<Param> params_;
+  bool params_changed_ = false;
+  double phase_rate_ = 0;
+  std::map<std::string, std::int64_t> born_;
+  std::map<std::string, at::Tensor> frozen_;
+  std::map<std::string, std::int64_t> cursors_;
+  std::vector<Candidate> candidates_;
+  std::vector<EpochMetrics> history_;
+  std::int64_t steps_in_epoch_ = 0;   ///< done in the epoch at hand; where a resumed run goes on
+  EpochSums sums_;
+};
+
+}  // namespace recast

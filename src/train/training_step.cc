@@ -1,0 +1,193 @@
+#include "training_step.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
+#include <torch/csrc/autograd/autograd.h>
+
+namespace recast {
+
+TrainingStep::TrainingStep(Learner& learner, Batch batch) : learner_(learner), batch_(std::move(batch)) {
+  run_.mode = Mode::kTrain;
+  run_.step = learner.counters().step;
+  run_.key = learner.key().fold("step", static_cast<std::uint64_t>(run_.step));
+  run_.dtype = learner.dtype();
+  run_.emissions = &emissions_;
+  bind(learner.recipe().primary_loss());
+}
+
+void TrainingStep::bind(const Plug& plug) {
+  bound_ = &plug;
+  context_.emplace(learner_, plug);
+}
+
+template <class Call>
+void TrainingStep::for_each_update_rule(Call call) {
+  for (const Plug& plug : learner_.recipe().plugs()) {
+    if (!plug.roles.update) continue;
+    bind(plug);
+    call(*plug.roles.update);
+  }
+}
+
+const Fields& TrainingStep::out() {
+  if (!out_) out_ = learner_.model().forward(batch_, run_);
+  return *out_;
+}
+
+at::Tensor TrainingStep::objective(const Batch& rows, const Fields& out, const Emissions& emissions) {
+  const Plug* caller = bound_;
+  at::Tensor total;
+  for (const Plug& plug : learner_.recipe().plugs()) {
+    if (!plug.roles.loss) continue;
+    bind(plug);
+    const at::Tensor term = plug.roles.loss->loss(rows, out, *this);
+    if (term.dim() != 0 || term.scalar_type() != at::kFloat)
+      fail(Code::kInternal, "[{}] a loss must be one fp32 scalar, got {} dimensions", plug.alias(), term.dim());
+    total = total.defined() ? total + term : term;
+  }
+  for (const auto& [name, term] : emissions.losses) total = total + term;
+  bind(*caller);
+  return total;
+}
+
+at::Tensor TrainingStep::loss(const Batch& rows) {
+  Emissions emissions;
+  Run run = run_;
+  run.emissions = &emissions;
+  const Fields out = learner_.model().forward(rows, run);
+  return objective(rows, out, emissions);
+}
+
+std::optional<double> TrainingStep::optimise() {
+  const at::Tensor total = objective(batch_, out(), emissions_);
+  const double value = total.item<double>();
+  if (!std::isfinite(value)) return {};
+  if (total.requires_grad()) total.backward();
+  for_each_update_rule([&](const UpdateRule& rule) { rule.after_backward(*this); });
+  if (!finite_gradients()) {
+    clear();
+    return {};
+  }
+  update();
+  return value;
+}
+
+void TrainingStep::drive(const Plug& driver) {
+  bind(driver);
+  driver.roles.update->drive(*this);
+}
+
+std::vector<at::Tensor> TrainingStep::grad(const at::Tensor& scalar, std::string_view plug, bool twice) {
+  std::vector<at::Tensor> inputs;
+  for (const Param& param : learner_.params())
+    if (plug.empty() || param.group == plug) inputs.push_back(param.value);
+  return torch::autograd::grad({scalar}, inputs, {}, /*retain_graph=*/true, /*create_graph=*/twice,
+                               /*allow_unused=*/true);
+}
+
+at::Tensor TrainingStep::weight_grad(std::string_view slot) {
+  const auto found = emissions_.weights.find({bound_->alias(), std::string(slot)});
+  if (found == emissions_.weights.end())
+    fail(Code::kInternal, "[{}] asks for the gradient of its weight at {} without Need::kWeightGradient",
+         bound_->alias(), slot);
+  return found->second.grad();
+}
+
+bool TrainingStep::finite_gradients() const {
+  for (const Param& param : learner_.params())
+    if (param.value.grad().defined() && !at::isfinite(param.value.grad()).all().item<bool>()) return false;
+  return true;
+}
+
+void TrainingStep::clip() {
+  if (learner_.clip_norm() <= 0) return;
+  double squares = 0;   // summed parameter by parameter in order: the same at every thread count
+  for (const Param& param : learner_.params()) {
+    const at::Tensor grad = param.value.grad();
+    if (grad.defined()) squares += grad.to(at::kDouble).square().flatten().sum().item<double>();
+  }
+  const double factor = learner_.clip_norm() / (std::sqrt(squares) + 1e-6);
+  if (factor >= 1) return;
+  for (const Param& param : learner_.params())
+    if (param.value.grad().defined()) param.value.mutable_grad().mul_(factor);
+}
+
+void TrainingStep::apply() {
+  const at::NoGradGuard no_grad;
+  const std::span<Param> params = learner_.params();
+  const Plug* schedule = learner_.recipe().schedule();
+  std::vector<int> takers(params.size(), 0);
+  for_each_update_rule([&](const UpdateRule& rule) {
+    std::vector<Param> taken;
+    std::vector<double> factors;
+    for (std::size_t i = 0; i < params.size(); ++i) {
+      if (!rule.takes(params[i])) continue;
+      ++takers[i];
+      taken.push_back(params[i]);
+      factors.push_back(schedule ? schedule->roles.update->rate(params[i].group, params[i].born_step,
+                                                                learner_.counters())
+                                 : 1.0);
+    }
+    if (!taken.empty()) rule.apply(taken, factors, *this);
+  });
+  for (std::size_t i = 0; i < params.size(); ++i)
+    if (takers[i] != 1)
+      fail(Code::kInvalidArgument, "[compose] {} optimisers move '{}', expected exactly one", takers[i], params[i].name);
+}
+
+void TrainingStep::update() {
+  clip();
+  for_each_update_rule([&](const UpdateRule& rule) { rule.before_step(*this); });
+  std::vector<at::Tensor> before;
+  for (const Param& param : learner_.params())
+    before.push_back(param.frozen.defined() ? param.value.detach().clone() : at::Tensor());
+  apply();
+  {
+    const at::NoGradGuard no_grad;
+    for (std::size_t i = 0; i < before.size(); ++i) {
+      if (!before[i].defined()) continue;
+      Param& param = learner_.params()[i];
+      std::vector<std::int64_t> mask_shape(param.value.dim(), 1);
+      mask_shape[0] = -1;
+      param.value.copy_(at::where(param.frozen.view(mask_shape), before[i], param.value));
+    }
+    for_each_update_rule([&](const UpdateRule& rule) { rule.after_step(*this); });
+  }
+  clear();
+}
+
+void TrainingStep::clear() {
+  for (Param& param : learner_.params()) param.value.mutable_grad().reset();
+}
+
+std::vector<at::Tensor> TrainingStep::preview() {
+  std::vector<at::Tensor> before, moves;
+  for (const Param& param : learner_.params()) before.push_back(param.value.detach().clone());
+  const Numbers run_states = learner_.numbers().only(Scope::kRun).clone();
+  const Plug* caller = bound_;
+  apply();
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    Param& param = learner_.params()[i];
+    moves.push_back(param.value.detach() - before[i]);
+    param.value.copy_(before[i]);
+  }
+  for (const Plug& plug : learner_.recipe().plugs())
+    learner_.numbers().at(plug.alias(), Scope::kRun) = run_states.at(plug.alias(), Scope::kRun);
+  bind(*caller);
+  return moves;
+}
+
+void TrainingStep::apply_emissions() {
+  for (auto& [key, value] : emissions_.values) {
+    const auto& [plug, name] = key;
+    const Family* family = learner_.recipe().plug(plug).info->family(family_of(name));
+    if (!family || family->trains)
+      fail(Code::kInternal, "[{}] emits '{}', which is no untrained family of its own", plug, name);
+    learner_.numbers().at(plug, family->scope).set(name, value);
+  }
+}
+
+}  // namespace recast
