@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 import tempfile
+import warnings
 
 WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_state_dict")
 PREFIX = "module."
@@ -61,7 +62,9 @@ def load(source):
     if os.path.getsize(source) == 0:
         raise Refused(CORRUPT, f"{source}: is empty")
     try:
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters comes as an exception
+            return torch.load(source, map_location="cpu", weights_only=True)
     except OSError as error:
         raise Refused(OTHER, f"{source}: {error.strerror or error}") from error
     except Exception as error:  # torch raises many kinds: a line for each would promise more than it keeps

@@ -96,6 +96,10 @@ json parse_json(std::string_view text, std::string_view origin, const JsonLimits
   if (text.starts_with("\xef\xbb\xbf")) {
     fail(Code::kDataCorruption, "[json] {}: begins with a byte order mark; expected UTF-8 without one", origin);
   }
+  // The parser takes a NUL for the end of the text and would leave what follows unread.
+  if (const auto nul = text.find('\0'); nul != text.npos) {
+    fail(Code::kDataCorruption, "[json] {}: not valid JSON at byte {}: a NUL byte", origin, nul + 1);
+  }
   StrictBuilder builder(origin, limits);
   if (!json::sax_parse(text.begin(), text.end(), &builder)) {
     fail(Code::kDataCorruption, "[json] {}: not valid JSON", origin);

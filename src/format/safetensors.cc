@@ -1,5 +1,7 @@
 #include "recast/format/safetensors.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>

@@ -1,3 +1,4 @@
+#include <fmt/ranges.h>
 #include <openssl/evp.h>
 
 #include <algorithm>
