@@ -22,7 +22,7 @@ DEMO = Path("build/demo")
 BASE, MODEL, RESULTS, REPORT = DEMO / "base", DEMO / "model", DEMO / "results", DEMO / "report.html"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 # Small enough for two cores: 64 patches an image, a hundred images of each class to learn from.
-AMOUNT = ["--image-size", "112", "--train-per-class", "100", "--test-per-class", "50"]
+AMOUNT = ["--image-size", "112", "--limit-train", "100", "--limit-test", "50"]
 TASKS = {
     "fashion": FASHION,
     "digits": DEMO / "data" / "digits",
@@ -114,8 +114,7 @@ def table(rows):
     for task, (head, recast_result) in rows.items():
         images = recast_result["images"]
         lines.append((
-            task, str(recast_result["classes"] if isinstance(recast_result["classes"], int)
-                      else len(recast_result["classes"])),
+            task, str(recast_result["classes"]),
             f"{images['train']}/{images['validation']}/{images['test']}",
             f"{head['test']['top1']:.3f}", f"{recast_result['test']['top1']:.3f}",
             str(recast_result["coefficients"]), str(recast_result["stored_bytes"]),

@@ -45,7 +45,8 @@ step() {
 
 missing_packages() {
   local installed
-  installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2>/dev/null | sed -n 's/^ii //p') || true
+  installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2> /dev/null | sed -n 's/^ii //p') ||
+    true # it fails where a package is unknown, and still lists the others
   comm -23 <(printf '%s\n' "${packages[@]}" | sort) <(sort <<< "$installed")
 }
 
@@ -99,8 +100,11 @@ cached() { sed -n "s/^$1:[A-Z]*=//p" build/dev/CMakeCache.txt 2> /dev/null; }
 
 # As many compilers as there are cores and 1.5 GB of memory for each.
 jobs_that_fit() {
-  awk -v cores="$(nproc)" '/^MemAvailable/ { fit = int($2 / 1.5e6) } END { print fit < 1 ? 1 : fit < cores ? fit : cores }' \
-    /proc/meminfo
+  local fit
+  fit=$(awk '/^MemAvailable/ { print int($2 / 1.5e6) }' /proc/meminfo)
+  ((fit >= 1)) || fit=1
+  ((fit <= $(nproc))) || fit=$(nproc)
+  echo "$fit"
 }
 
 build_all() {

@@ -97,8 +97,9 @@ def main():
         else:
             tally.failed.append((name, f"exit status {status}"))
     if options.no_excuse:
-        tally.failed += [(name, f"skipped where it must run: {why}") for name, why in tally.skipped if EXCUSES.search(why)]
-        tally.skipped = [(name, why) for name, why in tally.skipped if not EXCUSES.search(why)]
+        excused = [(name, why) for name, why in tally.skipped if EXCUSES.search(why)]
+        tally.failed += [(name, f"skipped where it must run: {why}") for name, why in excused]
+        tally.skipped = [case for case in tally.skipped if case not in excused]
 
     slowest = sorted(tally.seconds, reverse=True)[:5]
     if slowest:

@@ -37,7 +37,8 @@ RESULT_SHA256 = "896a823afe02dbc72a03bc6bb5bc2a453dc35d1d59d15011343d2645be18ead
 RESULT_NAME = "vit_small_patch14_imgfocus.safetensors"
 DEPTH, WIDTH, GRID = 12, 384, 37
 LINEAR_BIAS = re.compile(
-    r"backbone\.(encoder\.layer\.\d+\.(?:attention\.attention\.(?:query|key|value)|attention\.output\.dense|mlp\.fc[12]))\.bias"
+    r"backbone\.(encoder\.layer\.\d+\."
+    r"(?:attention\.attention\.(?:query|key|value)|attention\.output\.dense|mlp\.fc[12]))\.bias"
 )
 METADATA = {
     "architecture": "vit_small_patch14_dinov2",
@@ -62,7 +63,7 @@ def sha256(path):
 
 
 def linear_weights(graph, constants):
-    """Hugging Face name -> [out, in], for every MatMul with a constant weight whose product meets a bias of the backbone."""
+    """Hugging Face name -> [out, in], for every MatMul with a constant weight; all of them are the backbone's."""
     bias_of_product = {}
     for node in graph.node:
         if node.op_type == "Add":
