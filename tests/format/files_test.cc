@@ -169,7 +169,7 @@ std::string gzip(std::string_view bytes) {
 
 TEST(Gunzip, UnpacksWhatGzipPacked) {
   std::string bytes;
-  for (int i = 0; i < 300'000; ++i) bytes += static_cast<char>(i * i >> 3);
+  for (int i = 0; i < 300'000; ++i) bytes += static_cast<char>((i % 1000) * i >> 3);
   EXPECT_EQ(gunzip(gzip(bytes), kPlenty), bytes);
   EXPECT_EQ(gunzip(gzip(""), 0), "");
   EXPECT_EQ(gunzip(gzip("one") + gzip("two"), kPlenty), "onetwo");
