@@ -182,6 +182,16 @@ TEST(RequireFinite, CountsNanAndInfinityOfTheFirstBadTensor) {
               HasSubstr("x.safetensors: tensor 'c.bad' holds 1 NaN and 2 infinite values of 5"));
 }
 
+TEST(RequireFinite, CountsInEveryFloatingDtypeAndLayout) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const at::Tensor values = at::tensor({nan, -nan, 1.0f, -kInfinity, -0.0f, 6e4f}).reshape({2, 3}).t();
+  for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16}) {
+    const std::string message = error_of(Code::kDataCorruption, [&] { require_finite({{"a", values.to(type)}}, "x"); });
+    EXPECT_THAT(message, HasSubstr("2 NaN and 1 infinite values of 6")) << c10::toString(type);
+    EXPECT_NO_THROW(require_finite({{"a", at::full({3}, -6e4f).to(type)}}, "x"));
+  }
+}
+
 TEST(RequireFinite, AcceptsTensorsWithoutElements) { EXPECT_NO_THROW(require_finite({{"a", at::zeros({0})}}, "x")); }
 
 }  // namespace
