@@ -1,0 +1,66 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "command_line.h"
+#include "progress.h"
+#include "recast/run/evaluate_task.h"
+#include "table.h"
+
+namespace recast {
+namespace {
+
+struct Flags {
+  std::string directory, data, amp = "fp32", device = "cpu";
+  EvaluateRequest request;
+};
+
+std::string per_class_text(const nlohmann::json& result) {
+  Table table({"class", "top1"});
+  for (const auto& label : result["labels"]) {
+    const auto& accuracy = result["per_class"][label.get<std::string>()];
+    table.add({label.get<std::string>(), accuracy.is_null() ? "-" : share_text(accuracy.get<double>())});
+  }
+  return table.text();
+}
+
+std::string text(const nlohmann::json& document) {
+  const bool one = !document.contains("tasks");
+  Table table({"task", "version", "images", "top1", "top5", "loss"});
+  std::string notes;
+  for (const auto& result : one ? nlohmann::json::array({document}) : document["tasks"])
+    table.add({result["task"].get<std::string>(), std::to_string(result["version"].get<std::int64_t>()),
+               std::to_string(result["rows"].get<std::int64_t>()), share_text(result["top1"].get<double>()),
+               share_text(result["top5"].get<double>()), share_text(result["loss"].get<double>())});
+  if (one) return table.text() + "\n" + per_class_text(document);
+  for (const auto& skipped : document["skipped"])
+    notes += fmt::format("{}: not measured: {}\n", skipped["task"].get<std::string>(),
+                         skipped["reason"].get<std::string>());
+  return table.text() + notes;
+}
+
+}  // namespace
+
+void add_eval(CommandLine& line) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = line.add("eval", "measure tasks on their test images", "recast eval model --task pets");
+  command->add_option("dir", flags->directory, "the model directory")->required();
+  command->add_option("--task", flags->request.task, "the task (default: every one)")->type_name("NAME[:VERSION]");
+  command->add_option("--data", flags->data, "images to measure on (default: those learned from)")->type_name("PATH");
+  command->add_option("--amp", flags->amp, "number format of matrix products: bf16 or fp32")
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+  command->add_option("--device", flags->device, "cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
+  line.on(command, [&line, flags] {
+    Progress progress(line.quiet(), line.verbose());
+    flags->request.data = flags->data;
+    flags->request.bf16 = flags->amp == "bf16";
+    flags->request.stop = line.stop();
+    flags->request.listener = &progress;
+    const ModelDirectory directory = ModelDirectory::open(flags->directory, true, parse_device(flags->device));
+    line.print(evaluate_tasks(directory, flags->request), text);
+  });
+}
+
+}  // namespace recast

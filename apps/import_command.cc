@@ -1,0 +1,66 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "command_line.h"
+#include "recast/base/error.h"
+#include "recast/run/import_checkpoint.h"
+#include "table.h"
+
+namespace recast {
+namespace {
+
+struct Flags {
+  std::string checkpoint, labels, out;
+  std::vector<double> mean, std;
+  ImportRequest request;
+};
+
+std::optional<std::array<double, 3>> triple(const std::vector<double>& values) {
+  if (values.empty()) return {};
+  return std::array<double, 3>{values.at(0), values.at(1), values.at(2)};
+}
+
+std::string text(const nlohmann::json& report) {
+  std::string out = fmt::format("{}: {} ({} names), {} parameters, {}\nfingerprint {}\n",
+                                report["directory"].get<std::string>(), report["architecture"].get<std::string>(),
+                                report["naming"].get<std::string>(), report["parameters"].get<std::int64_t>(),
+                                bytes_text(report["bytes"].get<double>()), report["fingerprint"].get<std::string>());
+  const auto& p = report["preprocessing"];
+  out += fmt::format("images: {} px, {}, crop {}, mean {}, std {}\n", p["size_px"].get<std::int64_t>(),
+                     p["interpolation"].get<std::string>(), p["crop_pct"].get<double>(), p["mean"].dump(),
+                     p["std"].dump());
+  if (!report["task"].is_null())
+    out += fmt::format("its classifier is the task '{}' with {} classes\n", report["task"]["name"].get<std::string>(),
+                       report["task"]["classes"].get<std::int64_t>());
+  return out;
+}
+
+}  // namespace
+
+void add_import(CommandLine& line) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = line.add("import", "turn a checkpoint into a model directory",
+                               "recast import vit.safetensors --arch vit_small_patch16_224 --out base", true);
+  command->add_option("checkpoint", flags->checkpoint, "safetensors with timm, Hugging Face or torchvision names")
+      ->required();
+  command->add_option("--arch", flags->request.architecture, "timm's name of the architecture")->required()->type_name("NAME");
+  command->add_option("--out", flags->out, "the new model directory")->required()->type_name("DIR");
+  command->add_flag("--force", flags->request.force, "replace an existing model directory");
+  command->add_option("--mean", flags->mean, "mean of R G B in 0..1")->expected(3)->delimiter(',')->type_name("R,G,B");
+  command->add_option("--std", flags->std, "standard deviation of R G B")->expected(3)->delimiter(',')->type_name("R,G,B");
+  command->add_option("--interpolation", flags->request.interpolation, "bicubic or bilinear")->type_name("NAME");
+  command->add_option("--crop-pct", flags->request.crop_pct, "share of the resized image that the crop keeps")->type_name("SHARE");
+  command->add_option("--image-size", flags->request.image_size, "side of the images in pixels")->type_name("PX");
+  command->add_option("--labels", flags->labels, "names of the checkpoint's own classes, one a line")->type_name("FILE");
+  line.on(command, [&line, flags] {
+    flags->request.checkpoint = flags->checkpoint;
+    flags->request.labels = flags->labels;
+    flags->request.out = flags->out;
+    flags->request.mean = triple(flags->mean);
+    flags->request.std = triple(flags->std);
+    line.print(import_model(flags->request), text);
+  });
+}
+
+}  // namespace recast

@@ -1,0 +1,61 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "command_line.h"
+#include "progress.h"
+#include "recast/run/predict_images.h"
+#include "table.h"
+
+namespace recast {
+namespace {
+
+struct Flags {
+  std::string directory, features, amp = "fp32", device = "cpu", out;
+  std::vector<std::string> images;
+  PredictRequest request;
+};
+
+std::string text(const nlohmann::json& document) {
+  Table table({"image", "label", "probability", "next"});
+  for (const auto& row : document["predictions"]) {
+    std::string next;
+    for (std::size_t i = 1; i < row["top"].size(); ++i)
+      next += fmt::format("{}{} {:.3f}", i > 1 ? ", " : "", row["top"][i]["label"].get<std::string>(),
+                          row["top"][i]["probability"].get<double>());
+    table.add({row["image"].get<std::string>(), row["label"].get<std::string>(),
+               fmt::format("{:.3f}", row["probability"].get<double>()), next});
+  }
+  return table.text();
+}
+
+}  // namespace
+
+void add_predict(CommandLine& line) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = line.add("predict", "classify images with a task", "recast predict model --task pets cat.jpg dog.png");
+  command->add_option("dir", flags->directory, "the model directory")->required();
+  command->add_option("images", flags->images, "JPEG or PNG files")->required();
+  command->add_option("--task", flags->request.task, "the task")->required()->type_name("NAME[:VERSION]");
+  command->add_option("--top", flags->request.top, "how many classes to name")->type_name("K")->capture_default_str();
+  command->add_option("--features", flags->features, "write the features here as safetensors")->type_name("FILE");
+  command->add_option("--amp", flags->amp, "number format of matrix products: bf16 or fp32")
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+  command->add_option("--device", flags->device, "cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
+  line.on(command, [&line, flags] {
+    Progress progress(line.quiet(), line.verbose());
+    PredictRequest& request = flags->request;
+    request.images.assign(flags->images.begin(), flags->images.end());
+    request.features = flags->features;
+    request.force = line.force();
+    request.bf16 = flags->amp == "bf16";
+    request.stop = line.stop();
+    request.listener = &progress;
+    const ModelDirectory directory = ModelDirectory::open(flags->directory, true, parse_device(flags->device));
+    line.print(predict_images(directory, request), text);
+  });
+}
+
+}  // namespace recast

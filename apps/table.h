@@ -1,0 +1,24 @@
+#pragma once
+#include <string>
+#include <vector>
+
+namespace recast {
+
+/// Rows of texts in columns that line up; a column of numbers is set flush right.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}
+  void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  /// Lines, each ended by a line feed.
+  std::string text() const;
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+};
+
+/// "1.2 MB", "588 bytes".
+std::string bytes_text(double bytes);
+/// 0.8125 as "0.8125"; a JSON null elsewhere shows as "-".
+std::string share_text(double share);
+
+}  // namespace recast

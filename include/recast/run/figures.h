@@ -1,0 +1,18 @@
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "recast/train/learn.h"
+
+namespace recast {
+
+/// {rows, top1, top5, loss, per_class: {label: accuracy, or null where no row has it}, confusion: [[truth][answer]]}.
+nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::string>& labels);
+/// One of EpochMetrics: {epoch, stage, train_loss, eval_loss, eval_top1, lr, seconds, skipped_steps}.
+nlohmann::json figures(const EpochMetrics& epoch);
+
+/// What a task's numbers amount to: {coefficients: trained numbers beside the head, head_numbers, stored_bytes}.
+nlohmann::json count_numbers(const Model& model);
+
+}  // namespace recast

@@ -1,0 +1,55 @@
+#pragma once
+#include <atomic>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "recast/train/learn.h"
+
+namespace recast {
+
+/// What `recast learn` is asked for; members are named after its flags. Empty optionals: the recipe's own.
+struct LearnRequest {
+  std::filesystem::path directory, data;
+  std::string task, recipe = "fast";
+  std::vector<std::string> plugs;                 ///< "NAME[:key=value,...]"
+  std::optional<std::int64_t> image_size, epochs, batch_size;
+  std::optional<double> lr;                       ///< goes before what plug-ins suggest
+  std::optional<double> head_lr;                  ///< where absent and the recipe has one rate for all: follows `lr`
+  std::optional<double> weight_decay;
+  std::optional<std::string> augmentation;        ///< none | flips | paper
+  std::optional<bool> bf16;                       ///< matrix products while learning; figures of test are fp32
+  std::uint64_t seed = 42, split_seed = 42;
+  std::int64_t limit_train = 0, limit_test = 0;   ///< images per class, 0: all
+  std::string shared;                             ///< name of the shared state; empty: made of the plug-ins that share
+  std::string device = "cpu";
+  std::filesystem::path run_folder;               ///< empty: DIRECTORY/runs/TASK/vVERSION, so that no run is overwritten
+  bool resume = false, force = false, test = true;
+  std::string command;                            ///< as typed, for the record
+  const std::atomic<bool>* stop = nullptr;
+  Listener* listener = nullptr;
+};
+
+struct LearnReport {
+  /// {task, version, recipe, plugs, classes, labels, images: {train, validation, test}, kept, candidates: {stage: top1},
+  ///  best_epoch, validation: {rows, top1, top5, loss, per_class}, test: the same or null, confusion: [[truth][answer]]
+  ///  of test or null, coefficients, head_numbers, stored_bytes, file_bytes, seconds, history: [lines of metrics.csv],
+  ///  machine, versions, command, seed, split_seed, image_size, fingerprint, run}.
+  nlohmann::json results;
+  bool finished_before = false;                   ///< `resume` found a run that was complete; nothing was done
+};
+
+/// Learns a task from images and stores it as its next version. Checks everything that can be known before it writes:
+/// options, plug-ins, data, every image. The test split is looked at once, after all is decided, in fp32.
+/// Writes the run folder (config.yaml, which reruns it; metrics.csv; run.log; checkpoints/last.safetensors;
+/// results.json) and, in one transaction, the task and the shared state it follows.
+/// Throws  kInvalidArgument, kNotFound, kUnsupported, kShapeMismatch, kDataCorruption (see the parts), kAlreadyExists
+///         (an unfinished run is in the way), kCancelled (stopped; resumable).
+LearnReport learn_task(const LearnRequest& request);
+
+/// The settings that learn_task() would use, as YAML that `--config` reads. Reads the model directory, not the data.
+std::string learn_settings_yaml(const LearnRequest& request);
+
+}  // namespace recast

@@ -1,0 +1,16 @@
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace recast {
+
+inline constexpr std::string_view kRecastVersion = "0.1.0";
+
+/// {cpu, cores, threads, isa: what libtorch's kernels use, flags: [vector extensions of this processor]}.
+nlohmann::json machine();
+/// {recast, torch}.
+nlohmann::json versions();
+/// {machine, versions, cuda: {built, devices}, memory_bytes, plugins: count, recipes: [...]}.
+nlohmann::json doctor();
+
+}  // namespace recast

@@ -1,0 +1,70 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "recast/data/preprocess.h"
+#include "recast/method/model.h"
+#include "recast/model/model_files.h"
+#include "recast/store/task_store.h"
+
+namespace recast {
+
+/// A task as users write it: "NAME", the newest version, or "NAME:VERSION".
+struct TaskReference {
+  std::string name;
+  std::int64_t version = 0;   ///< 0: the newest
+};
+/// Throws kInvalidArgument.
+TaskReference parse_task_reference(const std::string& text);
+
+/// A stored task made ready to predict.
+struct LoadedTask {
+  TaskRecord record;
+  Model model;
+  Preprocessing preprocessing;   ///< the backbone's, at the image size that the task was learned with
+};
+
+/// An opened model directory: its checked files, the backbone on a device and its task store.
+/// Threads  all calls may run in parallel.    Copies share backbone and store.
+class ModelDirectory {
+ public:
+  /// read_only: no file is made or changed, an absent store counts as empty.
+  /// Throws  as read_model_files() and open_sqlite_store(); kUnsupported: CUDA asked for where there is none.
+  static ModelDirectory open(const std::filesystem::path& path, bool read_only, at::Device device = at::kCPU);
+
+  const std::filesystem::path& path() const { return path_; }
+  const ModelFiles& files() const { return *files_; }
+  const std::shared_ptr<const Backbone>& backbone() const { return backbone_; }
+  const std::string& fingerprint() const { return fingerprint_; }
+  TaskStore& store() const { return *store_; }
+  at::Device device() const { return device_; }
+
+  /// The task "NAME[:VERSION]" as it is stored, its plug-ins not looked at. Throws kNotFound with the nearest name.
+  TaskRecord record(const std::string& task) const;
+  /// The task "NAME[:VERSION]" over this backbone.
+  /// Throws  kNotFound with the nearest name; what model() throws.
+  LoadedTask load(const std::string& task) const;
+  /// A record's plug-ins composed over this backbone, its numbers on the device. Nothing is run: names, dtypes and rows
+  /// per class are checked against what the plug-ins declare.
+  /// Throws  as compose(); kShapeMismatch: another backbone's record, or numbers that the plug-ins do not declare.
+  Model model(const TaskRecord& record) const;
+
+ private:
+  ModelDirectory() = default;
+  std::filesystem::path path_;
+  std::shared_ptr<const ModelFiles> files_;
+  std::shared_ptr<const Backbone> backbone_;
+  std::string fingerprint_;
+  std::shared_ptr<TaskStore> store_;
+  at::Device device_ = at::kCPU;
+};
+
+/// "cpu", "cuda", "cuda:1". Throws kInvalidArgument for another text, kUnsupported where this libtorch or machine has no
+/// such device.
+at::Device parse_device(const std::string& text);
+
+}  // namespace recast

@@ -1,0 +1,18 @@
+#pragma once
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace recast {
+
+/// Settings as text: key (a flag's long name without dashes) and its values, in the order of the file.
+using Settings = std::vector<std::pair<std::string, std::vector<std::string>>>;
+
+/// Reads `key: value` and `key: [value, ...]` lines of a YAML file. No tags, anchors or nesting.
+/// Throws kNotFound, kDataCorruption (not YAML, with its line), kInvalidArgument (a key twice, nesting), kExhausted.
+Settings read_settings(const std::filesystem::path& file);
+/// The YAML text that reads back as these settings: one value as a scalar, several as a list.
+std::string settings_yaml(const Settings& settings);
+
+}  // namespace recast

@@ -1,0 +1,37 @@
+#pragma once
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "recast/run/model_directory.h"
+
+namespace recast {
+
+// `recast tasks DIR ...`, one function a verb. Where a version matters, `task` is "NAME" or "NAME:VERSION".
+
+/// {tasks: [{task, version, versions, removed, classes, plugs, state_bytes, file_bytes, created_utc,
+///           validation_top1: number or null, test_top1: number or null}]}.
+nlohmann::json list_tasks(const ModelDirectory& directory, bool with_removed);
+/// {task, version, parent, created_utc, fingerprint, labels, plugs, recipe, data, metrics,
+///  follows: {name, version} or null, numbers: [{plug, scope, name, dtype, shape, values: up to 16}]}.
+nlohmann::json show_task(const ModelDirectory& directory, const std::string& task);
+/// {task, versions: [as in list_tasks()]}, oldest first.
+nlohmann::json log_task(const ModelDirectory& directory, const std::string& task);
+/// Compares two tasks: {a, b, equal, labels_equal, plugs_equal,
+///  numbers: [{plug, name, in: "a" | "b" | "both", equal, largest_difference: number or null}]}.
+nlohmann::json diff_tasks(const ModelDirectory& directory, const std::string& a, const std::string& b);
+/// {task, version, file, bytes}. Throws kAlreadyExists without `force`.
+nlohmann::json export_task(const ModelDirectory& directory, const std::string& task, const std::filesystem::path& file,
+                           bool force);
+/// {task, version, file, classes}. `name`: what to call it here; empty: as in the file. The file's plug-ins and numbers
+/// are checked against this backbone first. Throws kShapeMismatch with both fingerprints for another backbone.
+nlohmann::json import_task_file(const ModelDirectory& directory, const std::filesystem::path& file,
+                                const std::string& name);
+/// {task, purged}.
+nlohmann::json remove_task(const ModelDirectory& directory, const std::string& task, bool purge);
+/// {task, version: the new one, copy_of}. version 0: shows a removed task again.
+nlohmann::json rollback_task(const ModelDirectory& directory, const std::string& task, std::int64_t version);
+/// {bytes: freed}.
+nlohmann::json collect_garbage(const ModelDirectory& directory);
+
+}  // namespace recast

@@ -1,0 +1,52 @@
+#include "recast/run/figures.h"
+
+namespace recast {
+namespace {
+
+/// Elements of all tensors of a plug-in's stored families that train, or of all its families.
+std::int64_t count_elements(const Plug& plug, const State& state, bool trained_only) {
+  std::int64_t count = 0;
+  for (const auto& [name, number] : state) {
+    const Family* family = plug.info->family(family_of(name));
+    const auto* tensor = std::get_if<at::Tensor>(&number);
+    if (tensor && (!trained_only || (family && family->trains))) count += tensor->numel();
+  }
+  return count;
+}
+
+}  // namespace
+
+nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::string>& labels) {
+  nlohmann::json per_class = nlohmann::json::object();
+  for (std::size_t c = 0; c < evaluation.per_class.size(); ++c)
+    per_class[labels.at(c)] = evaluation.per_class[c] < 0 ? nlohmann::json() : nlohmann::json(evaluation.per_class[c]);
+  return {{"rows", evaluation.rows}, {"top1", evaluation.top1},     {"top5", evaluation.top5},
+          {"loss", evaluation.loss}, {"per_class", per_class}, {"confusion", evaluation.confusion}};
+}
+
+nlohmann::json figures(const EpochMetrics& e) {
+  return {{"epoch", e.epoch},
+          {"stage", e.stage},
+          {"train_loss", e.train_loss},
+          {"eval_loss", e.validation_loss},
+          {"eval_top1", e.validation_top1},
+          {"lr", e.rate},
+          {"seconds", e.seconds},
+          {"skipped_steps", e.skipped_steps}};
+}
+
+nlohmann::json count_numbers(const Model& model) {
+  std::int64_t coefficients = 0, head = 0, bytes = 0;
+  for (const Plug& plug : model.recipe().plugs()) {
+    const State& task = model.numbers().at(plug.alias(), Scope::kTask);
+    if (plug.roles.head)
+      head += count_elements(plug, task, false);
+    else
+      coefficients += count_elements(plug, task, true) +
+                      count_elements(plug, model.numbers().at(plug.alias(), Scope::kShared), true);
+    bytes += plug.method->stored_bytes(task);
+  }
+  return {{"coefficients", coefficients}, {"head_numbers", head}, {"stored_bytes", bytes}};
+}
+
+}  // namespace recast

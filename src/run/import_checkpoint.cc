@@ -1,0 +1,126 @@
+#include "recast/run/import_checkpoint.h"
+
+#include <ATen/ATen.h>
+
+#include <set>
+
+#include "recast/base/error.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+#include "recast/method/compose.h"
+#include "recast/model/model_files.h"
+#include "recast/store/task_store.h"
+
+namespace recast {
+namespace {
+
+constexpr std::uint64_t kMaxLabelBytes = 64 << 20;
+
+/// Lines without the byte order mark and the carriage returns that editors leave; empty lines at the end do not count.
+std::vector<std::string> read_lines(const std::filesystem::path& file) {
+  std::string text = read_file(file, kMaxLabelBytes);
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string line = text.substr(begin, end - begin);
+    if (line.ends_with('\r')) line.pop_back();
+    lines.push_back(std::move(line));
+    begin = end + 1;
+  }
+  while (!lines.empty() && lines.back().empty()) lines.pop_back();
+  return lines;
+}
+
+std::vector<std::string> read_labels(const std::filesystem::path& file, std::int64_t classes) {
+  const std::vector<std::string> labels = read_lines(file);
+  const std::string origin = printable(file.string(), 300);
+  if (static_cast<std::int64_t>(labels.size()) != classes)
+    fail(Code::kShapeMismatch, "[import] {}: {} labels for a classifier of {} classes; give one label a line", origin,
+         labels.size(), classes);
+  std::set<std::string> seen;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    if (labels[i].empty()) fail(Code::kUnsupported, "[import] {}: line {} is empty", origin, i + 1);
+    if (!seen.insert(labels[i]).second)
+      fail(Code::kUnsupported, "[import] {}: label '{}' twice (line {}); labels must differ", origin,
+           printable(labels[i]), i + 1);
+  }
+  return labels;
+}
+
+std::vector<std::string> numbered_labels(std::int64_t classes) {
+  std::vector<std::string> labels;
+  for (std::int64_t c = 0; c < classes; ++c) labels.push_back(fmt::format("class_{}", c));
+  return labels;
+}
+
+/// After the checkpoint has had its say: what the user asked for goes before.
+void override_preprocessing(const ImportRequest& request, Preprocessing& p) {
+  if (request.mean) p.mean = *request.mean;
+  if (request.std) p.std = *request.std;
+  if (request.interpolation) p.interpolation = *request.interpolation;
+  if (request.crop_pct) p.crop_pct = *request.crop_pct;
+  if (request.image_size) p.size_px = *request.image_size;
+  check(p);
+}
+
+/// The checkpoint's classifier as a task of the default head alone.
+TaskRecord classifier_task(const ImportedCheckpoint& imported, const ImportRequest& request) {
+  const auto backbone = make_backbone(imported.files);
+  const auto recipe = compose({}, backbone->anatomy());
+  TaskRecord task;
+  task.name = kPretrainedTask;
+  task.fingerprint = imported.files.fingerprint();
+  task.plugs = recipe->specs();
+  const at::Tensor weight = imported.classifier_weight.to(at::kFloat).contiguous();
+  if (weight.size(1) != backbone->feature_width())
+    fail(Code::kShapeMismatch, "[import] the classifier reads {} features, {} gives {}: leave its tensors out, or "
+         "choose the architecture that it belongs to", weight.size(1), request.architecture,
+         backbone->feature_width());
+  const at::Tensor bias = imported.classifier_bias.defined() ? imported.classifier_bias.to(at::kFloat).contiguous()
+                                                             : at::zeros({weight.size(0)}, at::kFloat);
+  task.labels = request.labels.empty() ? numbered_labels(weight.size(0)) : read_labels(request.labels, weight.size(0));
+  const Plug& head = recipe->head();
+  if (!head.roles.head->adopt(weight, bias, task.numbers.at(head.alias(), Scope::kTask)))
+    fail(Code::kInternal, "[import] the default head '{}' takes over no linear classifier", head.alias());
+  task.recipe = {{"name", "import"}, {"image_size", imported.files.config.preprocessing.size_px}};
+  return task;
+}
+
+}  // namespace
+
+nlohmann::json import_model(const ImportRequest& request) {
+  const ModelConfig config = architecture(request.architecture);
+  Preprocessing tried = config.preprocessing;
+  override_preprocessing(request, tried);  // a bad value shows before a large file is read
+  const std::string origin = printable(request.checkpoint.string(), 300);
+  ImportedCheckpoint imported =
+      import_checkpoint(read_tensor_file(request.checkpoint).tensors, config, origin);
+  override_preprocessing(request, imported.files.config.preprocessing);
+  const bool classifies = imported.classifier_weight.defined();
+  if (!classifies && !request.labels.empty())
+    fail(Code::kInvalidArgument, "[import] {} has no classifier that labels could name: leave --labels out", origin);
+  std::optional<TaskRecord> task;
+  if (classifies) task = classifier_task(imported, request);
+
+  const std::string fingerprint = imported.files.fingerprint();
+  write_model_files(request.out, imported.files, request.force);
+  if (task) open_sqlite_store(request.out, fingerprint, false)->commit(*task);
+
+  std::int64_t parameters = 0;
+  for (const auto& [name, tensor] : imported.files.backbone) parameters += tensor.numel();
+  const nlohmann::json written = imported.files.config.to_json();
+  nlohmann::json report = {{"directory", printable(request.out.string(), 4096)},
+                           {"architecture", imported.files.config.architecture},
+                           {"naming", imported.naming},
+                           {"fingerprint", fingerprint},
+                           {"parameters", parameters},
+                           {"bytes", 4 * parameters},
+                           {"preprocessing", written.at("preprocessing")},
+                           {"vit", written.at("vit")},
+                           {"task", nullptr}};
+  if (task) report["task"] = {{"name", task->name}, {"classes", task->labels.size()}};
+  return report;
+}
+
+}  // namespace recast

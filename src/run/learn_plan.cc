@@ -1,0 +1,127 @@
+#include "learn_plan.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "recast/base/error.h"
+#include "recast/data/augment.h"
+
+namespace recast {
+namespace {
+
+template <class T>
+void require(const std::optional<T>& value, bool (*good)(T), const char* flag, const char* range) {
+  if (value && !good(*value)) fail(Code::kInvalidArgument, "[learn] --{} must be {}, got {}", flag, range, *value);
+}
+
+bool positive_count(std::int64_t n) { return n > 0; }
+bool natural(std::int64_t n) { return n >= 0; }
+bool positive_rate(double x) { return x > 0 && std::isfinite(x); }
+bool non_negative(double x) { return x >= 0 && std::isfinite(x); }
+
+Recipe resolved_recipe(const LearnRequest& request) {
+  Recipe recipe = find_recipe(request.recipe);
+  const bool one_rate = recipe.head_rate == recipe.rate && !recipe.suggested_rates;
+  if (request.lr) {
+    recipe.rate = *request.lr;
+    recipe.suggested_rates = false;
+    if (one_rate) recipe.head_rate = *request.lr;
+  }
+  recipe.epochs = request.epochs.value_or(recipe.epochs);
+  recipe.batch_size = request.batch_size.value_or(recipe.batch_size);
+  recipe.head_rate = request.head_lr.value_or(recipe.head_rate);
+  recipe.weight_decay = request.weight_decay.value_or(recipe.weight_decay);
+  recipe.augmentation = request.augmentation.value_or(recipe.augmentation);
+  recipe.bf16 = request.bf16.value_or(recipe.bf16);
+  return recipe;
+}
+
+/// One black image through the bare backbone: a size that does not fit shows here, with the nearest that do.
+void try_image_size(const ModelDirectory& directory, std::int64_t size) {
+  const at::NoGradGuard no_grad;
+  PlainRoute route(*directory.backbone());
+  directory.backbone()->features(at::zeros({1, 3, size, size}, at::device(directory.device())), route);
+}
+
+std::string number(double value) { return fmt::format("{}", value); }
+
+}  // namespace
+
+void check_request(const LearnRequest& request) {
+  if (request.directory.empty())
+    fail(Code::kInvalidArgument, "[learn] no model directory given: recast learn DIR --task NAME --data PATH");
+  if (request.task.empty()) fail(Code::kInvalidArgument, "[learn] --task NAME is missing");
+  if (request.data.empty()) fail(Code::kInvalidArgument, "[learn] --data PATH is missing");
+  check_task_name(request.task);
+  if (!request.shared.empty()) check_task_name(request.shared);
+  require(request.image_size, positive_count, "image-size", "at least 1");
+  require(request.epochs, natural, "epochs", "0 or more");
+  require(request.batch_size, positive_count, "batch-size", "at least 1");
+  require(request.lr, positive_rate, "lr", "above 0");
+  require(request.head_lr, non_negative, "head-lr", "0 or more");
+  require(request.weight_decay, non_negative, "weight-decay", "0 or more");
+  if (request.augmentation) Augmentation::named(*request.augmentation);
+  if (request.limit_train < 0 || request.limit_test < 0)
+    fail(Code::kInvalidArgument, "[learn] --limit-train and --limit-test must be 0 (all) or more");
+  find_recipe(request.recipe);
+  for (const std::string& plug : request.plugs) {
+    const PlugSpec spec = parse_plug(plug);
+    Registry::instance().find(spec.method).make(spec.options);
+  }
+}
+
+LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& directory) {
+  LearnPlan plan;
+  plan.recipe = resolved_recipe(request);
+  std::vector<PlugSpec> chosen;
+  for (const std::string& plug : request.plugs) chosen.push_back(parse_plug(plug));
+  const Anatomy& anatomy = directory.backbone()->anatomy();
+  plan.composition = compose(merge_plugs(plan.recipe, std::move(chosen), anatomy), anatomy);
+  plan.recipe.plugs = plan.composition->specs();
+  plan.image_size = request.image_size.value_or(directory.files().config.preprocessing.size_px);
+  Preprocessing preprocessing = directory.files().config.preprocessing;
+  preprocessing.size_px = plan.image_size;
+  check(preprocessing);
+  try_image_size(directory, plan.image_size);
+  return plan;
+}
+
+Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
+  const Recipe& recipe = plan.recipe;
+  auto absolute = [](const std::filesystem::path& path) {
+    return std::filesystem::absolute(path).lexically_normal().string();
+  };
+  std::vector<std::string> plugs;
+  for (const PlugSpec& plug : recipe.plugs) plugs.push_back(plug_text(plug));
+  Settings settings = {{"dir", {absolute(request.directory)}},
+                       {"task", {request.task}},
+                       {"data", {request.data.empty() ? "" : absolute(request.data)}},
+                       {"recipe", {recipe.name}},
+                       {"plug", plugs},
+                       {"image-size", {std::to_string(plan.image_size)}},
+                       {"epochs", {std::to_string(recipe.epochs)}},
+                       {"batch-size", {std::to_string(recipe.batch_size)}}};
+  // Absent, each plug-in's own rate holds: no one number says the same.
+  if (!recipe.suggested_rates) settings.push_back({"lr", {number(recipe.rate)}});
+  settings.insert(settings.end(), {{"head-lr", {number(recipe.head_rate)}},
+                                   {"weight-decay", {number(recipe.weight_decay)}},
+                                   {"augmentation", {recipe.augmentation}},
+                                   {"amp", {recipe.bf16 ? "bf16" : "fp32"}},
+                                   {"seed", {std::to_string(request.seed)}},
+                                   {"split-seed", {std::to_string(request.split_seed)}},
+                                   {"limit-train", {std::to_string(request.limit_train)}},
+                                   {"limit-test", {std::to_string(request.limit_test)}},
+                                   {"device", {request.device}}});
+  if (!request.shared.empty()) settings.push_back({"shared-state", {request.shared}});
+  if (!request.test) settings.push_back({"no-test", {"true"}});
+  return settings;
+}
+
+std::string learn_settings_yaml(const LearnRequest& request) {
+  if (request.directory.empty())
+    fail(Code::kInvalidArgument, "[learn] no model directory given: which plug-ins fit depends on it");
+  const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
+  return settings_yaml(plan_settings(request, plan_learning(request, directory)));
+}
+
+}  // namespace recast

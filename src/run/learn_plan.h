@@ -1,0 +1,25 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "recast/run/learn_task.h"
+#include "recast/run/model_directory.h"
+#include "recast/run/settings.h"
+
+namespace recast {
+
+/// A request with everything decided that needs no data.
+struct LearnPlan {
+  Recipe recipe;                                    ///< with the request's overrides; plugs: all that are composed
+  std::shared_ptr<const Composition> composition;
+  std::int64_t image_size = 0;
+};
+
+/// Checks the request by itself. Throws kInvalidArgument.
+void check_request(const LearnRequest& request);
+/// Throws as merge_plugs(), compose() and Backbone::features().
+LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& directory);
+/// What config.yaml holds.
+Settings plan_settings(const LearnRequest& request, const LearnPlan& plan);
+
+}  // namespace recast

@@ -1,0 +1,279 @@
+#include "recast/run/learn_task.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "learn_plan.h"
+#include "recast/base/error.h"
+#include "recast/format/printable.h"
+#include "recast/run/describe_methods.h"
+#include "recast/run/figures.h"
+#include "recast/run/image_source.h"
+#include "recast/run/machine.h"
+#include "recast/run/model_directory.h"
+#include "run_folder.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMostClassesWithConfusion = 200;
+
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
+
+/// The newest version in the store, hidden or not; 0 if the task is new. What commit() would refuse at the very end is
+/// refused here.
+std::int64_t newest_version(const ModelDirectory& directory, const std::string& task) {
+  for (const TaskSummary& known : directory.store().list(true)) {
+    if (known.name == task) return known.version;
+    if (lower_case(known.name) == lower_case(task))
+      fail(Code::kAlreadyExists, "[learn] task '{}' differs from '{}' in upper and lower case only: choose another name",
+           task, known.name);
+  }
+  return 0;
+}
+
+/// Where this run goes on or begins, and whether it is over already.
+struct Place {
+  fs::path folder;
+  bool finished = false, resumes = false;
+};
+
+bool is_complete(const ModelDirectory& directory, const RunFolder& folder, const std::string& task) {
+  if (fs::exists(folder.results())) return true;
+  // Killed after the commit, before results.json: the store knows.
+  const auto record = directory.store().load(task);
+  return record && record->metrics.is_object() && record->metrics.value("run", "") == folder.path().string();
+}
+
+Place find_place(const LearnRequest& request, const ModelDirectory& directory, const Settings& settings) {
+  const std::int64_t newest = newest_version(directory, request.task);
+  auto numbered = [&](std::int64_t version) {
+    return fs::absolute(request.directory / "runs" / request.task / fmt::format("v{}", version)).lexically_normal();
+  };
+  const bool chosen = !request.run_folder.empty();
+  Place place{chosen ? fs::absolute(request.run_folder).lexically_normal() : numbered(newest + 1)};
+  if (request.resume && !chosen && newest > 0 && !fs::exists(place.folder) && fs::exists(numbered(newest)))
+    place.folder = numbered(newest);
+  RunFolder folder(place.folder, nullptr);
+  if (!folder.exists()) return place;
+  if (!request.resume) {
+    if (!request.force && !(fs::is_directory(place.folder) && fs::is_empty(place.folder)))
+      fail(Code::kAlreadyExists, "[learn] {} exists: {}", place.folder.string(),
+           fs::exists(folder.checkpoint()) && !fs::exists(folder.results())
+               ? "an unfinished run, which --resume goes on with and --force starts afresh"
+               : "choose another --out, or --force to replace it");
+    return place;
+  }
+  if (fs::exists(folder.config())) folder.require_same(settings);
+  place.finished = is_complete(directory, folder, request.task);
+  place.resumes = fs::exists(folder.checkpoint());
+  return place;
+}
+
+/// The three splits of a dataset as sources; every image was decoded once.
+struct Images {
+  std::shared_ptr<const Dataset> dataset;
+  std::shared_ptr<ImageSource> train, validation, test;
+};
+
+Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
+  Images images;
+  std::unique_ptr<Dataset> dataset = open_dataset(request.data, request.split_seed);
+  if (request.limit_train > 0 || request.limit_test > 0)
+    dataset = limit_per_class(std::move(dataset), request.limit_train, request.limit_test);
+  images.dataset = std::move(dataset);
+  Preprocessing preprocessing = directory.files().config.preprocessing;
+  preprocessing.size_px = plan.image_size;
+  ImageSourceOptions options;
+  options.threads = std::max(1, at::get_num_threads());
+  options.device = directory.device();
+  auto source = [&](Split split) {
+    return std::make_shared<ImageSource>(images.dataset, split, preprocessing, options);
+  };
+  images.validation = source(Split::kValidation);
+  if (request.test) images.test = source(Split::kTest);
+  options.augmentation = Augmentation::named(plan.recipe.augmentation);
+  images.train = source(Split::kTrain);
+  for (const auto& split : {images.train, images.validation, images.test}) {
+    if (!split) continue;
+    if (request.listener) request.listener->stage("read images", split->rows());
+    split->decode_all(request.stop, request.listener);
+  }
+  return images;
+}
+
+/// The shared state's default name: the plug-ins that make the recipe share.
+std::string shared_name(const LearnRequest& request, const Composition& recipe) {
+  if (!request.shared.empty()) return request.shared;
+  std::string joined;
+  for (const Plug& plug : recipe.plugs())
+    if (!plug.info->has(Claim::kIsolated)) joined += (joined.empty() ? "" : "-") + plug.alias();
+  return joined;
+}
+
+nlohmann::json without_confusion(nlohmann::json figures) {
+  figures.erase("confusion");
+  return figures;
+}
+
+TaskRecord make_record(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                       const Images& images, const Learned& learned) {
+  TaskRecord record;
+  record.name = request.task;
+  record.fingerprint = directory.fingerprint();
+  record.plugs = plan.recipe.plugs;
+  record.labels = images.dataset->classes();
+  record.numbers = learned.model.numbers().only(Scope::kTask).clone();
+  record.recipe = describe_recipe(plan.recipe);
+  record.recipe["image_size"] = plan.image_size;
+  record.recipe["seed"] = request.seed;
+  record.data = describe_splits(*images.dataset);
+  return record;
+}
+
+/// All that is said of a run except what the store adds (version, bytes).
+nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, const Images& images,
+                            const Learned& learned, const std::optional<Evaluation>& test, const fs::path& run) {
+  const std::vector<std::string>& labels = images.dataset->classes();
+  nlohmann::json plugs = nlohmann::json::array(), candidates = nlohmann::json::object();
+  nlohmann::json history = nlohmann::json::array(), test_figures, confusion;
+  for (const PlugSpec& plug : plan.recipe.plugs) plugs.push_back(plug_text(plug));
+  for (const auto& [stage, top1] : learned.candidates) candidates[stage] = top1;
+  for (const EpochMetrics& epoch : learned.history) history.push_back(figures(epoch));
+  if (test) test_figures = without_confusion(figures(*test, labels));
+  if (test && labels.size() <= kMostClassesWithConfusion) confusion = test->confusion;
+  nlohmann::json counts;
+  for (const Split split : kSplits) counts[name(split)] = images.dataset->examples(split).size();
+  nlohmann::json metrics = {{"task", request.task},
+                            {"recipe", plan.recipe.name},
+                            {"plugs", plugs},
+                            {"classes", labels.size()},
+                            {"labels", labels},
+                            {"images", counts},
+                            {"kept", learned.kept},
+                            {"candidates", candidates},
+                            {"best_epoch", learned.best_epoch},
+                            {"validation", without_confusion(figures(learned.validation, labels))},
+                            {"test", test_figures},
+                            {"confusion", confusion},
+                            {"seconds", learned.seconds},
+                            {"history", history},
+                            {"machine", machine()},
+                            {"versions", versions()},
+                            {"command", printable(request.command, 4096)},
+                            {"seed", request.seed},
+                            {"split_seed", request.split_seed},
+                            {"image_size", plan.image_size},
+                            {"run", run.string()}};
+  metrics.update(count_numbers(learned.model));
+  return metrics;
+}
+
+/// What a stored version and its metrics say together.
+nlohmann::json make_results(const TaskStore& store, const TaskRecord& record) {
+  nlohmann::json results = record.metrics.is_object() ? record.metrics : nlohmann::json::object();
+  results["version"] = record.version;
+  results["fingerprint"] = record.fingerprint;
+  for (const TaskSummary& version : store.log(record.name))
+    if (version.version == record.version) results["file_bytes"] = version.file_bytes;
+  return results;
+}
+
+LearnReport finished_report(const ModelDirectory& directory, const LearnRequest& request, const RunFolder& folder) {
+  request.listener ? request.listener->note("the run in " + folder.path().string() + " is complete: nothing to do")
+                   : void();
+  const auto record = directory.store().load(request.task);
+  if (!record) fail(Code::kNotFound, "[learn] the run in {} is complete, but task '{}' was removed since",
+                    folder.path().string(), request.task);
+  LearnReport report{make_results(directory.store(), *record), true};
+  if (!fs::exists(folder.results())) folder.write_results(report.results);
+  return report;
+}
+
+Model start_model(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
+  Numbers numbers;
+  if (!plan.composition->isolated())
+    if (auto shared = directory.store().shared(shared_name(request, *plan.composition))) numbers = std::move(*shared);
+  return Model(directory.backbone(), plan.composition, std::move(numbers));
+}
+
+Budget make_budget(const LearnRequest& request, const ModelDirectory& directory, RunFolder& folder) {
+  Budget budget;
+  budget.seed = request.seed;
+  budget.checkpoint = folder.checkpoint();
+  budget.resume = request.resume;
+  budget.stop = request.stop;
+  budget.listener = &folder;
+  budget.other_task = [&directory](std::string_view task) { return directory.load(std::string(task)).model; };
+  return budget;
+}
+
+LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                            const Images& images, RunFolder& folder) {
+  const Task task{request.task, images.dataset->classes()};
+  const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
+                                plan.recipe, make_budget(request, directory, folder));
+  std::optional<Evaluation> test;
+  if (images.test) {
+    const auto batches = (images.test->rows() + 63) / 64;
+    folder.stage("test", batches);
+    test = evaluate(learned.model, *images.test, static_cast<std::int64_t>(task.labels.size()), false, request.stop,
+                    &folder);
+  }
+  TaskRecord record = make_record(request, plan, directory, images, learned);
+  record.metrics = make_metrics(request, plan, images, learned, test, folder.path());
+  const Numbers shared = learned.model.numbers().only(Scope::kShared).clone();
+  const auto store = open_sqlite_store(request.directory, directory.fingerprint(), false);
+  record.version = shared.plugs().empty() ? store->commit(record)
+                                          : store->commit(record, &shared, shared_name(request, *plan.composition));
+  LearnReport report{make_results(*store, record), false};
+  folder.write_metrics(learned.history);
+  folder.write_results(report.results);
+  return report;
+}
+
+void require_writable(const fs::path& directory) {
+  if (::access(directory.c_str(), W_OK) != 0)
+    fail(Code::kUnavailable, "[learn] {} cannot be written to, so the task could not be stored there",
+         directory.string());
+}
+
+}  // namespace
+
+LearnReport learn_task(const LearnRequest& request) {
+  check_request(request);
+  const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
+  require_writable(request.directory);
+  const LearnPlan plan = plan_learning(request, directory);
+  const Settings settings = plan_settings(request, plan);
+  const Place place = find_place(request, directory, settings);
+  RunFolder folder(place.folder, request.listener);
+  if (place.finished) return finished_report(directory, request, folder);
+
+  const Images images = open_images(request, plan, directory);
+  if (folder.exists() && !place.resumes && request.force) folder.clear();
+  folder.create(settings);
+  folder.note(plan.recipe.text());
+  if (request.resume && !place.resumes) folder.note("no checkpoint to resume from: starting afresh");
+  try {
+    return learn_and_store(request, plan, directory, images, folder);
+  } catch (const Error& error) {
+    const bool stopped = request.stop && *request.stop && error.code() == Code::kCancelled;
+    if (stopped && fs::exists(folder.checkpoint()))
+      fail(Code::kCancelled, "{}; --resume goes on from {}", error.what(), folder.checkpoint().string());
+    folder.discard();
+    throw;
+  } catch (...) {
+    folder.discard();
+    throw;
+  }
+}
+
+}  // namespace recast

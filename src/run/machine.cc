@@ -1,0 +1,59 @@
+#include "recast/run/machine.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "recast/method/recipe.h"
+#include "recast/method/registry.h"
+
+namespace recast {
+namespace {
+
+/// The value of the first line of /proc/cpuinfo that begins with `key`, or empty.
+std::string cpu_info(const std::string& key) {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with(key) && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "";
+}
+
+nlohmann::json vector_extensions() {
+  nlohmann::json found = nlohmann::json::array();
+  std::istringstream flags(cpu_info("flags"));
+  for (std::string flag; flags >> flag;)
+    for (const char* known : {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16"})
+      if (flag == known) found.push_back(flag);
+  return found;
+}
+
+}  // namespace
+
+nlohmann::json machine() {
+  return {{"cpu", cpu_info("model name")},
+          {"cores", std::thread::hardware_concurrency()},
+          {"threads", at::get_num_threads()},
+          {"isa", at::get_cpu_capability()},
+          {"flags", vector_extensions()}};
+}
+
+nlohmann::json versions() { return {{"recast", kRecastVersion}, {"torch", TORCH_VERSION}}; }
+
+nlohmann::json doctor() {
+  const int devices = at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  return {{"machine", machine()},
+          {"versions", versions()},
+          {"cuda", {{"built", at::hasCUDA()}, {"devices", devices}}},
+          {"memory_bytes", static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE)},
+          {"plugins", Registry::instance().all().size()},
+          {"recipes", recipe_names()}};
+}
+
+}  // namespace recast

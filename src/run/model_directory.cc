@@ -1,0 +1,121 @@
+#include "recast/run/model_directory.h"
+
+#include <ATen/ATen.h>
+
+#include <charconv>
+
+#include "recast/base/error.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+namespace {
+
+void check_number(const Plug& plug, Scope scope, const std::string& name, const Number& number,
+                  const TaskRecord& record) {
+  const Family* family = plug.info->family(family_of(name));
+  if (!family || family->scope != scope)
+    fail(Code::kShapeMismatch, "[task] '{}' holds a number '{}' that plug-in '{}' does not declare: it was written by "
+         "another version of recast; learn the task again", record.name, name, plug.alias());
+  const auto* tensor = std::get_if<at::Tensor>(&number);
+  if (!tensor) return;
+  if (tensor->scalar_type() != family->dtype)
+    fail(Code::kShapeMismatch, "[task] '{}': number '{}' of plug-in '{}' is {}, expected {}", record.name, name,
+         plug.alias(), at::toString(tensor->scalar_type()), at::toString(family->dtype));
+  const auto classes = static_cast<std::int64_t>(record.labels.size());
+  const std::int64_t rows = tensor->dim() == 0 ? 0 : tensor->size(0);
+  if (scope == Scope::kTask && family->rows == Rows::kPerClass && rows != classes)
+    fail(Code::kShapeMismatch, "[task] '{}': number '{}' of plug-in '{}' has {} rows for {} labels", record.name, name,
+         plug.alias(), rows, classes);
+}
+
+void check_numbers(const TaskRecord& record, const Composition& recipe) {
+  for (const auto& [alias, scopes] : record.numbers.plugs())
+    for (const auto& [scope, state] : scopes)
+      for (const auto& [name, number] : state) check_number(recipe.plug(alias), scope, name, number, record);
+}
+
+Numbers moved_to(const Numbers& numbers, at::Device device) {
+  if (device.is_cpu()) return numbers;
+  Numbers moved;
+  for (const auto& [alias, scopes] : numbers.plugs())
+    for (const auto& [scope, state] : scopes)
+      for (const auto& [name, number] : state) {
+        const auto* tensor = std::get_if<at::Tensor>(&number);
+        moved.at(alias, scope).set(name, tensor ? Number(tensor->to(device)) : number);
+      }
+  return moved;
+}
+
+}  // namespace
+
+at::Device parse_device(const std::string& text) {
+  if (text == "cpu") return at::kCPU;
+  std::int64_t index = 0;
+  bool good = text == "cuda";
+  if (text.starts_with("cuda:")) {
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + 5, end, index);
+    good = error == std::errc() && stop == end && index >= 0 && index < 128;
+  }
+  if (!good) fail(Code::kInvalidArgument, "[device] must be cpu, cuda or cuda:N, got '{}'", text);
+  const int devices = at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  if (index >= devices)
+    fail(Code::kUnsupported, "[device] {} asked for, {} there: this PyTorch wheel {}; use --device cpu", text,
+         devices == 0 ? "no CUDA device is" : fmt::format("{} are", devices),
+         at::hasCUDA() ? "is a CUDA build" : "is a CPU build");
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read_only, at::Device device) {
+  ModelDirectory directory;
+  directory.path_ = path;
+  directory.files_ = std::make_shared<ModelFiles>(read_model_files(path));
+  directory.fingerprint_ = directory.files_->fingerprint();
+  directory.backbone_ = make_backbone(*directory.files_, device);
+  directory.store_ = open_sqlite_store(path, directory.fingerprint_, read_only);
+  directory.device_ = device;
+  return directory;
+}
+
+TaskReference parse_task_reference(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  TaskReference reference{text.substr(0, colon)};
+  if (colon == std::string::npos) return reference;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data() + colon + 1, end, reference.version);
+  if (error != std::errc() || stop != end || reference.version < 1)
+    fail(Code::kInvalidArgument, "[task] '{}' is not NAME or NAME:VERSION", printable(text));
+  return reference;
+}
+
+TaskRecord ModelDirectory::record(const std::string& task) const {
+  const auto [name, version] = parse_task_reference(task);
+  if (std::optional<TaskRecord> record = store_->load(name, version)) return std::move(*record);
+  std::vector<std::string> names;
+  for (const TaskSummary& task : store_->list()) names.push_back(task.name);
+  const std::string near = nearest(name, names);
+  fail(Code::kNotFound, "[task] no task '{}'{} in {}{}", printable(name),
+       version > 0 ? fmt::format(" version {}", version) : "", path_.string(),
+       !near.empty() && near != name ? ", did you mean '" + near + "'?"
+       : names.empty()               ? ": it holds none yet; 'recast learn' makes one"
+                                     : ": 'recast tasks DIR list' shows those that there are");
+}
+
+LoadedTask ModelDirectory::load(const std::string& task) const {
+  TaskRecord record = this->record(task);
+  Model model = this->model(record);
+  Preprocessing preprocessing = files_->config.preprocessing;
+  if (record.recipe.is_object()) preprocessing.size_px = record.recipe.value("image_size", preprocessing.size_px);
+  return {std::move(record), std::move(model), std::move(preprocessing)};
+}
+
+Model ModelDirectory::model(const TaskRecord& record) const {
+  if (record.fingerprint != fingerprint_)
+    fail(Code::kShapeMismatch, "[task] '{}' belongs to backbone {}, this directory holds {}", record.name,
+         record.fingerprint, fingerprint_);
+  const auto recipe = compose(record.plugs, backbone_->anatomy());
+  check_numbers(record, *recipe);
+  return Model(backbone_, recipe, moved_to(record.numbers, device_));
+}
+
+}  // namespace recast

@@ -1,0 +1,99 @@
+#include "run_folder.h"
+
+#include <fmt/chrono.h>
+
+#include <ctime>
+
+#include "recast/base/error.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+
+std::string csv(const std::vector<EpochMetrics>& history) {
+  std::string text = "epoch,stage,train_loss,eval_loss,eval_top1,lr,seconds,skipped_steps\n";
+  for (const EpochMetrics& e : history)
+    text += fmt::format("{},{},{},{},{},{},{:.3f},{}\n", e.epoch, e.stage, e.train_loss, e.validation_loss,
+                        e.validation_top1, e.rate, e.seconds, e.skipped_steps);
+  return text;
+}
+
+std::string joined(const std::vector<std::string>& values) { return fmt::format("{}", fmt::join(values, " ")); }
+
+}  // namespace
+
+void RunFolder::create(const Settings& settings) {
+  std::error_code error;
+  for (fs::path missing = path_; !missing.empty() && !fs::exists(missing, error); missing = missing.parent_path())
+    made_.insert(made_.begin(), missing);
+  fs::create_directories(path_ / "checkpoints", error);
+  if (error) fail(Code::kUnavailable, "[learn] {}: cannot create the run folder: {}", path_.string(), error.message());
+  write_file_atomically(config(), settings_yaml(settings));
+  log_.open(path_ / "run.log", std::ios::app);
+}
+
+void RunFolder::discard() noexcept {
+  std::error_code ignored;
+  log_.close();
+  if (made_.empty() || fs::exists(checkpoint(), ignored)) return;
+  fs::remove_all(path_, ignored);
+  for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) fs::remove(*folder, ignored);  // empty ones only
+}
+
+void RunFolder::require_same(const Settings& settings) const {
+  const Settings here = read_settings(config());
+  std::map<std::string, std::string> ours, theirs;
+  for (const auto& [key, values] : settings) ours[key] = joined(values);
+  for (const auto& [key, values] : here) theirs[key] = joined(values);
+  for (const auto* side : {&ours, &theirs})
+    for (const auto& [key, value] : *side)
+      if (ours[key] != theirs[key])
+        fail(Code::kInvalidArgument, "[learn] the run in {} was started with {} '{}', now it is '{}': resume it with "
+             "--config {} --resume, or start afresh with --force", path_.string(), key, printable(theirs[key]),
+             printable(ours[key]), config().string());
+}
+
+void RunFolder::clear() {
+  if (!fs::is_directory(path_) || (!fs::is_empty(path_) && !fs::exists(config())))
+    fail(Code::kAlreadyExists, "[learn] {} is no run folder, so --force does not replace it", path_.string());
+  fs::remove_all(path_);
+}
+
+void RunFolder::write_metrics(const std::vector<EpochMetrics>& history) const {
+  write_file_atomically(path_ / "metrics.csv", csv(history));
+}
+
+void RunFolder::write_results(const nlohmann::json& results) const {
+  write_file_atomically(this->results(), results.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+void RunFolder::log(const std::string& line) {
+  log_ << fmt::format("{:%FT%TZ} {}\n", fmt::gmtime(std::time(nullptr)), line) << std::flush;
+}
+
+void RunFolder::stage(const std::string& name, std::int64_t total_steps) {
+  log(fmt::format("stage {} of {} steps", name, total_steps));
+  if (next_) next_->stage(name, total_steps);
+}
+
+void RunFolder::step(std::int64_t done, std::int64_t total) {
+  if (next_) next_->step(done, total);
+}
+
+void RunFolder::epoch(const EpochMetrics& m) {
+  log(fmt::format("{} epoch {}: train loss {:.4f}, validation loss {:.4f}, top1 {:.4f}, lr {:.3g}, {:.1f} s, {} skipped",
+                  m.stage, m.epoch, m.train_loss, m.validation_loss, m.validation_top1, m.rate, m.seconds,
+                  m.skipped_steps));
+  seen_.push_back(m);
+  write_metrics(seen_);
+  if (next_) next_->epoch(m);
+}
+
+void RunFolder::note(const std::string& text) {
+  log(text);
+  if (next_) next_->note(text);
+}
+
+}  // namespace recast

@@ -1,0 +1,50 @@
+#pragma once
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "recast/run/settings.h"
+#include "recast/train/learn.h"
+
+namespace recast {
+
+/// The folder that one learning run leaves behind: config.yaml, run.log, metrics.csv, checkpoints/last.safetensors and,
+/// once it is complete, results.json. Passes events on to another listener. From one thread.
+class RunFolder final : public Listener {
+ public:
+  /// Touches nothing yet.
+  RunFolder(std::filesystem::path path, Listener* next) : path_(std::move(path)), next_(next) {}
+  /// Creates what is missing and opens the log. Throws kUnavailable.
+  void create(const Settings& settings);
+  /// Removes the folder, and the empty ones above it that create() made, unless a checkpoint is in it.
+  void discard() noexcept;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path checkpoint() const { return path_ / "checkpoints" / "last.safetensors"; }
+  std::filesystem::path results() const { return path_ / "results.json"; }
+  std::filesystem::path config() const { return path_ / "config.yaml"; }
+  bool exists() const { return std::filesystem::exists(path_); }
+  /// Throws kInvalidArgument naming the first setting in which the run that is here differs.
+  void require_same(const Settings& settings) const;
+  /// Empties an existing run folder. Throws kAlreadyExists where the folder is not one.
+  void clear();
+
+  void write_metrics(const std::vector<EpochMetrics>& history) const;
+  void write_results(const nlohmann::json& results) const;
+
+  void stage(const std::string& name, std::int64_t total_steps) override;
+  void step(std::int64_t done, std::int64_t total) override;
+  void epoch(const EpochMetrics& metrics) override;
+  void note(const std::string& text) override;
+
+ private:
+  void log(const std::string& line);
+  std::filesystem::path path_;
+  Listener* next_;
+  std::ofstream log_;
+  std::vector<std::filesystem::path> made_;   ///< folders that create() made, outermost first
+  std::vector<EpochMetrics> seen_;
+};
+
+}  // namespace recast

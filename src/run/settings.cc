@@ -1,0 +1,69 @@
+#include "recast/run/settings.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <set>
+
+#include "recast/base/error.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+namespace {
+
+constexpr std::uint64_t kMaxBytes = 1 << 20;
+
+std::string scalar_text(const YAML::Node& node, const std::string& key, const std::string& origin) {
+  if (!node.IsScalar() || (node.Tag() != "?" && node.Tag() != "!" && !node.Tag().empty()))
+    fail(Code::kInvalidArgument, "[config] {}: '{}' must be a value or a list of values", origin, printable(key));
+  return node.Scalar();
+}
+
+Settings settings_of(const YAML::Node& root, const std::string& origin) {
+  Settings settings;
+  std::set<std::string> seen;
+  if (root.IsNull()) return settings;
+  if (!root.IsMap()) fail(Code::kInvalidArgument, "[config] {}: expected lines 'key: value'", origin);
+  for (const auto& entry : root) {
+    const std::string key = scalar_text(entry.first, "key", origin);
+    if (!seen.insert(key).second) fail(Code::kInvalidArgument, "[config] {}: '{}' twice", origin, printable(key));
+    std::vector<std::string> values;
+    if (entry.second.IsSequence())
+      for (const YAML::Node& value : entry.second) values.push_back(scalar_text(value, key, origin));
+    else
+      values.push_back(scalar_text(entry.second, key, origin));
+    settings.emplace_back(key, std::move(values));
+  }
+  return settings;
+}
+
+}  // namespace
+
+Settings read_settings(const std::filesystem::path& file) {
+  const std::string origin = printable(file.string(), 300);
+  const std::string text = read_file(file, kMaxBytes);
+  try {
+    return settings_of(YAML::Load(text), origin);
+  } catch (const YAML::Exception& e) {
+    fail(Code::kDataCorruption, "[config] {}: not YAML at line {}: {}", origin, e.mark.line + 1, printable(e.msg));
+  }
+}
+
+std::string settings_yaml(const Settings& settings) {
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  for (const auto& [key, values] : settings) {
+    out << YAML::Key << key << YAML::Value;
+    if (values.size() == 1) {
+      out << values.front();
+      continue;
+    }
+    out << YAML::BeginSeq;
+    for (const std::string& value : values) out << value;
+    out << YAML::EndSeq;
+  }
+  out << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+}  // namespace recast

@@ -1,0 +1,190 @@
+#include "recast/run/task_commands.h"
+
+#include <ATen/ATen.h>
+
+#include "recast/base/error.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+#include "recast/method/numbers_file.h"
+
+namespace recast {
+namespace {
+
+constexpr std::uint64_t kMaxTaskFileBytes = 8ull << 30;
+constexpr std::int64_t kShownValues = 16;
+
+nlohmann::json plug_texts(const std::vector<PlugSpec>& plugs) {
+  nlohmann::json texts = nlohmann::json::array();
+  for (const PlugSpec& plug : plugs) texts.push_back(plug_text(plug));
+  return texts;
+}
+
+nlohmann::json top1_of(const nlohmann::json& metrics, const char* split) {
+  if (!metrics.is_object() || !metrics.contains(split) || !metrics[split].is_object()) return nullptr;
+  return metrics[split].value("top1", nlohmann::json());
+}
+
+nlohmann::json describe_summary(const TaskSummary& task) {
+  return {{"task", task.name},
+          {"version", task.version},
+          {"versions", task.versions},
+          {"removed", task.removed},
+          {"classes", task.classes},
+          {"plugs", plug_texts(task.plugs)},
+          {"state_bytes", task.state_bytes},
+          {"file_bytes", task.file_bytes},
+          {"created_utc", task.created_utc},
+          {"validation_top1", top1_of(task.metrics, "validation")},
+          {"test_top1", top1_of(task.metrics, "test")}};
+}
+
+nlohmann::json describe_number(const Number& number) {
+  if (const auto* value = std::get_if<std::int64_t>(&number)) return {{"dtype", "integer"}, {"values", {*value}}};
+  if (const auto* value = std::get_if<double>(&number)) return {{"dtype", "real"}, {"values", {*value}}};
+  if (const auto* value = std::get_if<std::string>(&number)) return {{"dtype", "text"}, {"values", {*value}}};
+  const at::Tensor& tensor = std::get<at::Tensor>(number);
+  const at::Tensor first =
+      tensor.reshape({-1}).slice(0, 0, kShownValues).to(at::kDouble).contiguous();
+  return {{"dtype", at::toString(tensor.scalar_type())},
+          {"shape", tensor.sizes().vec()},
+          {"values", std::vector<double>(first.data_ptr<double>(), first.data_ptr<double>() + first.numel())}};
+}
+
+nlohmann::json describe_numbers(const Numbers& numbers) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const auto& [plug, scopes] : numbers.plugs())
+    for (const auto& [scope, state] : scopes)
+      for (const auto& [number_name, number] : state) {
+        nlohmann::json row = describe_number(number);
+        row.update({{"plug", plug}, {"scope", name(scope)}, {"name", number_name}});
+        all.push_back(std::move(row));
+      }
+  return all;
+}
+
+/// Numbers by plug-in and name, so that two records can be walked side by side.
+std::map<std::pair<std::string, std::string>, Number> flattened(const Numbers& numbers) {
+  std::map<std::pair<std::string, std::string>, Number> flat;
+  for (const auto& [plug, scopes] : numbers.plugs())
+    for (const auto& [scope, state] : scopes)
+      for (const auto& [number_name, number] : state) flat[{plug, number_name}] = number;
+  return flat;
+}
+
+State alone(const Number& number) {
+  State state;
+  state.set("x", number);
+  return state;
+}
+
+nlohmann::json compare(const Number& a, const Number& b) {
+  nlohmann::json row = {{"in", "both"}, {"equal", equal(alone(a), alone(b))}, {"largest_difference", nullptr}};
+  const auto *x = std::get_if<at::Tensor>(&a), *y = std::get_if<at::Tensor>(&b);
+  if (x && y && x->sizes() == y->sizes() && x->numel() > 0)
+    row["largest_difference"] = (x->to(at::kDouble) - y->to(at::kDouble)).abs().max().item<double>();
+  return row;
+}
+
+nlohmann::json compare_numbers(const Numbers& a, const Numbers& b) {
+  const auto left = flattened(a), right = flattened(b);
+  nlohmann::json rows = nlohmann::json::array();
+  auto add = [&](const auto& key, nlohmann::json row) {
+    row.update({{"plug", key.first}, {"name", key.second}});
+    rows.push_back(std::move(row));
+  };
+  for (const auto& [key, number] : left) {
+    const auto other = right.find(key);
+    add(key, other == right.end() ? nlohmann::json{{"in", "a"}, {"equal", false}, {"largest_difference", nullptr}}
+                                  : compare(number, other->second));
+  }
+  for (const auto& [key, number] : right)
+    if (left.count(key) == 0) add(key, {{"in", "b"}, {"equal", false}, {"largest_difference", nullptr}});
+  return rows;
+}
+
+}  // namespace
+
+nlohmann::json list_tasks(const ModelDirectory& directory, bool with_removed) {
+  nlohmann::json tasks = nlohmann::json::array();
+  for (const TaskSummary& task : directory.store().list(with_removed)) tasks.push_back(describe_summary(task));
+  return {{"tasks", tasks}};
+}
+
+nlohmann::json show_task(const ModelDirectory& directory, const std::string& task) {
+  const TaskRecord record = directory.record(task);
+  nlohmann::json follows;
+  if (record.follows) follows = {{"name", record.follows->name}, {"version", record.follows->version}};
+  return {{"task", record.name},
+          {"version", record.version},
+          {"parent", record.parent},
+          {"created_utc", record.created_utc},
+          {"fingerprint", record.fingerprint},
+          {"labels", record.labels},
+          {"plugs", plug_texts(record.plugs)},
+          {"recipe", record.recipe},
+          {"data", record.data},
+          {"metrics", record.metrics},
+          {"follows", follows},
+          {"numbers", describe_numbers(record.numbers)}};
+}
+
+nlohmann::json log_task(const ModelDirectory& directory, const std::string& task) {
+  nlohmann::json versions = nlohmann::json::array();
+  for (const TaskSummary& version : directory.store().log(task)) versions.push_back(describe_summary(version));
+  return {{"task", task}, {"versions", versions}};
+}
+
+nlohmann::json diff_tasks(const ModelDirectory& directory, const std::string& a, const std::string& b) {
+  const TaskRecord left = directory.record(a), right = directory.record(b);
+  const bool labels = left.labels == right.labels, plugs = left.plugs == right.plugs;
+  return {{"a", a},
+          {"b", b},
+          {"equal", labels && plugs && equal(left.numbers, right.numbers)},
+          {"labels_equal", labels},
+          {"plugs_equal", plugs},
+          {"numbers", compare_numbers(left.numbers, right.numbers)}};
+}
+
+nlohmann::json export_task(const ModelDirectory& directory, const std::string& task, const std::filesystem::path& file,
+                           bool force) {
+  if (!force && std::filesystem::exists(std::filesystem::symlink_status(file)))
+    fail(Code::kAlreadyExists, "[tasks] {} exists: choose another file, or --force to replace it",
+         printable(file.string(), 300));
+  const TaskRecord record = directory.record(task);
+  const std::string bytes = encode_task(record);
+  write_file_atomically(file, bytes);
+  return {{"task", record.name},
+          {"version", record.version},
+          {"file", printable(file.string(), 4096)},
+          {"bytes", bytes.size()}};
+}
+
+nlohmann::json import_task_file(const ModelDirectory& directory, const std::filesystem::path& file,
+                                const std::string& name) {
+  const std::string origin = printable(file.string(), 300);
+  TaskRecord record = decode_task(read_file(file, kMaxTaskFileBytes), origin);
+  if (!name.empty()) record.name = name;
+  check_task_name(record.name);
+  directory.model(record);
+  const std::int64_t version = import_task(directory.store(), record);
+  return {{"task", record.name},
+          {"version", version},
+          {"file", printable(file.string(), 4096)},
+          {"classes", record.labels.size()}};
+}
+
+nlohmann::json remove_task(const ModelDirectory& directory, const std::string& task, bool purge) {
+  purge ? directory.store().purge(task) : directory.store().remove(task);
+  return {{"task", task}, {"purged", purge}};
+}
+
+nlohmann::json rollback_task(const ModelDirectory& directory, const std::string& task, std::int64_t version) {
+  if (version == 0) version = directory.store().log(task).back().version;
+  return {{"task", task}, {"version", directory.store().rollback(task, version)}, {"copy_of", version}};
+}
+
+nlohmann::json collect_garbage(const ModelDirectory& directory) {
+  return {{"bytes", directory.store().collect_garbage()}};
+}
+
+}  // namespace recast
