@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "recast/base/error.h"
-#include "recast/data/image.h"
+#include "resample.h"
 
 namespace recast {
 namespace {
@@ -29,15 +29,6 @@ Size resized(Size from, std::int64_t shorter) {
   };
   if (from.width <= from.height) return {longer(from.height, from.width), shorter};
   return {shorter, longer(from.width, from.height)};
-}
-
-at::Tensor resize(const at::Tensor& image, Size to, const std::string& interpolation) {
-  if (image.size(1) == to.height && image.size(2) == to.width) return image;
-  const auto batch = image.unsqueeze(0);
-  const std::array<std::int64_t, 2> size = {to.height, to.width};
-  const auto out = interpolation == "bicubic" ? at::_upsample_bicubic2d_aa(batch, size, /*align_corners=*/false)
-                                              : at::_upsample_bilinear2d_aa(batch, size, /*align_corners=*/false);
-  return out.squeeze(0);
 }
 
 // Python's round() of a half, as torchvision's CenterCrop: to the even neighbour.
@@ -92,14 +83,11 @@ at::Tensor evaluation_pixels(const at::Tensor& image, const Preprocessing& p) {
   }
   const auto shorter = static_cast<std::int64_t>(std::floor(static_cast<double>(p.size_px) / p.crop_pct));
   const Size size = resized({image.size(1), image.size(2)}, shorter);
-  if (static_cast<std::uint64_t>(size.height * size.width) > kMaxImagePixels) {
-    fail(Code::kExhausted, "[data] an image of {} x {} pixels is too long and narrow: resized it would be {} x {}",
-         image.size(2), image.size(1), size.width, size.height);
-  }
-  return resize(image, size, p.interpolation)
-      .narrow(1, crop_start(size.height, p.size_px), p.size_px)
-      .narrow(2, crop_start(size.width, p.size_px), p.size_px)
-      .clone(at::MemoryFormat::Contiguous);
+  const auto window = [&p](std::int64_t from, std::int64_t to) {
+    return Axis{from, to, crop_start(to, p.size_px), p.size_px};
+  };
+  return resample(image.contiguous(), window(image.size(1), size.height), window(image.size(2), size.width),
+                  p.interpolation == "bicubic" ? Filter::kBicubic : Filter::kBilinear);
 }
 
 at::Tensor normalise(const at::Tensor& pixels, const Preprocessing& p) {

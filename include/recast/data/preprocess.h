@@ -27,10 +27,9 @@ void check(const Preprocessing& p);
 void to_json(nlohmann::json& j, const Preprocessing& p);
 void from_json(const nlohmann::json& j, Preprocessing& p);
 
-/// Shorter side to floor(size_px / crop_pct), antialiased, then the centre square.
-/// Within 1/255 of torchvision's Resize and CenterCrop on a Pillow image (measured: data_test, PreprocessParity).
-/// `image` uint8 [3, H, W]; returns uint8 [3, S, S], contiguous, new memory. Throws kShapeMismatch, kInvalidArgument,
-/// kExhausted (so narrow that the resized image would pass the limits of image.h).
+/// Shorter side to floor(size_px / crop_pct), antialiased, then the centre square: torchvision's Resize and CenterCrop
+/// of a Pillow image, bit by bit. `image` uint8 [3, H, W], CPU; returns uint8 [3, S, S], contiguous, new memory. Throws
+/// kShapeMismatch, and kInvalidArgument as check().
 at::Tensor evaluation_pixels(const at::Tensor& image, const Preprocessing& p);
 
 /// (x / 255 - mean) / std. `pixels` uint8 [B, 3, S, S] on any device; returns float32 there, same shape, contiguous.

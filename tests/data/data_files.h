@@ -1,0 +1,45 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+
+#include "recast/data/image.h"
+
+namespace recast {
+
+/// Writes `bytes`, and the folders above them.
+inline void write_bytes(const std::filesystem::path& file, std::string_view bytes) {
+  std::filesystem::create_directories(file.parent_path());
+  std::ofstream(file, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+/// A PNG of one grey.
+inline std::string plain_png(int grey, std::int64_t height = 4, std::int64_t width = 6) {
+  return encode_png(at::full({3, height, width}, grey, at::kByte));
+}
+
+/// FOLDER/0.png, 1.png, ...: `count` images, each with a grey of its own.
+inline void write_images(const std::filesystem::path& folder, int count) {
+  std::filesystem::create_directories(folder);
+  for (int i = 0; i < count; ++i) write_bytes(folder / (std::to_string(i) + ".png"), plain_png(i % 256));
+}
+
+/// Where the real data lies: $RECAST_SHARED, or `shared` beside the checkout.
+inline std::filesystem::path shared_data() {
+  const char* chosen = std::getenv("RECAST_SHARED");
+  return std::filesystem::path(chosen != nullptr ? chosen : RECAST_SOURCE_DIR "/../shared") / "data";
+}
+
+}  // namespace recast
+
+/// Skips with the reason where `path` is missing. On CI, where the shared folder is there, that is a failure.
+#define RECAST_NEED_PATH(path)                                                                                    \
+  if (!std::filesystem::exists(path)) {                                                                           \
+    if (::recast::on_ci() && std::filesystem::exists(::recast::shared_data())) FAIL() << (path) << " is missing"; \
+    GTEST_SKIP() << (path) << " is missing";                                                                      \
+  }                                                                                                               \
+  static_assert(true)
