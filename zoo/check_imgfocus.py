@@ -46,7 +46,7 @@ def pixels(photos, size):
         left, top = (photo.width - size) // 2, (photo.height - size) // 2
         crop = np.asarray(photo.crop((left, top, left + size, top + size)), np.float32) / 255
         rows.append(((crop - MEAN) / STD).transpose(2, 0, 1))
-    return np.stack(rows)
+    return np.ascontiguousarray(np.stack(rows))  # the writer of safetensors takes memory as it lies
 
 
 def original():
