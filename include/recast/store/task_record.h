@@ -20,18 +20,18 @@ struct SharedVersion {
 
 /// All that belongs to one task at one version. A value; its tensors are shared by copies (see State).
 struct TaskRecord {
-  std::string name;                  ///< as check_task_name() allows
-  std::string fingerprint;           ///< of the model directory: 64 lower-case hexadecimal digits
-  std::vector<PlugSpec> plugs;       ///< all plug-ins at work, the default head included
-  std::vector<std::string> labels;   ///< [C], each once, UTF-8
-  Numbers numbers;                   ///< scope kTask, and kShared of the version that `follows` names
-  nlohmann::json recipe;             ///< resolved: recipe name, image_size, epochs, seed, ...; an object or null
-  nlohmann::json metrics;            ///< figures of validation and test, coefficients, ...; an object or null
-  nlohmann::json data;               ///< path, kind, splits; an object or null
-  std::int64_t version = 0;          ///< 0: not stored yet
-  std::int64_t parent = 0;           ///< the version that this one came after or repeats; 0: none
+  std::string name;                      ///< as check_task_name() allows
+  std::string fingerprint;               ///< of the model directory: 64 lower-case hexadecimal digits
+  std::vector<PlugSpec> plugs;           ///< all plug-ins at work, the default head included
+  std::vector<std::string> labels;       ///< [C], each once, UTF-8
+  Numbers numbers;                       ///< scope kTask, and kShared of the version that `follows` names
+  nlohmann::json recipe;                 ///< resolved: recipe name, image_size, epochs, seed, ...; an object or null
+  nlohmann::json metrics;                ///< figures of validation and test, coefficients, ...; an object or null
+  nlohmann::json data;                   ///< path, kind, splits; an object or null
+  std::int64_t version = 0;              ///< 0: not stored yet
+  std::int64_t parent = 0;               ///< the version that this one came after or repeats; 0: none
   std::optional<SharedVersion> follows;  ///< set for tasks of methods that are not isolated
-  std::string created_utc;           ///< 2026-01-31T23:59:59Z, or empty: not stored yet
+  std::string created_utc;               ///< 2026-01-31T23:59:59Z, or empty: not stored yet
 };
 
 /// The bytes of a task file (docs/formats.md, "Task file"): one safetensors file that stands alone. Numbers of scope

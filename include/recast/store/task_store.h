@@ -31,9 +31,9 @@ struct TaskSummary {
 /// Threads    all calls may run in parallel; they take turns. Processes: any number; one writes at a time, a second one
 ///            waits up to 10 s. Readers are never held up.
 /// Owns       its connection; results are values that share nothing with the store.
-/// Crash      once a call that writes has returned, its work survives kill -9 and power loss; before, all of it or none.
-/// Absence    is no error for load() and shared(). Reading never creates or changes the store.
-/// Throws     kUnavailable: out of reach, disk full, another writer for more than 10 s, opened for reading only, or a
+/// Crash      once a call that writes has returned, its work survives kill -9 and power loss; before, all of it or
+/// none. Absence    is no error for load() and shared(). Reading never creates or changes the store. Throws
+/// kUnavailable: out of reach, disk full, another writer for more than 10 s, opened for reading only, or a
 ///            write failed earlier (open it again);  kDataCorruption: damaged;  kShapeMismatch: a task of another
 ///            backbone, both fingerprints named;  kUnsupported: written by a newer recast;  kExhausted: too large.
 class TaskStore {

@@ -1,0 +1,84 @@
+#pragma once
+#include <sqlite3.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace recast {
+
+/// One SQLite connection with the settings that a file of our own gets. Every failure becomes an Error that names the
+/// file. One thread at a time.
+class Database {
+ public:
+  enum class Access { kRead, kWrite };
+  /// kWrite creates the file if need be. Throws as TaskStore.
+  Database(const std::filesystem::path& path, Access access);
+  /// A database of its own that exists in memory only.
+  static Database in_memory();
+
+  sqlite3* handle() const { return handle_.get(); }
+  const std::string& shown() const { return shown_; }
+  void execute(const char* sql);
+  std::int64_t integer(const char* sql);
+  std::string text(const char* sql);
+  /// After an input or output error nobody knows what reached the disk: writing is over until the file is reopened.
+  void require_sound() const;
+  /// Throws what `code`, a result of SQLite, means.
+  [[noreturn]] void fail_with(int code) const;
+
+ private:
+  explicit Database(std::string shown) : shown_(std::move(shown)) {}
+  void open(const std::string& name, int flags);
+  void harden();
+
+  std::string shown_;
+  std::unique_ptr<sqlite3, int (*)(sqlite3*)> handle_{nullptr, sqlite3_close_v2};
+  mutable bool sound_ = true;
+};
+
+/// A prepared statement; parameters are bound in order. Texts and blobs must outlive it.
+class Statement {
+ public:
+  Statement(const Database& database, const char* sql);
+
+  Statement& bind(std::int64_t value);
+  Statement& bind(std::string_view text);
+  Statement& bind_blob(std::string_view bytes);
+  Statement& bind_null();
+  /// The next row, or false.
+  bool step();
+  void run() {
+    while (step()) {
+    }
+  }
+
+  bool is_null(int column) const;
+  std::int64_t integer(int column) const;
+  std::string text(int column) const;
+  std::string blob(int column) const;
+
+ private:
+  Statement& bound(int code);
+  const Database& database_;
+  std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)> statement_{nullptr, sqlite3_finalize};
+  int bound_ = 0;
+};
+
+/// All or nothing: without commit() everything since the start is undone. kRead sees one state of the store throughout.
+class Transaction {
+ public:
+  Transaction(Database& database, Database::Access access);
+  Transaction(const Transaction&) = delete;
+  Transaction& operator=(const Transaction&) = delete;
+  ~Transaction();
+  void commit();
+
+ private:
+  Database& database_;
+  bool open_ = true;
+};
+
+}  // namespace recast

@@ -1,0 +1,54 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "recast/store/task_record.h"
+#include "sqlite.h"
+
+namespace recast {
+
+/// A tensor that is kept in a file of its own, named by its content.
+struct Blob {
+  std::string tensor;  ///< "plug.family@slot#key"
+  std::string sha256;  ///< of its bytes
+  at::Tensor bytes;    ///< dense, on the CPU, of any dtype
+};
+
+/// A record taken apart for storage: `file` is its task file in which each blob is an empty tensor of its dtype.
+struct PackedState {
+  std::string file;
+  std::vector<Blob> blobs;
+  std::int64_t stored_bytes() const;
+};
+
+/// Tensors over 1 MiB become blobs, and of the others the largest until no more than 64 MiB stay in the file.
+/// Throws as encode_task().
+PackedState pack_state(const TaskRecord& record);
+
+/// Rows of the tables `states` and `blobs`, and the files in `folder`. Call inside a transaction: a blob is on the disk
+/// before the row that names it is committed, and no one else sweeps `folder` meanwhile.
+class StateStorage {
+ public:
+  StateStorage(Database& database, std::filesystem::path folder) : database_(database), folder_(std::move(folder)) {}
+
+  /// Returns the id of the new state.
+  std::int64_t write(const PackedState& state);
+  /// Throws kDataCorruption: a digest differs, or a blob is missing.
+  TaskRecord read(std::int64_t id) const;
+  /// Removes files that no row names; returns their bytes.
+  std::int64_t sweep();
+
+ private:
+  void place(const Blob& blob);
+  at::Tensor load(const std::string& sha256, std::int64_t bytes, const at::Tensor& like,
+                  const std::string& shape) const;
+  bool is_named(const std::string& sha256) const;
+
+  Database& database_;
+  std::filesystem::path folder_;
+};
+
+}  // namespace recast
