@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <set>
@@ -12,7 +13,7 @@
 #include "recast/format/canonical_json.h"
 #include "recast/format/printable.h"
 #include "recast/format/tensor_file.h"
-#include "scalar_text.h"
+#include "recast/method/numbers_file.h"
 
 namespace recast {
 namespace {
@@ -23,9 +24,20 @@ using Metadata = std::map<std::string, std::string>;
 constexpr std::int64_t kFormatVersion = 1;
 constexpr SafetensorsLimits kLimits{.header_bytes = 16 << 20, .file_bytes = std::uint64_t{8} << 30};
 constexpr std::string_view kNameRule = "1 to 128 of the characters A-Z a-z 0-9 . _ - and no dot in front";
+constexpr std::string_view kShared = "shared/";  // before names of numbers; no plug-in's name can hold a slash
 constexpr std::array kKeys{"base_fingerprint", "created_utc", "data",    "follows",        "format",
                            "format_version",   "labels",      "metrics", "parent_version", "plugs",
-                           "recipe",           "scalars",     "shared",  "task",           "version"};
+                           "recipe",           "task",        "version"};
+/// Only there where a task has such numbers.
+constexpr std::array kOptionalKeys{"scalars", "shared/scalars"};
+
+/// The whole text as a decimal number of at least `low`, or nothing.
+std::optional<std::int64_t> integer_of(std::string_view text, std::int64_t low) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < low) return {};
+  return value;
+}
 
 bool is_letter_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
 
@@ -74,9 +86,21 @@ class Checker {
     check_plugs(task.plugs);
   }
 
+  void check_numbers(const Numbers& numbers) const {
+    for (const auto& [plug, scopes] : numbers.plugs()) {
+      for (const Scope scope : {Scope::kTask, Scope::kShared}) {
+        for (const auto& [name, number] : numbers.at(plug, scope)) check_number(plug, name, number);
+      }
+    }
+  }
+
+ private:
   void check_number(std::string_view plug, std::string_view name, const Number& number) const {
     require(is_plug_name(plug), plug, "a plug-in's name without any of @ # . / and space");
     require(is_clean(name, 383), name, "a number's name: family@slot#key, at most 383 bytes of visible text");
+    if (const auto* tensor = std::get_if<at::Tensor>(&number); tensor && !tensor->defined()) {
+      fail(Code::kUnsupported, "[task] {}: the tensor '{}.{}' is undefined", origin_, plug, printable(name));
+    }
     const auto* real = std::get_if<double>(&number);
     if (real && !std::isfinite(*real)) {
       fail(Code::kDataCorruption, "[task] {}: the number '{}.{}' is {}; expected a finite one", origin_, plug,
@@ -84,7 +108,6 @@ class Checker {
     }
   }
 
- private:
   void require(bool good, std::string_view got, std::string_view expected) const {
     if (!good) fail(code_, "[task] {}: got '{}'; expected {}", origin_, printable(got), expected);
   }
@@ -110,45 +133,12 @@ class Checker {
 
 // ---- writing ----
 
-/// All numbers of a file under their full names "plug.family@slot#key".
-struct FlatNumbers {
-  NamedTensors tensors;
-  json scalars = json::object();
-  json shared = json::array();
-};
-
-void flatten(const State& state, const std::string& plug, const Checker& checker, FlatNumbers& flat) {
-  for (const auto& [name, number] : state) {
-    checker.check_number(plug, name, number);
-    const std::string full = plug + "." + name;
-    if (flat.tensors.contains(full) || flat.scalars.contains(full)) {
-      fail(Code::kInvalidArgument, "[task] '{}' is a number of the task and of its shared state; expected one of both",
-           printable(full));
-    }
-    if (const auto* tensor = std::get_if<at::Tensor>(&number)) {
-      flat.tensors.emplace(full, *tensor);
-    } else {
-      flat.scalars[full] = encode_scalar(number);
-    }
-  }
-}
-
-FlatNumbers flatten(const Numbers& numbers, const Checker& checker) {
-  FlatNumbers flat;
-  for (const auto& [plug, scopes] : numbers.plugs()) {
-    flatten(numbers.at(plug, Scope::kTask), plug, checker, flat);
-    flatten(numbers.at(plug, Scope::kShared), plug, checker, flat);
-    for (const auto& [name, number] : numbers.at(plug, Scope::kShared)) flat.shared.push_back(plug + "." + name);
-  }
-  return flat;
-}
-
 json follows_json(const std::optional<SharedVersion>& follows) {
   if (!follows) return nullptr;
   return {{"name", follows->name}, {"version", std::to_string(follows->version)}};
 }
 
-Metadata metadata_of(const TaskRecord& task, const FlatNumbers& flat) {
+Metadata metadata_of(const TaskRecord& task) {
   return {{"format", "recast-task"},
           {"format_version", std::to_string(kFormatVersion)},
           {"task", task.name},
@@ -161,9 +151,7 @@ Metadata metadata_of(const TaskRecord& task, const FlatNumbers& flat) {
           {"plugs", encode_plugs(task.plugs)},
           {"recipe", canonical_json(task.recipe)},
           {"metrics", canonical_json(task.metrics)},
-          {"data", canonical_json(task.data)},
-          {"scalars", canonical_json(flat.scalars)},
-          {"shared", canonical_json(flat.shared)}};
+          {"data", canonical_json(task.data)}};
 }
 
 // ---- reading ----
@@ -193,7 +181,9 @@ void check_keys(const Metadata& metadata, std::string_view origin) {
     if (!metadata.contains(key)) corrupt(origin, fmt::format("its metadata lack '{}'", key));
   }
   for (const auto& [key, value] : metadata) {
-    if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end()) {
+    const bool known = std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end() ||
+                       std::find(kOptionalKeys.begin(), kOptionalKeys.end(), key) != kOptionalKeys.end();
+    if (!known) {
       corrupt(origin, fmt::format("its metadata have an unknown key '{}'", printable(key)));
     }
   }
@@ -237,27 +227,23 @@ class Reader {
   std::string_view origin_;
 };
 
-Numbers unflatten(const NamedTensors& tensors, const Reader& reader, const Checker& checker, std::string_view origin) {
-  const std::vector<std::string> list = reader.texts("shared");
-  std::set<std::string, std::less<>> shared(list.begin(), list.end());
-  if (shared.size() != list.size()) corrupt(origin, "shared names a number twice");
+/// The tensors and scalars of one scope; `prefix` tells those of the other apart.
+TensorFile take_out(TensorFile& file, std::string_view prefix) {
+  TensorFile taken;
+  std::erase_if(file.tensors, [&](const auto& entry) {
+    return entry.first.starts_with(prefix) && taken.tensors.insert(entry).second;
+  });
+  if (auto scalars = file.metadata.extract(std::string(prefix) + "scalars")) taken.metadata.insert(std::move(scalars));
+  return taken;
+}
+
+Numbers numbers_of(TensorFile file, std::string_view origin) try {
   Numbers numbers;
-  const auto add = [&](std::string_view full, Number number) {
-    const std::string_view plug = full.substr(0, full.find('.'));
-    const std::string_view name = full.substr(std::min(plug.size() + 1, full.size()));
-    checker.check_number(plug, name, number);
-    const Scope scope = shared.erase(std::string(full)) > 0 ? Scope::kShared : Scope::kTask;
-    numbers.at(plug, scope).set(std::string(name), std::move(number));
-  };
-  const json scalars = reader.parsed("scalars");
-  if (!scalars.is_object()) corrupt(origin, "scalars must be an object");
-  for (const auto& [name, value] : scalars.items()) {
-    if (tensors.contains(name)) corrupt(origin, fmt::format("'{}' is a tensor and a scalar", printable(name)));
-    add(name, decode_scalar(value, name, origin));
-  }
-  for (const auto& [name, tensor] : tensors) add(name, tensor);
-  if (!shared.empty()) corrupt(origin, fmt::format("the shared number '{}' is missing", printable(*shared.begin())));
+  unpack_numbers(take_out(file, kShared), Scope::kShared, std::string(kShared), numbers);
+  unpack_numbers(file, Scope::kTask, "", numbers);
   return numbers;
+} catch (const Error& error) {
+  fail(error.code(), "[task] {}: {}", origin, error.what());
 }
 
 }  // namespace
@@ -271,9 +257,10 @@ std::string encode_task(const TaskRecord& task) {
   const std::string origin = fmt::format("task '{}'", printable(task.name));
   const Checker checker(Code::kInvalidArgument, origin);
   checker.check(task);
-  FlatNumbers flat = flatten(task.numbers, checker);
-  Metadata metadata = metadata_of(task, flat);
-  const TensorFile file{std::move(flat.tensors), std::move(metadata)};
+  checker.check_numbers(task.numbers);
+  TensorFile file{.tensors = {}, .metadata = metadata_of(task)};
+  pack_numbers(task.numbers, Scope::kTask, "", file);
+  pack_numbers(task.numbers, Scope::kShared, std::string(kShared), file);
   std::string bytes = encode_tensor_file(file);
   require_finite(file.tensors, origin);
   // Nothing is written that would not be read.
@@ -293,7 +280,7 @@ TaskRecord decode_task(std::string_view bytes, std::string_view origin) {
                   .fingerprint = reader.text("base_fingerprint"),
                   .plugs = decode_plugs(reader.text("plugs"), origin),
                   .labels = reader.texts("labels"),
-                  .numbers = unflatten(file.tensors, reader, checker, origin),
+                  .numbers = numbers_of(file, origin),
                   .recipe = reader.parsed("recipe"),
                   .metrics = reader.parsed("metrics"),
                   .data = reader.parsed("data"),
@@ -302,6 +289,7 @@ TaskRecord decode_task(std::string_view bytes, std::string_view origin) {
                   .follows = reader.follows(),
                   .created_utc = reader.text("created_utc")};
   checker.check(task);
+  checker.check_numbers(task.numbers);
   return task;
 }
 

@@ -411,7 +411,7 @@ TEST(TaskStore, NeverTakesDamagedPagesForNumbers) {
   open_store(folder)->commit(sample_task("pets"));
   const std::string good = read_file(folder / "tasks.db", 1 << 24);
   int refused = 0;
-  for (std::size_t at = 0; at < good.size(); at += 97) {
+  for (std::size_t at = 0; at < good.size(); at += 311) {
     const TemporaryFolder copy;
     std::string bad = good;
     bad[at] ^= 0x55;
