@@ -47,7 +47,8 @@ BankSolution keep_all(const at::Tensor& rows, std::int64_t n, std::uint64_t seed
   BankSolution solution{rows.clone(), at::eye(L, n, at::kFloat)};
   if (n == L) return solution;
   double squares = 0;
-  for_chunks(rows, [&](std::int64_t, const at::Tensor& chunk) { squares += chunk.square().sum(1).sum().item<double>(); });
+  for_chunks(rows,
+             [&](std::int64_t, const at::Tensor& chunk) { squares += chunk.square().sum(1).sum().item<double>(); });
   const double spread = std::sqrt(squares / static_cast<double>(rows.numel()));
   const at::Tensor directions = Key(seed).fold("directions").normal({n - L, rows.size(1)}) * spread;
   solution.templates = at::cat({solution.templates, directions});
@@ -59,8 +60,7 @@ BankSolution keep_all(const at::Tensor& rows, std::int64_t n, std::uint64_t seed
 BankSolution ClosedSolver::solve(const at::Tensor& weights, std::int64_t templates, std::uint64_t seed) const {
   RECAST_ASSERT(weights.dim() >= 2 && weights.scalar_type() == at::kFloat && templates >= 1);
   const at::Tensor rows = weights.flatten(1).contiguous();
-  BankSolution solution =
-      templates < rows.size(0) ? truncate(rows, templates) : keep_all(rows, templates, seed);
+  BankSolution solution = templates < rows.size(0) ? truncate(rows, templates) : keep_all(rows, templates, seed);
   std::vector<std::int64_t> shape = weights.sizes().vec();
   shape[0] = templates;
   solution.templates = solution.templates.reshape(shape);

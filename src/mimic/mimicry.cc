@@ -118,8 +118,8 @@ Mimicry mimic(const ModelFiles& source, const MimicryOptions& options) {
   const auto original = make_backbone(source);
   Mimicry out{unmimicked(source, *original), {}, 0};
   BankConfig& bank = out.files.config.bank;
-  bank = {options.target,  options.groups, options.templates,
-          options.sets,    options.solver, plan_groups(original->anatomy(), options)};
+  bank = {options.target, options.groups, options.templates,
+          options.sets,   options.solver, plan_groups(original->anatomy(), options)};
   for (const BankConfig::Group& group : bank.members) solve_group(group, options, solver, out.files);
   const auto mimicked = make_backbone(out.files);
   for (const Slot& slot : mimicked->anatomy().slots) {

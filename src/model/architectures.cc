@@ -89,8 +89,8 @@ ModelConfig architecture(const std::string& name) {
     if (base == row.name) return {row.name, shape_of(row), preprocessing_of(row, tag), {}};
   }
   if (base.starts_with("vit_giant") && base.ends_with("dinov2")) {
-    fail(Code::kUnsupported, "[model] {} has a SwiGLU MLP, which recast does not compute: take a small, base or large one",
-         base);
+    fail(Code::kUnsupported,
+         "[model] {} has a SwiGLU MLP, which recast does not compute: take a small, base or large one", base);
   }
   const std::string near = nearest(base, architecture_names());
   fail(Code::kUnsupported, "[model] unknown architecture {}{}; known: {}", name,

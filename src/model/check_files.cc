@@ -17,8 +17,8 @@ void expect_banks(const BankConfig& config, TensorShapes& backbone, TensorShapes
     for (const std::string& slot : group.slots) {
       const auto weight = backbone.find(slot + ".weight");
       if (weight == backbone.end() || weight->second.size() < 2) {
-        fail(Code::kDataCorruption, "[model] {}: bank {} covers {}, which is no weight slot or is covered already", origin,
-             group.name, slot);
+        fail(Code::kDataCorruption, "[model] {}: bank {} covers {}, which is no weight slot or is covered already",
+             origin, group.name, slot);
       }
       std::vector<std::int64_t> templates = weight->second;
       templates.insert(templates.begin(), config.templates);
@@ -40,10 +40,10 @@ void Differences::compare(const NamedTensors& given, const TensorShapes& expecte
     if (found == given.end()) {
       missing.push_back(name);
     } else if (!found->second.defined() || found->second.sizes() != at::IntArrayRef(shape)) {
-      misshapen.push_back(
-          fmt::format("{} is {}, expected [{}]", name,
-                      found->second.defined() ? fmt::format("[{}]", fmt::join(found->second.sizes(), ", ")) : "undefined",
-                      fmt::join(shape, ", ")));
+      misshapen.push_back(fmt::format(
+          "{} is {}, expected [{}]", name,
+          found->second.defined() ? fmt::format("[{}]", fmt::join(found->second.sizes(), ", ")) : "undefined",
+          fmt::join(shape, ", ")));
     } else if (found->second.scalar_type() != at::kFloat) {
       misshapen.push_back(fmt::format("{} is {}, expected fp32", name, c10::toString(found->second.scalar_type())));
     }
@@ -76,7 +76,8 @@ void check_files(const ModelFiles& files, std::string_view origin) {
   TensorShapes backbone = backbone_tensors(files.config.vit), bank;
   const BankConfig& config = files.config.bank;
   if (config.target.empty() != config.members.empty()) {
-    fail(Code::kDataCorruption, "[model] {}: target \"{}\" with {} banks", origin, config.target, config.members.size());
+    fail(Code::kDataCorruption, "[model] {}: target \"{}\" with {} banks", origin, config.target,
+         config.members.size());
   }
   if (std::set<std::string> names; !std::ranges::all_of(
           config.members, [&](const BankConfig::Group& group) { return names.insert(group.name).second; })) {

@@ -60,7 +60,8 @@ class Fields {
   void finish() const {
     for (const auto& [key, value] : object_.items()) {
       if (!seen_.contains(key)) {
-        fail(Code::kDataCorruption, "[model] {}: {} is no key of a model's config", origin_, at(printable(key).c_str()));
+        fail(Code::kDataCorruption, "[model] {}: {} is no key of a model's config", origin_,
+             at(printable(key).c_str()));
       }
     }
   }

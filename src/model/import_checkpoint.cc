@@ -20,15 +20,15 @@ using Names = std::vector<std::string>;
 
 /// Where a block's tensors are found: alternatives, each one name or three (q, k, v) to be stacked. "#" is the block.
 struct Source {
-  std::string_view role;             ///< recast's name inside a block
-  std::vector<Names> alternatives;   ///< the first one is how the library writes it today
+  std::string_view role;            ///< recast's name inside a block
+  std::vector<Names> alternatives;  ///< the first one is how the library writes it today
 };
 
 /// How one library names a vision transformer; lists are alternatives, and the names of tensors that are left out.
 struct Naming {
   const char* name;
-  const char* anchor;                ///< present in every checkpoint of this naming, absent in all others
-  const char* block;                 ///< what precedes the number of a block
+  const char* anchor;  ///< present in every checkpoint of this naming, absent in all others
+  const char* block;   ///< what precedes the number of a block
   Names patch_embed, class_token, registers, positions, norm, classifier, ignored;
   std::vector<Source> roles;
 };
@@ -71,7 +71,9 @@ const std::vector<Naming>& namings() {
           {"encoder.layer.#.attention.q_proj", "encoder.layer.#.attention.k_proj", "encoder.layer.#.attention.v_proj"},
           {"layers.#.attention.q_proj", "layers.#.attention.k_proj", "layers.#.attention.v_proj"}}},
         {"attn.proj",
-         {{"encoder.layer.#.attention.output.dense"}, {"encoder.layer.#.attention.o_proj"}, {"layers.#.attention.o_proj"}}},
+         {{"encoder.layer.#.attention.output.dense"},
+          {"encoder.layer.#.attention.o_proj"},
+          {"layers.#.attention.o_proj"}}},
         {"norm2", {{"encoder.layer.#.norm2"}, {"encoder.layer.#.layernorm_after"}, {"layers.#.layernorm_after"}}},
         {"mlp.fc1", {{"encoder.layer.#.mlp.fc1"}, {"encoder.layer.#.intermediate.dense"}, {"layers.#.mlp.fc1"}}},
         {"mlp.fc2", {{"encoder.layer.#.mlp.fc2"}, {"encoder.layer.#.output.dense"}, {"layers.#.mlp.fc2"}}},
@@ -140,7 +142,8 @@ class Importer {
     take_classifier();
     leave_out_ignored();
     if (!differences_.empty()) {
-      fail(Code::kShapeMismatch, "[import] {} does not fit {}: {}", origin_, config().architecture, differences_.text());
+      fail(Code::kShapeMismatch, "[import] {} does not fit {}: {}", origin_, config().architecture,
+           differences_.text());
     }
     check_files(out_.files, origin_);
     return std::move(out_);
@@ -179,10 +182,10 @@ class Importer {
   void put_pair(const std::string& name, const Names& names, const std::vector<std::int64_t>& weight, bool bias = true);
   at::Tensor as_fp32(const std::string& name, const at::Tensor& tensor) const;
 
-  NamedTensors given_;   // what was taken is gone
+  NamedTensors given_;  // what was taken is gone
   std::string origin_;
   const Naming* naming_ = nullptr;
-  std::string prefix_;   // of all names but a classifier's: "vit.", "dinov2.", "model."
+  std::string prefix_;  // of all names but a classifier's: "vit.", "dinov2.", "model."
   Differences differences_;
   ImportedCheckpoint out_;
 };
@@ -194,8 +197,9 @@ void Importer::recognise() {
       const std::string prefix = name.substr(0, name.size() - std::string_view(naming.anchor).size());
       if (!prefix.empty() && !prefix.ends_with('.')) continue;
       if (naming_ != nullptr) {
-        fail(Code::kUnsupported, "[import] {} holds more than one network ({}{} and {}): keep the tensors of one of them",
-             origin_, prefix_, naming_->anchor, name);
+        fail(Code::kUnsupported,
+             "[import] {} holds more than one network ({}{} and {}): keep the tensors of one of them", origin_, prefix_,
+             naming_->anchor, name);
       }
       naming_ = &naming;
       prefix_ = prefix;
@@ -207,7 +211,8 @@ void Importer::recognise() {
       if (first.size() < 3) first.push_back(printable(name));
     }
     fail(Code::kUnsupported,
-         "[import] {} is no vision transformer under the names of timm, Hugging Face or torchvision: it has {} tensors{}{}",
+         "[import] {} is no vision transformer under the names of timm, Hugging Face or torchvision: it has {} "
+         "tensors{}{}",
          origin_, given_.size(), first.empty() ? "" : ", such as ", fmt::join(first, ", "));
   }
   out_.naming = naming_->name;
@@ -276,9 +281,10 @@ void Importer::refuse_other_architectures() {
   // What differs may also be one damaged tensor: then the list of differences says more, unless another name fits.
   const bool other_size = seen.depth != asked.depth || seen.width != asked.width || seen.patch_px != asked.patch_px;
   if (!other_size && fitting.empty()) return;
-  fail(Code::kShapeMismatch, "[import] {} does not fit {} ({}): it has {}{}", origin_, config().architecture, asked.text(),
-       seen.text(), fitting.empty() ? ", which is no architecture that recast knows"
-                                    : fmt::format(": try --arch {}", fmt::join(fitting, " or ")));
+  fail(Code::kShapeMismatch, "[import] {} does not fit {} ({}): it has {}{}", origin_, config().architecture,
+       asked.text(), seen.text(),
+       fitting.empty() ? ", which is no architecture that recast knows"
+                       : fmt::format(": try --arch {}", fmt::join(fitting, " or ")));
 }
 
 /// Writes into the config what is the library's or the checkpoint's choice and not the architecture's.
@@ -365,7 +371,8 @@ void Importer::put(const std::string& name, const Names& names, std::vector<std:
   if (pieces.size() == names.size()) out_.files.backbone[name] = pieces.size() == 1 ? pieces[0] : at::cat(pieces);
 }
 
-void Importer::put_pair(const std::string& name, const Names& names, const std::vector<std::int64_t>& weight, bool bias) {
+void Importer::put_pair(const std::string& name, const Names& names, const std::vector<std::int64_t>& weight,
+                        bool bias) {
   const auto with = [&](std::string_view suffix) {
     Names spelled_names;
     for (const std::string& source : names) spelled_names.push_back(spelled(source, 0, suffix));
@@ -383,7 +390,10 @@ void Importer::take_backbone() {
   if (vit().register_tokens > 0) {
     const Names& names = naming_->registers;
     const auto present = std::ranges::find_if(names, [&](const std::string& name) { return find(name) != nullptr; });
-    put("register_tokens", {present != names.end() ? *present : names.empty() ? "register_tokens" : names[0]},
+    put("register_tokens",
+        {present != names.end() ? *present
+         : names.empty()        ? "register_tokens"
+                                : names[0]},
         {vit().register_tokens, D});
   }
   take_positions();

@@ -14,8 +14,8 @@
 #include <system_error>
 
 #include "recast/base/error.h"
-#include "recast/format/files.h"
 #include "recast/format/canonical_json.h"
+#include "recast/format/files.h"
 
 namespace recast {
 namespace {
@@ -86,7 +86,8 @@ class SiblingDirectory {
  private:
   void fail_rename(bool replace) {
     if (errno == EEXIST || errno == ENOTEMPTY) {
-      fail(Code::kAlreadyExists, "[model] {} exists: choose another folder, or --force to replace it", target_.string());
+      fail(Code::kAlreadyExists, "[model] {} exists: choose another folder, or --force to replace it",
+           target_.string());
     }
     if (errno != EINVAL && errno != ENOSYS) fail_io("put in place", target_);
     // A file system without these flags: two plain renames, with a moment in which the target is absent.
@@ -147,7 +148,8 @@ std::string ModelFiles::fingerprint() const {
 ModelFiles read_model_files(const fs::path& directory) {
   if (!fs::exists(directory)) fail(Code::kNotFound, "[model] {}: no such directory", directory.string());
   if (!fs::is_directory(directory)) {
-    fail(Code::kNotFound, "[model] {} is a file, expected a model directory: a checkpoint becomes one by `recast import`",
+    fail(Code::kNotFound,
+         "[model] {} is a file, expected a model directory: a checkpoint becomes one by `recast import`",
          directory.string());
   }
   require_file(directory, kConfig);

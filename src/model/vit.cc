@@ -140,9 +140,21 @@ void Vit::cover(const ModelFiles& files) {
 Block Vit::make_block(const ModelFiles& files, std::int64_t n) const {
   const auto slot = [&](std::string_view role) { return &anatomy_.at(block_name(n, role)); };
   const auto own = [&](std::string_view name) { return tensor(files, block_name(n, name)); };
-  return {slot(""),         slot("norm1"),         slot("attn"),         slot("attn.qkv"),     slot("attn.proj"),
-          slot("norm2"),    slot("mlp"),           slot("mlp.fc1"),      slot("mlp.fc2"),      own("attn.qkv.bias"),
-          own("attn.proj.bias"), own("mlp.fc1.bias"), own("mlp.fc2.bias"), own("attn.scale"), own("mlp.scale")};
+  return {slot(""),
+          slot("norm1"),
+          slot("attn"),
+          slot("attn.qkv"),
+          slot("attn.proj"),
+          slot("norm2"),
+          slot("mlp"),
+          slot("mlp.fc1"),
+          slot("mlp.fc2"),
+          own("attn.qkv.bias"),
+          own("attn.proj.bias"),
+          own("mlp.fc1.bias"),
+          own("mlp.fc2.bias"),
+          own("attn.scale"),
+          own("mlp.scale")};
 }
 
 at::Tensor Vit::weight(const Slot& slot) const {
@@ -182,8 +194,9 @@ void Vit::check_input(const at::Tensor& input) const {
   for (const std::int64_t side : {input.size(2), input.size(3)}) {
     if (side > 0 && side % p == 0) continue;
     const std::int64_t below = side / p * p;
-    fail(Code::kShapeMismatch, "[model] input is {} x {} pixels, sides must be multiples of the patch size {}: take {}{}",
-         input.size(2), input.size(3), p, below > 0 ? fmt::format("{} or ", below) : "", below + p);
+    fail(Code::kShapeMismatch,
+         "[model] input is {} x {} pixels, sides must be multiples of the patch size {}: take {}{}", input.size(2),
+         input.size(3), p, below > 0 ? fmt::format("{} or ", below) : "", below + p);
   }
 }
 
@@ -196,10 +209,9 @@ at::Tensor Vit::embed(const at::Tensor& input, Route& route) const {
                                  .reshape({B, 3, rows, p, columns, p})
                                  .permute({0, 2, 4, 1, 3, 5})
                                  .reshape({B, rows * columns, 3 * p * p});
-  const at::Tensor embedded =
-      route.product(anatomy_.slots.front(), patches, [this](const at::Tensor& x, const at::Tensor& weight) {
-        return linear(x, weight.flatten(1), patch_bias_);
-      });
+  const at::Tensor embedded = route.product(
+      anatomy_.slots.front(), patches,
+      [this](const at::Tensor& x, const at::Tensor& weight) { return linear(x, weight.flatten(1), patch_bias_); });
   const at::Tensor grid = positions(rows, columns).to(dtype);
   std::vector<at::Tensor> tokens;
   if (class_row_.defined()) tokens.push_back(class_row_.to(dtype).expand({B, 1, D}));
@@ -255,9 +267,8 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)
 
 at::Tensor Vit::attention(const Block& block, const at::Tensor& x, Route& route) const {
   const std::int64_t B = x.size(0), T = x.size(1), D = config_.width, H = config_.heads;
-  const at::Tensor fused = route.product(*block.qkv, x, [&](const at::Tensor& t, const at::Tensor& weight) {
-    return linear(t, weight, block.qkv_bias);
-  });
+  const at::Tensor fused = route.product(
+      *block.qkv, x, [&](const at::Tensor& t, const at::Tensor& weight) { return linear(t, weight, block.qkv_bias); });
   const at::Tensor qkv = fused.reshape({B, T, 3, H, D / H}).permute({2, 0, 3, 1, 4});
   const at::Tensor mixed = attend(qkv[0], qkv[1], qkv[2]).transpose(1, 2).reshape({B, T, D});
   return route.product(*block.proj, mixed, [&](const at::Tensor& t, const at::Tensor& weight) {
@@ -266,9 +277,8 @@ at::Tensor Vit::attention(const Block& block, const at::Tensor& x, Route& route)
 }
 
 at::Tensor Vit::mlp(const Block& block, const at::Tensor& x, Route& route) const {
-  const at::Tensor hidden = route.product(*block.fc1, x, [&](const at::Tensor& t, const at::Tensor& weight) {
-    return linear(t, weight, block.fc1_bias);
-  });
+  const at::Tensor hidden = route.product(
+      *block.fc1, x, [&](const at::Tensor& t, const at::Tensor& weight) { return linear(t, weight, block.fc1_bias); });
   return route.product(*block.fc2, at::gelu(hidden), [&](const at::Tensor& t, const at::Tensor& weight) {
     return linear(t, weight, block.fc2_bias);
   });
