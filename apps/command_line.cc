@@ -6,14 +6,18 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <map>
 #include <set>
 
 #include "recast/base/error.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
+#include "recast/run/settings.h"
 
 namespace recast {
 namespace {
@@ -72,40 +76,98 @@ std::string joined(const nlohmann::json& texts, const char* separator) {
   return out;
 }
 
-CommandLine::CommandLine() : app_("One frozen backbone, any number of tasks, a handful of numbers each.", "recast") {
-  app_.require_subcommand(1);
-  app_.set_version_flag("--version", version_text());
-  app_.get_formatter()->column_width(34);
-  app_.footer("recast COMMAND --help shows a command's flags and an example.");
+// ---- commands ------------------------------------------------------------------------------------------------------
+
+template <class T>
+Command& Command::option(const std::string& flags, T& target, const std::string& help, const std::string& type) {
+  last_ = app_->add_option(flags, target, help);
+  if (!type.empty()) last_->type_name(type);
+  constexpr bool kCounts = std::is_same_v<T, std::int64_t> || std::is_same_v<T, std::uint64_t>;
+  if constexpr (kCounts) last_->capture_default_str();
+  // One value each time the flag is given: otherwise it would swallow the positionals after it.
+  if (std::is_same_v<T, std::vector<std::string>> && flags.starts_with("-")) last_->allow_extra_args(false);
+  if constexpr (std::is_same_v<T, std::string>)
+    if (!target.empty()) last_->capture_default_str();
+  return *this;
+}
+template Command& Command::option(const std::string&, std::string&, const std::string&, const std::string&);
+template Command& Command::option(const std::string&, std::int64_t&, const std::string&, const std::string&);
+template Command& Command::option(const std::string&, std::uint64_t&, const std::string&, const std::string&);
+template Command& Command::option(const std::string&, std::vector<std::string>&, const std::string&,
+                                  const std::string&);
+template Command& Command::option(const std::string&, std::optional<std::string>&, const std::string&,
+                                  const std::string&);
+template Command& Command::option(const std::string&, std::optional<std::int64_t>&, const std::string&,
+                                  const std::string&);
+template Command& Command::option(const std::string&, std::optional<double>&, const std::string&, const std::string&);
+
+Command& Command::triple(const std::string& flags, std::vector<double>& target, const std::string& help,
+                         const std::string& type) {
+  last_ = app_->add_option(flags, target, help)->expected(3)->delimiter(',')->type_name(type);
+  return *this;
 }
 
-CLI::App* CommandLine::add(const std::string& name, const std::string& summary, const std::string& example,
-                           bool own_out) {
-  CLI::App* command = app_.add_subcommand(name, summary);
-  command->footer("Example:\n  " + example);
-  add_shared_flags(command, own_out);
-  return command;
+Command& Command::flag(const std::string& flags, bool& target, const std::string& help) {
+  last_ = app_->add_flag(flags, target, help);
+  return *this;
 }
 
-void CommandLine::add_shared_flags(CLI::App* command, bool own_out) {
-  command->set_version_flag("--version", version_text());
-  command->add_flag("--json", json_, "one JSON document on standard output, progress on standard error");
+Command& Command::required() {
+  last_->required();
+  return *this;
+}
+
+Command& Command::one_of(std::initializer_list<std::string> values) {
+  last_->check(CLI::IsMember(std::vector<std::string>(values)));
+  return *this;
+}
+
+Command& Command::add(const std::string& name, const std::string& summary) {
+  app_->require_subcommand(1);
+  CLI::App* verb = app_->add_subcommand(name, summary);
+  verb->fallthrough();
+  return line_.keep(verb);
+}
+
+void Command::on(std::function<void()> run) {
+  app_->callback([this, run = std::move(run)] {
+    line_.chosen_ = app_;
+    line_.work_ = run;
+  });
+}
+
+CommandLine::CommandLine()
+    : app_(std::make_unique<CLI::App>("One frozen backbone, any number of tasks, a handful of numbers each.",
+                                      "recast")) {
+  app_->require_subcommand(1);
+  app_->set_version_flag("--version", version_text());
+  app_->get_formatter()->column_width(34);
+  app_->footer("recast COMMAND --help shows a command's flags and an example.");
+}
+
+CommandLine::~CommandLine() = default;
+
+Command& CommandLine::keep(CLI::App* app) {
+  commands_.push_back(std::unique_ptr<Command>(new Command(*this, app)));
+  return *commands_.back();
+}
+
+Command& CommandLine::add(const std::string& name, const std::string& summary, const std::string& example,
+                          bool own_out) {
+  CLI::App* app = app_->add_subcommand(name, summary);
+  app->footer("Example:\n  " + example);
+  app->set_version_flag("--version", version_text());
+  Command& command = keep(app);
+  command.flag("--json", json_, "one JSON document on standard output, progress on standard error");
   if (!own_out) {
-    command->add_option("--out", out_, "write the JSON document to this file")->type_name("FILE");
-    command->add_flag("--force", force_, "replace what is written to where it exists");
+    command.option("--out", out_, "write the JSON document to this file", "FILE");
+    command.flag("--force", force_, "replace what is written to where it exists");
   }
-  command->add_flag("-q,--quiet", quiet_, "no progress");
-  command->add_flag("-v,--verbose", verbose_, "say more of what is done");
-  command->add_option("--threads", threads_, "processor threads (default: all cores, or OMP_NUM_THREADS)")
+  command.flag("-q,--quiet", quiet_, "no progress").flag("-v,--verbose", verbose_, "say more of what is done");
+  app->add_option("--threads", threads_, "processor threads (default: all cores, or OMP_NUM_THREADS)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
-}
-
-void CommandLine::on(CLI::App* command, std::function<void()> run) {
-  command->callback([this, command, run = std::move(run)] {
-    chosen_ = command;
-    work_ = run;
-  });
+  return command;
 }
 
 const std::atomic<bool>* CommandLine::stop() {
@@ -140,13 +202,12 @@ void CommandLine::take_other_sources() {
 }
 
 void CommandLine::begin() const {
-  if (threads_ > 0) at::set_num_threads(threads_);
+  if (threads_ > 0) at::set_num_threads(static_cast<int>(threads_));
   if (!out_.empty() && !force_ && std::filesystem::exists(out_))
     fail(Code::kAlreadyExists, "[out] {} exists: choose another file, or --force to replace it", out_);
 }
 
-void CommandLine::print(const nlohmann::json& document,
-                        const std::function<std::string(const nlohmann::json&)>& text) {
+void CommandLine::print(const nlohmann::json& document, const std::function<std::string(const nlohmann::json&)>& text) {
   if (!out_.empty()) write_file_atomically(out_, dump(document));
   if (json_ && out_.empty())
     write_out(dump(document));
@@ -157,7 +218,7 @@ void CommandLine::print(const nlohmann::json& document,
 void CommandLine::print_text(const std::string& text) { write_out(text); }
 
 void CommandLine::usage_error(const CLI::ParseError& error) {
-  const CLI::App* at = &app_;
+  const CLI::App* at = app_.get();
   while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
   std::vector<std::string> flags, commands;
   for (const CLI::App* level = at; level; level = level->get_parent())
@@ -165,22 +226,22 @@ void CommandLine::usage_error(const CLI::ParseError& error) {
       for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
   for (const CLI::App* command : at->get_subcommands([](const CLI::App*) { return true; }))
     commands.push_back(command->get_name());
-  for (const std::string& word : app_.remaining(true)) {
+  for (const std::string& word : app_->remaining(true)) {
     const bool flag = word.starts_with("-");
     if (!flag && commands.empty()) continue;
     const std::string bare = word.substr(0, flag ? word.find('=') : word.npos);
     const std::string near = nearest(bare, flag ? flags : commands);
-    fail(Code::kInvalidArgument, "[usage] unknown {} '{}'{}; see {} --help", flag ? "flag" : "command",
-         printable(bare), near.empty() ? "" : ", did you mean '" + near + "'?",
-         at == &app_ ? "recast" : "recast " + at->get_name());
+    fail(Code::kInvalidArgument, "[usage] unknown {} '{}'{}; see {} --help", flag ? "flag" : "command", printable(bare),
+         near.empty() ? "" : ", did you mean '" + near + "'?",
+         at == app_.get() ? "recast" : "recast " + at->get_name());
   }
   fail(Code::kInvalidArgument, "[usage] {}; see {} --help", printable(error.what(), 300),
-       at == &app_ ? "recast" : "recast " + at->get_name());
+       at == app_.get() ? "recast" : "recast " + at->get_name());
 }
 
 void CommandLine::parse(int argc, char** argv) {
   try {
-    app_.parse(argc, argv);
+    app_->parse(argc, argv);
   } catch (const CLI::Success&) {
     throw;
   } catch (const CLI::ParseError& error) {
@@ -206,7 +267,7 @@ int CommandLine::finish(const std::function<void()>& work) {
     work();
     return 0;
   } catch (const CLI::Success& success) {
-    return app_.exit(success);
+    return app_->exit(success);
   } catch (const Error& error) {
     return say(error.code(), error.what());
   } catch (const c10::Error& error) {
@@ -216,8 +277,7 @@ int CommandLine::finish(const std::function<void()>& work) {
   } catch (const std::bad_alloc&) {
     return say(Code::kExhausted, "[memory] not enough memory: use smaller images, batches or fewer at a time");
   } catch (const std::filesystem::filesystem_error& error) {
-    return say(Code::kUnavailable,
-               fmt::format("[file] {}: {}", error.path1().string(), error.code().message()));
+    return say(Code::kUnavailable, fmt::format("[file] {}: {}", error.path1().string(), error.code().message()));
   } catch (const std::exception& error) {
     return say(Code::kInternal, fmt::format("[internal] {}", error.what()));
   }

@@ -1,31 +1,65 @@
 #pragma once
-#include <CLI/CLI.hpp>
 #include <atomic>
-#include <filesystem>
 #include <functional>
+#include <initializer_list>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "recast/run/settings.h"
+namespace CLI {
+class App;
+class Option;
+class ParseError;
+}  // namespace CLI
 
 namespace recast {
+
+class CommandLine;
+
+/// A command, or a verb below one, and its flags. The parser's own header stays out of the files that describe
+/// commands, since it takes longer to compile than they do.
+class Command {
+ public:
+  /// `flags`: "--image-size", or "images" for a positional. `type`: how help calls its value.
+  /// T: std::string, std::int64_t, std::uint64_t, a vector of strings, or an optional of string, std::int64_t or
+  /// double.
+  template <class T>
+  Command& option(const std::string& flags, T& target, const std::string& help, const std::string& type = {});
+  /// Three numbers: "0.5,0.5,0.5".
+  Command& triple(const std::string& flags, std::vector<double>& target, const std::string& help,
+                  const std::string& type);
+  Command& flag(const std::string& flags, bool& target, const std::string& help);
+  /// Of the option added last.
+  Command& required();
+  Command& one_of(std::initializer_list<std::string> values);
+
+  /// A verb below this command, which goes on understanding this command's flags.
+  Command& add(const std::string& name, const std::string& summary);
+  /// What to run when this command is chosen.
+  void on(std::function<void()> run);
+
+ private:
+  friend class CommandLine;
+  Command(CommandLine& line, CLI::App* app) : line_(line), app_(app) {}
+  CommandLine& line_;
+  CLI::App* app_;
+  CLI::Option* last_ = nullptr;
+};
 
 /// The program's commands and the flags that they share. One object in main().
 class CommandLine {
  public:
   CommandLine();
+  ~CommandLine();
 
-  /// A new command with the shared flags. `example`: shown by --help. own_out: it has an --out of its own.
-  CLI::App* add(const std::string& name, const std::string& summary, const std::string& example, bool own_out = false);
-  /// What to run when `command` was chosen.
-  void on(CLI::App* command, std::function<void()> run);
-
+  /// A new command with the shared flags. `example`: shown by --help. own_out: it has --out and --force of its own.
+  Command& add(const std::string& name, const std::string& summary, const std::string& example, bool own_out = false);
   /// Parses and runs. Returns the exit status; nothing escapes.
   int run(int argc, char** argv);
 
   // For commands, once they run.
-  bool json() const { return json_; }
   bool quiet() const { return quiet_; }
   bool verbose() const { return verbose_; }
   bool force() const { return force_; }
@@ -42,8 +76,9 @@ class CommandLine {
   std::string config_file;
 
  private:
+  friend class Command;
+  Command& keep(CLI::App* app);
   void parse(int argc, char** argv);
-  void add_shared_flags(CLI::App* command, bool own_out);
   /// Options that the command line leaves open are taken from RECAST_* and then from the config file.
   void take_other_sources();
   void begin() const;
@@ -51,11 +86,12 @@ class CommandLine {
   int report(const std::string& code, const std::string& message, int status) const;
   int finish(const std::function<void()>& work);
 
-  CLI::App app_;
+  std::unique_ptr<CLI::App> app_;
+  std::vector<std::unique_ptr<Command>> commands_;
   CLI::App* chosen_ = nullptr;
   std::function<void()> work_;
   bool json_ = false, quiet_ = false, verbose_ = false, force_ = false;
-  int threads_ = 0;
+  std::int64_t threads_ = 0;
   std::string out_, command_;
 };
 

@@ -34,8 +34,8 @@ std::string text(const nlohmann::json& document) {
                share_text(result["top5"].get<double>()), share_text(result["loss"].get<double>())});
   if (one) return table.text() + "\n" + per_class_text(document);
   for (const auto& skipped : document["skipped"])
-    notes += fmt::format("{}: not measured: {}\n", skipped["task"].get<std::string>(),
-                         skipped["reason"].get<std::string>());
+    notes +=
+        fmt::format("{}: not measured: {}\n", skipped["task"].get<std::string>(), skipped["reason"].get<std::string>());
   return table.text() + notes;
 }
 
@@ -43,16 +43,14 @@ std::string text(const nlohmann::json& document) {
 
 void add_eval(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = line.add("eval", "measure tasks on their test images", "recast eval model --task pets");
-  command->add_option("dir", flags->directory, "the model directory")->required();
-  command->add_option("--task", flags->request.task, "the task (default: every one)")->type_name("NAME[:VERSION]");
-  command->add_option("--data", flags->data, "images to measure on (default: those learned from)")->type_name("PATH");
-  command->add_option("--amp", flags->amp, "number format of matrix products: bf16 or fp32")
-      ->type_name("FORMAT")
-      ->check(CLI::IsMember({"bf16", "fp32"}))
-      ->capture_default_str();
-  command->add_option("--device", flags->device, "cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
-  line.on(command, [&line, flags] {
+  Command& command = line.add("eval", "measure tasks on their test images", "recast eval model --task pets");
+  command.option("dir", flags->directory, "the model directory").required();
+  command.option("--task", flags->request.task, "the task (default: every one)", "NAME[:VERSION]");
+  command.option("--data", flags->data, "images to measure on (default: those learned from)", "PATH");
+  command.option("--amp", flags->amp, "number format of matrix products: bf16 or fp32", "FORMAT")
+      .one_of({"bf16", "fp32"});
+  command.option("--device", flags->device, "cpu, cuda or cuda:N", "NAME");
+  command.on([&line, flags] {
     Progress progress(line.quiet(), line.verbose());
     flags->request.data = flags->data;
     flags->request.bf16 = flags->amp == "bf16";

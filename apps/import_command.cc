@@ -40,20 +40,20 @@ std::string text(const nlohmann::json& report) {
 
 void add_import(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = line.add("import", "turn a checkpoint into a model directory",
-                               "recast import vit.safetensors --arch vit_small_patch16_224 --out base", true);
-  command->add_option("checkpoint", flags->checkpoint, "safetensors with timm, Hugging Face or torchvision names")
-      ->required();
-  command->add_option("--arch", flags->request.architecture, "timm's name of the architecture")->required()->type_name("NAME");
-  command->add_option("--out", flags->out, "the new model directory")->required()->type_name("DIR");
-  command->add_flag("--force", flags->request.force, "replace an existing model directory");
-  command->add_option("--mean", flags->mean, "mean of R G B in 0..1")->expected(3)->delimiter(',')->type_name("R,G,B");
-  command->add_option("--std", flags->std, "standard deviation of R G B")->expected(3)->delimiter(',')->type_name("R,G,B");
-  command->add_option("--interpolation", flags->request.interpolation, "bicubic or bilinear")->type_name("NAME");
-  command->add_option("--crop-pct", flags->request.crop_pct, "share of the resized image that the crop keeps")->type_name("SHARE");
-  command->add_option("--image-size", flags->request.image_size, "side of the images in pixels")->type_name("PX");
-  command->add_option("--labels", flags->labels, "names of the checkpoint's own classes, one a line")->type_name("FILE");
-  line.on(command, [&line, flags] {
+  Command& command = line.add("import", "turn a checkpoint into a model directory",
+                              "recast import vit.safetensors --arch vit_small_patch16_224 --out base", true);
+  command.option("checkpoint", flags->checkpoint, "safetensors with timm, Hugging Face or torchvision names")
+      .required();
+  command.option("--arch", flags->request.architecture, "timm's name of the architecture", "NAME").required();
+  command.option("--out", flags->out, "the new model directory", "DIR").required();
+  command.flag("--force", flags->request.force, "replace an existing model directory");
+  command.triple("--mean", flags->mean, "mean of R G B in 0..1", "R,G,B");
+  command.triple("--std", flags->std, "standard deviation of R G B", "R,G,B");
+  command.option("--interpolation", flags->request.interpolation, "bicubic or bilinear", "NAME");
+  command.option("--crop-pct", flags->request.crop_pct, "share of the resized image that the crop keeps", "SHARE");
+  command.option("--image-size", flags->request.image_size, "side of the images in pixels", "PX");
+  command.option("--labels", flags->labels, "names of the checkpoint's own classes, one a line", "FILE");
+  command.on([&line, flags] {
     flags->request.checkpoint = flags->checkpoint;
     flags->request.labels = flags->labels;
     flags->request.out = flags->out;

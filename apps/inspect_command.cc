@@ -40,10 +40,10 @@ std::string text(const nlohmann::json& report) {
 
 void add_inspect(CommandLine& line) {
   auto directory = std::make_shared<std::string>();
-  CLI::App* command = line.add("inspect", "slots, groups, counts, bytes and fingerprint of a model directory",
-                               "recast inspect model");
-  command->add_option("dir", *directory, "the model directory")->required();
-  line.on(command, [&line, directory] { line.print(inspect_directory(ModelDirectory::open(*directory, true)), text); });
+  Command& command =
+      line.add("inspect", "slots, groups, counts, bytes and fingerprint of a model directory", "recast inspect model");
+  command.option("dir", *directory, "the model directory").required();
+  command.on([&line, directory] { line.print(inspect_directory(ModelDirectory::open(*directory, true)), text); });
 }
 
 }  // namespace recast

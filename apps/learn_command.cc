@@ -38,46 +38,45 @@ std::string text(const nlohmann::json& results) {
   return out;
 }
 
-void add_options(CLI::App* command, CommandLine& line, Flags& flags) {
+void add_options(Command& command, CommandLine& line, Flags& flags) {
   LearnRequest& request = flags.request;
-  command->add_option("dir", flags.directory, "the model directory");
-  command->add_option("--task", request.task, "name of the task; an existing one gets its next version")->type_name("NAME");
-  command->add_option("--data", flags.data, "folder of class folders, CSV (path,label), CIFAR or IDX files")->type_name("PATH");
-  command->add_option("--recipe", request.recipe, "fast or paper")->type_name("NAME")->capture_default_str();
-  command->add_option("--plug", request.plugs, "plug-in with options; may be given several times")
-      ->type_name("NAME[:key=value,...]");
-  command->add_option("--image-size", request.image_size, "side of the images in pixels (default: the backbone's)")->type_name("PX");
-  command->add_option("--epochs", request.epochs, "passes over the training images")->type_name("N");
-  command->add_option("--batch-size", request.batch_size, "images a step")->type_name("N");
-  command->add_option("--lr", request.lr, "learning rate, before what plug-ins suggest")->type_name("RATE");
-  command->add_option("--head-lr", request.head_lr, "learning rate of the head")->type_name("RATE");
-  command->add_option("--weight-decay", request.weight_decay, "decoupled weight decay")->type_name("RATE");
-  command->add_option("--augmentation", request.augmentation, "of training images: none, flips or paper")->type_name("NAME");
-  command->add_option("--amp", flags.amp, "number format of matrix products while learning: bf16 or fp32")
-      ->type_name("FORMAT")
-      ->check(CLI::IsMember({"bf16", "fp32"}));
-  command->add_option("--seed", request.seed, "of everything random in learning")->type_name("S")->capture_default_str();
-  command->add_option("--split-seed", request.split_seed, "of the split into train, validation and test")->type_name("S")->capture_default_str();
-  command->add_option("--limit-train", request.limit_train, "training images of each class, 0: all")->type_name("N")->capture_default_str();
-  command->add_option("--limit-test", request.limit_test, "test images of each class, 0: all")->type_name("N")->capture_default_str();
-  command->add_option("--shared-state", request.shared, "name of the shared state, for methods that are not isolated")->type_name("NAME");
-  command->add_option("--device", request.device, "cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
-  command->add_option("--out", flags.out, "run folder (default: DIR/runs/TASK/vVERSION)")->type_name("DIR");
-  command->add_flag("--no-test", flags.no_test, "leave the test images alone");
-  command->add_flag("--resume", request.resume, "go on from the checkpoint of a stopped run");
-  command->add_flag("--force", request.force, "replace an existing run folder");
-  command->add_option("--config", line.config_file, "YAML with these flags' long names as keys")->type_name("FILE");
-  command->add_flag("--print-config", flags.print_config, "print the resolved settings as YAML and stop");
+  command.option("dir", flags.directory, "the model directory");
+  command.option("--task", request.task, "name of the task; an existing one gets its next version", "NAME");
+  command.option("--data", flags.data, "folder of class folders, CSV (path,label), CIFAR or IDX files", "PATH");
+  command.option("--recipe", request.recipe, "fast or paper", "NAME");
+  command.option("--plug", request.plugs, "plug-in with options; may be given several times", "NAME[:key=value,...]");
+  command.option("--image-size", request.image_size, "side of the images in pixels (default: the backbone's)", "PX");
+  command.option("--epochs", request.epochs, "passes over the training images", "N");
+  command.option("--batch-size", request.batch_size, "images a step", "N");
+  command.option("--lr", request.lr, "learning rate, before what plug-ins suggest", "RATE");
+  command.option("--head-lr", request.head_lr, "learning rate of the head", "RATE");
+  command.option("--weight-decay", request.weight_decay, "decoupled weight decay", "RATE");
+  command.option("--augmentation", request.augmentation, "of training images: none, flips or paper", "NAME");
+  command.option("--amp", flags.amp, "number format of matrix products while learning: bf16 or fp32", "FORMAT")
+      .one_of({"bf16", "fp32"});
+  command.option("--seed", request.seed, "of everything random in learning", "S");
+  command.option("--split-seed", request.split_seed, "of the split into train, validation and test", "S");
+  command.option("--limit-train", request.limit_train, "training images of each class, 0: all", "N");
+  command.option("--limit-test", request.limit_test, "test images of each class, 0: all", "N");
+  command.option("--shared-state", request.shared, "name of the shared state, for methods that are not isolated",
+                 "NAME");
+  command.option("--device", request.device, "cpu, cuda or cuda:N", "NAME");
+  command.option("--out", flags.out, "run folder (default: DIR/runs/TASK/vVERSION)", "DIR");
+  command.flag("--no-test", flags.no_test, "leave the test images alone");
+  command.flag("--resume", request.resume, "go on from the checkpoint of a stopped run");
+  command.flag("--force", request.force, "replace an existing run folder");
+  command.option("--config", line.config_file, "YAML with these flags' long names as keys", "FILE");
+  command.flag("--print-config", flags.print_config, "print the resolved settings as YAML and stop");
 }
 
 }  // namespace
 
 void add_learn(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = line.add("learn", "learn a task from images",
-                               "recast learn model --task pets --data photos/pets --plug recast:grain=head", true);
+  Command& command = line.add("learn", "learn a task from images",
+                              "recast learn model --task pets --data photos/pets --plug recast:grain=head", true);
   add_options(command, line, *flags);
-  line.on(command, [&line, flags] {
+  command.on([&line, flags] {
     LearnRequest& request = flags->request;
     request.directory = flags->directory;
     request.data = flags->data;

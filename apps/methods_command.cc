@@ -58,10 +58,10 @@ std::string doctor_text(const nlohmann::json& report) {
 
 void add_methods(CommandLine& line) {
   auto name = std::make_shared<std::string>();
-  CLI::App* command = line.add("methods", "the plug-ins of this program, with their options and papers",
-                               "recast methods recast");
-  command->add_option("name", *name, "one plug-in (default: all)");
-  line.on(command, [&line, name] {
+  Command& command =
+      line.add("methods", "the plug-ins of this program, with their options and papers", "recast methods recast");
+  command.option("name", *name, "one plug-in (default: all)");
+  command.on([&line, name] {
     line.print(describe_methods(*name), [&](const nlohmann::json& document) {
       return name->empty() ? overview_text(document) : method_text(document["methods"][0]);
     });
@@ -69,8 +69,8 @@ void add_methods(CommandLine& line) {
 }
 
 void add_doctor(CommandLine& line) {
-  CLI::App* command = line.add("doctor", "what this machine offers and what recast will use", "recast doctor");
-  line.on(command, [&line] { line.print(doctor(), doctor_text); });
+  Command& command = line.add("doctor", "what this machine offers and what recast will use", "recast doctor");
+  command.on([&line] { line.print(doctor(), doctor_text); });
 }
 
 }  // namespace recast

@@ -24,11 +24,11 @@ std::string text(const nlohmann::json& report) {
       "\n{}: {} slots ({}) in {} groups, n = {} templates, K = {} sets, solver {}\n"
       "coefficients of a task: {}; bank: {} numbers, {}; other weights: {}; {:.2f} s\nfingerprint {}\n",
       report["directory"].get<std::string>(), report["slots"].size(), report["target"].get<std::string>(),
-      report["groups"].get<std::int64_t>(), report["templates"].get<std::int64_t>(),
-      report["sets"].get<std::int64_t>(), report["solver"].get<std::string>(),
-      report["coefficients"].get<std::int64_t>(), report["bank_numbers"].get<std::int64_t>(),
-      bytes_text(report["bytes"]["bank"].get<double>()), bytes_text(report["bytes"]["backbone"].get<double>()),
-      report["seconds"].get<double>(), report["fingerprint"].get<std::string>());
+      report["groups"].get<std::int64_t>(), report["templates"].get<std::int64_t>(), report["sets"].get<std::int64_t>(),
+      report["solver"].get<std::string>(), report["coefficients"].get<std::int64_t>(),
+      report["bank_numbers"].get<std::int64_t>(), bytes_text(report["bytes"]["bank"].get<double>()),
+      bytes_text(report["bytes"]["backbone"].get<double>()), report["seconds"].get<double>(),
+      report["fingerprint"].get<std::string>());
   if (!report["tasks"]["kept"].empty()) out += "tasks carried over: " + joined(report["tasks"]["kept"]) + "\n";
   if (!report["tasks"]["left"].empty())
     out += "tasks left behind, since they belong to the old weights: " + joined(report["tasks"]["left"]) + "\n";
@@ -40,19 +40,18 @@ std::string text(const nlohmann::json& report) {
 void add_mimic(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
   MimicryOptions& options = flags->request.options;
-  CLI::App* command = line.add("mimic", "turn a model directory's weights into shared templates and coefficients",
-                               "recast mimic base --target attn --out model", true);
-  command->add_option("dir", flags->directory, "the model directory to start from")->required();
-  command->add_option("--target", options.target, "slots: attn, mlp, attn+mlp or all")->type_name("NAME")->capture_default_str();
-  command->add_option("--groups", options.groups, "runs of consecutive layers that share templates")->type_name("G")->capture_default_str();
-  command->add_option("--templates", options.templates, "templates of each bank")->type_name("n")->capture_default_str();
-  command->add_option("--sets", options.sets, "coefficient sets of each slot")->type_name("K")->capture_default_str();
-  command->add_option("--solver", options.solver, "closed: exact for n >= layers of a group, else truncated SVD")
-      ->type_name("NAME")->capture_default_str();
-  command->add_option("--seed", options.seed, "for solvers that draw")->type_name("S")->capture_default_str();
-  command->add_option("--out", flags->out, "the new model directory")->required()->type_name("DIR");
-  command->add_flag("--force", flags->request.force, "replace an existing model directory");
-  line.on(command, [&line, flags] {
+  Command& command = line.add("mimic", "turn a model directory's weights into shared templates and coefficients",
+                              "recast mimic base --target attn --out model", true);
+  command.option("dir", flags->directory, "the model directory to start from").required();
+  command.option("--target", options.target, "slots: attn, mlp, attn+mlp or all", "NAME");
+  command.option("--groups", options.groups, "runs of consecutive layers that share templates", "G");
+  command.option("--templates", options.templates, "templates of each bank", "n");
+  command.option("--sets", options.sets, "coefficient sets of each slot", "K");
+  command.option("--solver", options.solver, "closed: exact for n >= layers of a group, else truncated SVD", "NAME");
+  command.option("--seed", options.seed, "for solvers that draw", "S");
+  command.option("--out", flags->out, "the new model directory", "DIR").required();
+  command.flag("--force", flags->request.force, "replace an existing model directory");
+  command.on([&line, flags] {
     flags->request.directory = flags->directory;
     flags->request.out = flags->out;
     line.print(mimic_directory(flags->request), text);

@@ -33,18 +33,17 @@ std::string text(const nlohmann::json& document) {
 
 void add_predict(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = line.add("predict", "classify images with a task", "recast predict model --task pets cat.jpg dog.png");
-  command->add_option("dir", flags->directory, "the model directory")->required();
-  command->add_option("images", flags->images, "JPEG or PNG files")->required();
-  command->add_option("--task", flags->request.task, "the task")->required()->type_name("NAME[:VERSION]");
-  command->add_option("--top", flags->request.top, "how many classes to name")->type_name("K")->capture_default_str();
-  command->add_option("--features", flags->features, "write the features here as safetensors")->type_name("FILE");
-  command->add_option("--amp", flags->amp, "number format of matrix products: bf16 or fp32")
-      ->type_name("FORMAT")
-      ->check(CLI::IsMember({"bf16", "fp32"}))
-      ->capture_default_str();
-  command->add_option("--device", flags->device, "cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
-  line.on(command, [&line, flags] {
+  Command& command =
+      line.add("predict", "classify images with a task", "recast predict model --task pets cat.jpg dog.png");
+  command.option("dir", flags->directory, "the model directory").required();
+  command.option("images", flags->images, "JPEG or PNG files").required();
+  command.option("--task", flags->request.task, "the task", "NAME[:VERSION]").required();
+  command.option("--top", flags->request.top, "how many classes to name", "K");
+  command.option("--features", flags->features, "write the features here as safetensors", "FILE");
+  command.option("--amp", flags->amp, "number format of matrix products: bf16 or fp32", "FORMAT")
+      .one_of({"bf16", "fp32"});
+  command.option("--device", flags->device, "cpu, cuda or cuda:N", "NAME");
+  command.on([&line, flags] {
     Progress progress(line.quiet(), line.verbose());
     PredictRequest& request = flags->request;
     request.images.assign(flags->images.begin(), flags->images.end());

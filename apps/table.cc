@@ -14,7 +14,7 @@ std::size_t width_of(const std::string& text) {
 }
 
 bool looks_numeric(const std::string& text) {
-  return text.empty() || text == "-" || text.find_first_not_of("0123456789.,+-e% ") == text.npos;
+  return text.empty() || text == "-" || text.find_first_not_of("0123456789.,+-e%") == text.npos;
 }
 
 }  // namespace

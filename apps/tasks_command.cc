@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "command_line.h"
@@ -36,19 +37,20 @@ std::string summaries_text(const nlohmann::json& tasks) {
 }
 
 std::string values_text(const nlohmann::json& number) {
+  constexpr std::size_t kShown = 4;
   std::string text;
-  for (const auto& value : number["values"])
-    text += (text.empty() ? "" : " ") + (value.is_number_float() ? fmt::format("{:.4g}", value.get<double>()) : value.dump());
-  std::int64_t count = 1;
-  for (const auto& side : number.value("shape", nlohmann::json::array())) count *= side.get<std::int64_t>();
-  return count > static_cast<std::int64_t>(number["values"].size()) ? text + " ..." : text;
+  for (std::size_t i = 0; i < std::min(kShown, number["values"].size()); ++i) {
+    const auto& value = number["values"][i];
+    text += (i > 0 ? " " : "") + (value.is_number_float() ? fmt::format("{:.4g}", value.get<double>()) : value.dump());
+  }
+  return number["values"].size() > kShown ? text + " ..." : text;
 }
 
 std::string show_text(const nlohmann::json& task) {
-  std::string out = fmt::format("task {} version {}, {}\nplug-ins: {}\nlabels ({}): {}\n",
-                                task["task"].get<std::string>(), task["version"].get<std::int64_t>(),
-                                task["created_utc"].get<std::string>(), joined(task["plugs"], " + "),
-                                task["labels"].size(), joined(task["labels"]).substr(0, 400));
+  std::string out =
+      fmt::format("task {} version {}, {}\nplug-ins: {}\nlabels ({}): {}\n", task["task"].get<std::string>(),
+                  task["version"].get<std::int64_t>(), task["created_utc"].get<std::string>(),
+                  joined(task["plugs"], " + "), task["labels"].size(), joined(task["labels"]).substr(0, 400));
   if (task["data"].is_object() && task["data"].contains("path"))
     out += "learned from " + task["data"]["path"].get<std::string>() + "\n";
   if (!task["follows"].is_null())
@@ -79,73 +81,71 @@ std::string diff_text(const nlohmann::json& diff) {
 using Verb = std::function<void(const ModelDirectory&)>;
 
 /// A verb below `tasks`, which goes on understanding the flags of `tasks`.
-CLI::App* add_verb(CommandLine& line, CLI::App* tasks, const std::shared_ptr<Flags>& flags, const std::string& name,
-                   const std::string& summary, bool writes, Verb run) {
-  CLI::App* verb = tasks->add_subcommand(name, summary);
-  verb->fallthrough();
-  line.on(verb, [flags, writes, run = std::move(run)] { run(ModelDirectory::open(flags->directory, !writes)); });
+Command& add_verb(Command& tasks, const std::shared_ptr<Flags>& flags, const std::string& name,
+                  const std::string& summary, bool writes, Verb run) {
+  Command& verb = tasks.add(name, summary);
+  verb.on([flags, writes, run = std::move(run)] { run(ModelDirectory::open(flags->directory, !writes)); });
   return verb;
 }
 
-void add_reading_verbs(CommandLine& line, CLI::App* tasks, const std::shared_ptr<Flags>& flags) {
-  auto* list = add_verb(line, tasks, flags, "list", "the newest version of every task", false, [&line, flags](auto& d) {
+void add_reading_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
+  auto& list = add_verb(tasks, flags, "list", "the newest version of every task", false, [&line, flags](auto& d) {
     line.print(list_tasks(d, flags->all), [](const auto& j) { return summaries_text(j["tasks"]); });
   });
-  list->add_flag("--all", flags->all, "removed ones too");
-  auto* show = add_verb(line, tasks, flags, "show", "all that is stored of a task", false, [&line, flags](auto& d) {
-    line.print(show_task(d, flags->task), show_text);
-  });
-  show->add_option("task", flags->task, "NAME or NAME:VERSION")->required();
-  auto* log = add_verb(line, tasks, flags, "log", "all versions of a task", false, [&line, flags](auto& d) {
+  list.flag("--all", flags->all, "removed ones too");
+  auto& show = add_verb(tasks, flags, "show", "all that is stored of a task", false,
+                        [&line, flags](auto& d) { line.print(show_task(d, flags->task), show_text); });
+  show.option("task", flags->task, "NAME or NAME:VERSION").required();
+  auto& log = add_verb(tasks, flags, "log", "all versions of a task", false, [&line, flags](auto& d) {
     line.print(log_task(d, flags->task), [](const auto& j) { return summaries_text(j["versions"]); });
   });
-  log->add_option("task", flags->task, "the task")->required();
-  auto* diff = add_verb(line, tasks, flags, "diff", "compare two tasks or versions (NAME:VERSION)", false,
+  log.option("task", flags->task, "the task").required();
+  auto& diff = add_verb(tasks, flags, "diff", "compare two tasks or versions (NAME:VERSION)", false,
                         [&line, flags](auto& d) { line.print(diff_tasks(d, flags->task, flags->other), diff_text); });
-  diff->add_option("a", flags->task, "NAME or NAME:VERSION")->required();
-  diff->add_option("b", flags->other, "NAME or NAME:VERSION")->required();
-  auto* out = add_verb(line, tasks, flags, "export", "write a task to one file", false, [&line, flags](auto& d) {
+  diff.option("a", flags->task, "NAME or NAME:VERSION").required();
+  diff.option("b", flags->other, "NAME or NAME:VERSION").required();
+  auto& out = add_verb(tasks, flags, "export", "write a task to one file", false, [&line, flags](auto& d) {
     line.print(export_task(d, flags->task, flags->file, line.force()), [](const auto& j) {
       return fmt::format("{}: task {} version {}, {}\n", j["file"].template get<std::string>(),
                          j["task"].template get<std::string>(), j["version"].template get<std::int64_t>(),
                          bytes_text(j["bytes"].template get<double>()));
     });
   });
-  out->add_option("task", flags->task, "NAME or NAME:VERSION")->required();
-  out->add_option("file", flags->file, "the .safetensors file to write")->required();
+  out.option("task", flags->task, "NAME or NAME:VERSION").required();
+  out.option("file", flags->file, "the .safetensors file to write").required();
 }
 
-void add_writing_verbs(CommandLine& line, CLI::App* tasks, const std::shared_ptr<Flags>& flags) {
-  auto* in = add_verb(line, tasks, flags, "import", "take a task in from a file", true, [&line, flags](auto& d) {
+void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
+  auto& in = add_verb(tasks, flags, "import", "take a task in from a file", true, [&line, flags](auto& d) {
     line.print(import_task_file(d, flags->file, flags->as), [](const auto& j) {
       return fmt::format("task {} version {}: {} classes\n", j["task"].template get<std::string>(),
                          j["version"].template get<std::int64_t>(), j["classes"].template get<std::int64_t>());
     });
   });
-  in->add_option("file", flags->file, "a file that 'tasks export' wrote")->required();
-  in->add_option("--as", flags->as, "another name for it here")->type_name("NAME");
-  auto* back = add_verb(line, tasks, flags, "rollback", "make an old version the newest, or show a removed task again",
-                        true, [&line, flags](auto& d) {
-    line.print(rollback_task(d, flags->task, flags->version), [](const auto& j) {
-      return fmt::format("task {}: version {} is a copy of version {}\n", j["task"].template get<std::string>(),
-                         j["version"].template get<std::int64_t>(), j["copy_of"].template get<std::int64_t>());
-    });
-  });
-  back->add_option("task", flags->task, "the task")->required();
-  back->add_option("version", flags->version, "the version to go back to (default: the newest)");
-  auto* remove = add_verb(line, tasks, flags, "remove", "hide a task; rollback brings it back", true,
-                          [&line, flags](auto& d) {
-    line.print(remove_task(d, flags->task, flags->purge), [](const auto& j) {
-      return fmt::format("task {} {}\n", j["task"].template get<std::string>(),
-                         j["purged"].template get<bool>() ? "erased with all versions" : "removed");
-    });
-  });
-  remove->add_option("task", flags->task, "the task")->required();
-  remove->add_flag("--purge", flags->purge, "erase it with all versions, for good");
-  add_verb(line, tasks, flags, "gc", "remove files that no version needs", true, [&line](auto& d) {
-    line.print(collect_garbage(d), [](const auto& j) {
-      return bytes_text(j["bytes"].template get<double>()) + " freed\n";
-    });
+  in.option("file", flags->file, "a file that 'tasks export' wrote").required();
+  in.option("--as", flags->as, "another name for it here", "NAME");
+  auto& back = add_verb(tasks, flags, "rollback", "make an old version the newest, or show a removed task again", true,
+                        [&line, flags](auto& d) {
+                          line.print(rollback_task(d, flags->task, flags->version), [](const auto& j) {
+                            return fmt::format(
+                                "task {}: version {} is a copy of version {}\n", j["task"].template get<std::string>(),
+                                j["version"].template get<std::int64_t>(), j["copy_of"].template get<std::int64_t>());
+                          });
+                        });
+  back.option("task", flags->task, "the task").required();
+  back.option("version", flags->version, "the version to go back to (default: the newest)");
+  auto& remove =
+      add_verb(tasks, flags, "remove", "hide a task; rollback brings it back", true, [&line, flags](auto& d) {
+        line.print(remove_task(d, flags->task, flags->purge), [](const auto& j) {
+          return fmt::format("task {} {}\n", j["task"].template get<std::string>(),
+                             j["purged"].template get<bool>() ? "erased with all versions" : "removed");
+        });
+      });
+  remove.option("task", flags->task, "the task").required();
+  remove.flag("--purge", flags->purge, "erase it with all versions, for good");
+  add_verb(tasks, flags, "gc", "remove files that no version needs", true, [&line](auto& d) {
+    line.print(collect_garbage(d),
+               [](const auto& j) { return bytes_text(j["bytes"].template get<double>()) + " freed\n"; });
   });
 }
 
@@ -153,10 +153,9 @@ void add_writing_verbs(CommandLine& line, CLI::App* tasks, const std::shared_ptr
 
 void add_tasks(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* tasks = line.add("tasks", "list, show, export, import, remove and roll back tasks",
-                             "recast tasks model list\n  recast tasks model export pets pets.safetensors");
-  tasks->add_option("dir", flags->directory, "the model directory")->required();
-  tasks->require_subcommand(1);
+  Command& tasks = line.add("tasks", "list, show, export, import, remove and roll back tasks",
+                            "recast tasks model list\n  recast tasks model export pets pets.safetensors");
+  tasks.option("dir", flags->directory, "the model directory").required();
   add_reading_verbs(line, tasks, flags);
   add_writing_verbs(line, tasks, flags);
 }

@@ -13,7 +13,8 @@ nlohmann::json describe_roles(const MethodInfo& info) {
   if (roles.branch) taken.push_back("branch");
   if (roles.head) taken.push_back(roles.head->corrects() ? "head corrector" : "head");
   if (roles.loss) taken.push_back(roles.loss->primary() ? "primary loss" : "loss term");
-  if (roles.update) taken.push_back(roles.update->drives() ? "driver" : roles.update->schedules() ? "schedule" : "update rule");
+  if (roles.update)
+    taken.push_back(roles.update->drives() ? "driver" : roles.update->schedules() ? "schedule" : "update rule");
   if (roles.batch) taken.push_back("batch rule");
   return taken;
 }
@@ -22,19 +23,26 @@ nlohmann::json describe_roles(const MethodInfo& info) {
 
 std::string_view name(Claim claim) {
   switch (claim) {
-    case Claim::kIsolated: return "isolated";
-    case Claim::kNeutralStart: return "neutral start";
-    case Claim::kDefaultHead: return "default head";
-    case Claim::kPreferred: return "preferred";
+    case Claim::kIsolated:
+      return "isolated";
+    case Claim::kNeutralStart:
+      return "neutral start";
+    case Claim::kDefaultHead:
+      return "default head";
+    case Claim::kPreferred:
+      return "preferred";
   }
   return "";
 }
 
 std::string_view name(Need need) {
   switch (need) {
-    case Need::kBank: return "bank";
-    case Need::kWeightGradient: return "weight gradient";
-    case Need::kFixedFeatures: return "fixed features";
+    case Need::kBank:
+      return "bank";
+    case Need::kWeightGradient:
+      return "weight gradient";
+    case Need::kFixedFeatures:
+      return "fixed features";
   }
   return "";
 }
@@ -54,8 +62,8 @@ nlohmann::json describe_method(const MethodInfo& info) {
   for (const Claim claim : info.claims) claims.push_back(name(claim));
   for (const Need need : info.needs) needs.push_back(name(need));
   if (info.suggested_rate > 0) rate = info.suggested_rate;
-  return {{"name", info.name},     {"summary", info.summary}, {"paper", info.paper},      {"roles", describe_roles(info)},
-          {"claims", claims},      {"needs", needs},          {"suggested_rate", rate},   {"options", options},
+  return {{"name", info.name},   {"summary", info.summary}, {"paper", info.paper},    {"roles", describe_roles(info)},
+          {"claims", claims},    {"needs", needs},          {"suggested_rate", rate}, {"options", options},
           {"families", families}};
 }
 

@@ -85,10 +85,11 @@ std::vector<std::int64_t> match_labels(const TaskRecord& record, const Dataset& 
       label_of_class.push_back(place->second);
   }
   if (!unknown.empty() || !missing.empty())
-    fail(Code::kShapeMismatch, "[eval] the labels of {} are not those of task '{}':{}{}{}; give data with the same labels",
+    fail(Code::kShapeMismatch,
+         "[eval] the labels of {} are not those of task '{}':{}{}{}; give data with the same labels",
          printable(dataset.path().string(), 300), record.name,
-         unknown.empty() ? "" : " only the data has " + some_of(unknown),
-         unknown.empty() || missing.empty() ? "" : ",", missing.empty() ? "" : " only the task has " + some_of(missing));
+         unknown.empty() ? "" : " only the data has " + some_of(unknown), unknown.empty() || missing.empty() ? "" : ",",
+         missing.empty() ? "" : " only the task has " + some_of(missing));
   return label_of_class;
 }
 
@@ -141,9 +142,9 @@ nlohmann::json evaluate_tasks(const ModelDirectory& directory, const EvaluateReq
   }
   if (tasks.empty())
     fail(Code::kNotFound, "[eval] no task to measure in {}{}", directory.path().string(),
-         skipped.empty() ? ": 'recast learn' makes one"
-                         : fmt::format(": {}: {}", skipped[0]["task"].get<std::string>(),
-                                       skipped[0]["reason"].get<std::string>()));
+         skipped.empty()
+             ? ": 'recast learn' makes one"
+             : fmt::format(": {}: {}", skipped[0]["task"].get<std::string>(), skipped[0]["reason"].get<std::string>()));
   return {{"tasks", tasks}, {"skipped", skipped}};
 }
 

@@ -20,8 +20,8 @@ nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::stri
   nlohmann::json per_class = nlohmann::json::object();
   for (std::size_t c = 0; c < evaluation.per_class.size(); ++c)
     per_class[labels.at(c)] = evaluation.per_class[c] < 0 ? nlohmann::json() : nlohmann::json(evaluation.per_class[c]);
-  return {{"rows", evaluation.rows}, {"top1", evaluation.top1},     {"top5", evaluation.top5},
-          {"loss", evaluation.loss}, {"per_class", per_class}, {"confusion", evaluation.confusion}};
+  return {{"rows", evaluation.rows}, {"top1", evaluation.top1}, {"top5", evaluation.top5},
+          {"loss", evaluation.loss}, {"per_class", per_class},  {"confusion", evaluation.confusion}};
 }
 
 nlohmann::json figures(const EpochMetrics& e) {

@@ -51,8 +51,8 @@ ImageSource::ImageSource(std::shared_ptr<const Dataset> dataset, Split split, co
       pixels_(*dataset_, split, preprocessing, options.cache_bytes),
       options_(std::move(options)) {}
 
-std::unique_ptr<BatchStream> ImageSource::open(std::vector<std::int64_t> order, std::int64_t batch_size,
-                                               bool augmented, Key key) const {
+std::unique_ptr<BatchStream> ImageSource::open(std::vector<std::int64_t> order, std::int64_t batch_size, bool augmented,
+                                               Key key) const {
   LoaderOptions options;
   options.batch_size = batch_size;
   options.threads = options_.threads;

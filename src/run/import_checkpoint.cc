@@ -74,9 +74,10 @@ TaskRecord classifier_task(const ImportedCheckpoint& imported, const ImportReque
   task.plugs = recipe->specs();
   const at::Tensor weight = imported.classifier_weight.to(at::kFloat).contiguous();
   if (weight.size(1) != backbone->feature_width())
-    fail(Code::kShapeMismatch, "[import] the classifier reads {} features, {} gives {}: leave its tensors out, or "
-         "choose the architecture that it belongs to", weight.size(1), request.architecture,
-         backbone->feature_width());
+    fail(Code::kShapeMismatch,
+         "[import] the classifier reads {} features, {} gives {}: leave its tensors out, or "
+         "choose the architecture that it belongs to",
+         weight.size(1), request.architecture, backbone->feature_width());
   const at::Tensor bias = imported.classifier_bias.defined() ? imported.classifier_bias.to(at::kFloat).contiguous()
                                                              : at::zeros({weight.size(0)}, at::kFloat);
   task.labels = request.labels.empty() ? numbered_labels(weight.size(0)) : read_labels(request.labels, weight.size(0));
@@ -94,8 +95,7 @@ nlohmann::json import_model(const ImportRequest& request) {
   Preprocessing tried = config.preprocessing;
   override_preprocessing(request, tried);  // a bad value shows before a large file is read
   const std::string origin = printable(request.checkpoint.string(), 300);
-  ImportedCheckpoint imported =
-      import_checkpoint(read_tensor_file(request.checkpoint).tensors, config, origin);
+  ImportedCheckpoint imported = import_checkpoint(read_tensor_file(request.checkpoint).tensors, config, origin);
   override_preprocessing(request, imported.files.config.preprocessing);
   const bool classifies = imported.classifier_weight.defined();
   if (!classifies && !request.labels.empty())

@@ -45,13 +45,20 @@ nlohmann::json describe_slots(const Anatomy& anatomy, const BankConfig& bank) {
 
 std::string_view name(SlotKind kind) {
   switch (kind) {
-    case SlotKind::kWeight: return "weight";
-    case SlotKind::kVector: return "vector";
-    case SlotKind::kActivation: return "activation";
-    case SlotKind::kNorm: return "norm";
-    case SlotKind::kFeature: return "feature";
-    case SlotKind::kHead: return "head";
-    case SlotKind::kParam: return "param";
+    case SlotKind::kWeight:
+      return "weight";
+    case SlotKind::kVector:
+      return "vector";
+    case SlotKind::kActivation:
+      return "activation";
+    case SlotKind::kNorm:
+      return "norm";
+    case SlotKind::kFeature:
+      return "feature";
+    case SlotKind::kHead:
+      return "head";
+    case SlotKind::kParam:
+      return "param";
   }
   return "";
 }
@@ -59,25 +66,22 @@ std::string_view name(SlotKind kind) {
 nlohmann::json inspect_directory(const ModelDirectory& directory) {
   const ModelFiles& files = directory.files();
   std::int64_t parameters = 0, coefficients = 0, task_bytes = 0;
-  for (const Slot& slot : directory.backbone()->anatomy().slots) {
+  for (const auto& [tensor, shape] : backbone_tensors(files.config.vit)) parameters += c10::multiply_integers(shape);
+  for (const Slot& slot : directory.backbone()->anatomy().slots)
     if (slot.coefficients.defined()) coefficients += slot.coefficients.numel();
-    std::int64_t elements = 1;
-    for (const std::int64_t side : slot.shape) elements *= side;
-    if (slot.kind == SlotKind::kWeight || slot.kind == SlotKind::kVector) parameters += elements;
-  }
   const std::vector<TaskSummary> tasks = directory.store().list();
   for (const TaskSummary& task : tasks) task_bytes += task.state_bytes;
-  return {{"directory", printable(directory.path().string(), 4096)},
-          {"fingerprint", directory.fingerprint()},
-          {"config", files.config.to_json()},
-          {"feature_width", directory.backbone()->feature_width()},
-          {"parameters", parameters},
-          {"bytes",
-           {{"backbone", count_bytes(files.backbone)}, {"bank", count_bytes(files.bank)}, {"tasks", task_bytes}}},
-          {"groups", describe_groups(files)},
-          {"coefficients", coefficients},
-          {"slots", describe_slots(directory.backbone()->anatomy(), files.config.bank)},
-          {"tasks", tasks.size()}};
+  return {
+      {"directory", printable(directory.path().string(), 4096)},
+      {"fingerprint", directory.fingerprint()},
+      {"config", files.config.to_json()},
+      {"feature_width", directory.backbone()->feature_width()},
+      {"parameters", parameters},
+      {"bytes", {{"backbone", count_bytes(files.backbone)}, {"bank", count_bytes(files.bank)}, {"tasks", task_bytes}}},
+      {"groups", describe_groups(files)},
+      {"coefficients", coefficients},
+      {"slots", describe_slots(directory.backbone()->anatomy(), files.config.bank)},
+      {"tasks", tasks.size()}};
 }
 
 }  // namespace recast

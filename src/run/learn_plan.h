@@ -10,7 +10,7 @@ namespace recast {
 
 /// A request with everything decided that needs no data.
 struct LearnPlan {
-  Recipe recipe;                                    ///< with the request's overrides; plugs: all that are composed
+  Recipe recipe;  ///< with the request's overrides; plugs: all that are composed
   std::shared_ptr<const Composition> composition;
   std::int64_t image_size = 0;
 };

@@ -33,8 +33,8 @@ std::int64_t newest_version(const ModelDirectory& directory, const std::string& 
   for (const TaskSummary& known : directory.store().list(true)) {
     if (known.name == task) return known.version;
     if (lower_case(known.name) == lower_case(task))
-      fail(Code::kAlreadyExists, "[learn] task '{}' differs from '{}' in upper and lower case only: choose another name",
-           task, known.name);
+      fail(Code::kAlreadyExists,
+           "[learn] task '{}' differs from '{}' in upper and lower case only: choose another name", task, known.name);
   }
   return 0;
 }
@@ -190,8 +190,9 @@ LearnReport finished_report(const ModelDirectory& directory, const LearnRequest&
   request.listener ? request.listener->note("the run in " + folder.path().string() + " is complete: nothing to do")
                    : void();
   const auto record = directory.store().load(request.task);
-  if (!record) fail(Code::kNotFound, "[learn] the run in {} is complete, but task '{}' was removed since",
-                    folder.path().string(), request.task);
+  if (!record)
+    fail(Code::kNotFound, "[learn] the run in {} is complete, but task '{}' was removed since", folder.path().string(),
+         request.task);
   LearnReport report{make_results(directory.store(), *record), true};
   if (!fs::exists(folder.results())) folder.write_results(report.results);
   return report;

@@ -14,8 +14,10 @@ void check_number(const Plug& plug, Scope scope, const std::string& name, const 
                   const TaskRecord& record) {
   const Family* family = plug.info->family(family_of(name));
   if (!family || family->scope != scope)
-    fail(Code::kShapeMismatch, "[task] '{}' holds a number '{}' that plug-in '{}' does not declare: it was written by "
-         "another version of recast; learn the task again", record.name, name, plug.alias());
+    fail(Code::kShapeMismatch,
+         "[task] '{}' holds a number '{}' that plug-in '{}' does not declare: it was written by "
+         "another version of recast; learn the task again",
+         record.name, name, plug.alias());
   const auto* tensor = std::get_if<at::Tensor>(&number);
   if (!tensor) return;
   if (tensor->scalar_type() != family->dtype)

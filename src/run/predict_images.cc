@@ -48,6 +48,18 @@ void write_features(const PredictRequest& request, const LoadedTask& task, const
                                         {"fingerprint", task.record.fingerprint}}});
 }
 
+/// "features" and "logits" of the batch. Matrix kernels are chosen by the number of rows, and with them the last bit; a
+/// head sees kBatch rows whatever the batch, so that a row's answer does not depend on how many others there are. (The
+/// products of a backbone have many rows for each image.)
+Fields forward(const Model& model, const Batch& batch, const Run& run) {
+  if (!model.recipe().taps().empty()) return model.forward(batch, run);
+  const at::Tensor features = model.features(batch, run);
+  const auto missing = static_cast<std::int64_t>(kBatch) - batch.rows;
+  Batch padded{{{"features", at::constant_pad_nd(features, {0, 0, 0, missing})}}, static_cast<std::int64_t>(kBatch)};
+  const at::Tensor logits = model.forward(padded, run).at("logits");
+  return {{"features", features}, {"logits", logits.slice(0, 0, batch.rows)}};
+}
+
 void check_request(const PredictRequest& request) {
   if (request.images.empty()) fail(Code::kInvalidArgument, "[predict] no image given");
   if (request.top < 1) fail(Code::kInvalidArgument, "[predict] --top must be at least 1, got {}", request.top);
@@ -76,7 +88,7 @@ nlohmann::json predict_images(const ModelDirectory& directory, const PredictRequ
     Batch batch;
     batch.rows = static_cast<std::int64_t>(end - begin);
     batch.at["input"] = normalise(at::stack(pixels).to(directory.device()), task.preprocessing);
-    const Fields out = task.model.forward(batch, run);
+    const Fields out = forward(task.model, batch, run);
     const at::Tensor logits = out.at("logits").to(at::kCPU, at::kFloat);
     for (std::size_t i = begin; i < end; ++i)
       predictions.push_back(describe_row(request.images[i], logits[static_cast<std::int64_t>(i - begin)],

@@ -50,9 +50,10 @@ void RunFolder::require_same(const Settings& settings) const {
   for (const auto* side : {&ours, &theirs})
     for (const auto& [key, value] : *side)
       if (ours[key] != theirs[key])
-        fail(Code::kInvalidArgument, "[learn] the run in {} was started with {} '{}', now it is '{}': resume it with "
-             "--config {} --resume, or start afresh with --force", path_.string(), key, printable(theirs[key]),
-             printable(ours[key]), config().string());
+        fail(Code::kInvalidArgument,
+             "[learn] the run in {} was started with {} '{}', now it is '{}': resume it with "
+             "--config {} --resume, or start afresh with --force",
+             path_.string(), key, printable(theirs[key]), printable(ours[key]), config().string());
 }
 
 void RunFolder::clear() {
@@ -83,9 +84,9 @@ void RunFolder::step(std::int64_t done, std::int64_t total) {
 }
 
 void RunFolder::epoch(const EpochMetrics& m) {
-  log(fmt::format("{} epoch {}: train loss {:.4f}, validation loss {:.4f}, top1 {:.4f}, lr {:.3g}, {:.1f} s, {} skipped",
-                  m.stage, m.epoch, m.train_loss, m.validation_loss, m.validation_top1, m.rate, m.seconds,
-                  m.skipped_steps));
+  log(fmt::format(
+      "{} epoch {}: train loss {:.4f}, validation loss {:.4f}, top1 {:.4f}, lr {:.3g}, {:.1f} s, {} skipped", m.stage,
+      m.epoch, m.train_loss, m.validation_loss, m.validation_top1, m.rate, m.seconds, m.skipped_steps));
   seen_.push_back(m);
   write_metrics(seen_);
   if (next_) next_->epoch(m);

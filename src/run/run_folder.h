@@ -43,7 +43,7 @@ class RunFolder final : public Listener {
   std::filesystem::path path_;
   Listener* next_;
   std::ofstream log_;
-  std::vector<std::filesystem::path> made_;   ///< folders that create() made, outermost first
+  std::vector<std::filesystem::path> made_;  ///< folders that create() made, outermost first
   std::vector<EpochMetrics> seen_;
 };
 

@@ -43,8 +43,7 @@ nlohmann::json describe_number(const Number& number) {
   if (const auto* value = std::get_if<double>(&number)) return {{"dtype", "real"}, {"values", {*value}}};
   if (const auto* value = std::get_if<std::string>(&number)) return {{"dtype", "text"}, {"values", {*value}}};
   const at::Tensor& tensor = std::get<at::Tensor>(number);
-  const at::Tensor first =
-      tensor.reshape({-1}).slice(0, 0, kShownValues).to(at::kDouble).contiguous();
+  const at::Tensor first = tensor.reshape({-1}).slice(0, 0, kShownValues).to(at::kDouble).contiguous();
   return {{"dtype", at::toString(tensor.scalar_type())},
           {"shape", tensor.sizes().vec()},
           {"values", std::vector<double>(first.data_ptr<double>(), first.data_ptr<double>() + first.numel())}};

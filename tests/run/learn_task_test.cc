@@ -1,0 +1,262 @@
+#include "recast/run/learn_task.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "format/expect_error.h"
+#include "recast/run/evaluate_task.h"
+#include "recast/run/model_directory.h"
+#include "recast/run/predict_images.h"
+#include "recast/run/settings.h"
+#include "run/toy_model.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class LearnTask : public ::testing::Test {
+ protected:
+  LearnTask() {
+    write_toy_model(folder_ / "model");
+    write_toy_images(data(), {"blue", "green", "red"}, 12);
+  }
+  fs::path model() const { return folder_ / "model"; }
+  fs::path data() const { return folder_ / "data"; }
+
+  LearnRequest request(const std::string& task = "colours") const {
+    LearnRequest request;
+    request.directory = model();
+    request.data = data();
+    request.task = task;
+    request.epochs = 2;
+    request.batch_size = 8;
+    return request;
+  }
+  nlohmann::json evaluate(const std::string& task) const {
+    EvaluateRequest request;
+    request.task = task;
+    return evaluate_tasks(ModelDirectory::open(model(), true), request);
+  }
+  nlohmann::json logits(const std::string& task) const {
+    PredictRequest request;
+    request.task = task;
+    for (const char* name : {"blue/0.png", "green/1.png", "red/2.png"}) request.images.push_back(data() / name);
+    return predict_images(ModelDirectory::open(model(), true), request)["predictions"];
+  }
+  /// Fails, and leaves the disk as it was.
+  std::string refused(Code code, const LearnRequest& request) const {
+    const auto before = paths_below(folder_.path());
+    const std::string message = error_of(code, [&] { learn_task(request); });
+    EXPECT_EQ(paths_below(folder_.path()), before);
+    return message;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(LearnTask, StoresATaskWhoseTestFiguresEvalRepeatsExactly) {
+  const nlohmann::json results = learn_task(request()).results;
+  EXPECT_EQ(results["version"], 1);
+  EXPECT_EQ(results["labels"], nlohmann::json({"blue", "green", "red"}));
+  EXPECT_EQ(results["coefficients"], 16);  // 4 slots, n = 2, K = 2
+  EXPECT_EQ(results["head_numbers"], 3 * 32 + 3);
+  EXPECT_EQ(results["stored_bytes"], 4 * (16 + 3 * 32 + 3));
+  EXPECT_GT(results["test"]["top1"], 0.5);
+  const nlohmann::json again = evaluate("colours");
+  for (const char* key : {"rows", "top1", "top5", "loss", "per_class"})
+    EXPECT_EQ(results["test"][key], again[key]) << key;
+  EXPECT_EQ(results["confusion"], again["confusion"]);
+}
+
+TEST_F(LearnTask, LeavesARunFolderThatRerunsToTheSameNumbers) {
+  const nlohmann::json first = learn_task(request()).results;
+  const fs::path run = first["run"].get<std::string>();
+  EXPECT_EQ(run, fs::absolute(model() / "runs" / "colours" / "v1").lexically_normal());
+  for (const char* file : {"config.yaml", "metrics.csv", "run.log", "results.json"})
+    EXPECT_TRUE(fs::exists(run / file));
+  EXPECT_EQ(nlohmann::json::parse(read_file(run / "results.json", 1 << 20)), first);
+  EXPECT_THAT(read_file(run / "metrics.csv", 1 << 20),
+              HasSubstr("epoch,stage,train_loss,eval_loss,eval_top1,lr,seconds,skipped_steps\n"));
+
+  LearnRequest again = request("again");
+  for (const auto& [key, values] : read_settings(run / "config.yaml")) {
+    if (key == "plug") again.plugs = values;
+    if (key == "head-lr") again.head_lr = std::stod(values[0]);
+  }
+  EXPECT_FALSE(again.plugs.empty());
+  const nlohmann::json second = learn_task(again).results;
+  EXPECT_EQ(second["test"], first["test"]);
+  EXPECT_EQ(second["plugs"], first["plugs"]);
+  EXPECT_EQ(logits("again"), logits("colours"));
+}
+
+TEST_F(LearnTask, ChangesNeitherBackboneNorAnotherTask) {
+  learn_task(request());
+  const nlohmann::json before = logits("colours");
+  const std::string backbone = sha256_hex_of_file(model() / "backbone.safetensors");
+  const std::string bank = sha256_hex_of_file(model() / "bank.safetensors");
+  LearnRequest other = request("other");
+  other.seed = 7;
+  learn_task(other);
+  EXPECT_EQ(logits("colours"), before);
+  EXPECT_EQ(sha256_hex_of_file(model() / "backbone.safetensors"), backbone);
+  EXPECT_EQ(sha256_hex_of_file(model() / "bank.safetensors"), bank);
+}
+
+TEST_F(LearnTask, KeepsTheOldVersionAndItsRunFolder) {
+  learn_task(request());
+  const nlohmann::json before = logits("colours:1");
+  LearnRequest next = request();
+  next.seed = 8;
+  const nlohmann::json results = learn_task(next).results;
+  EXPECT_EQ(results["version"], 2);
+  EXPECT_TRUE(fs::exists(model() / "runs" / "colours" / "v1" / "results.json"));
+  EXPECT_TRUE(fs::exists(model() / "runs" / "colours" / "v2" / "results.json"));
+  EXPECT_EQ(logits("colours:1"), before);
+}
+
+TEST_F(LearnTask, SharesOneStateAmongTasksThatAreNotIsolated) {
+  LearnRequest first = request("first");
+  first.plugs = {"finetune"};
+  learn_task(first);
+  LearnRequest second = request("second");
+  second.plugs = {"finetune"};
+  second.seed = 3;
+  learn_task(second);
+  const ModelDirectory directory = ModelDirectory::open(model(), true);
+  const TaskRecord a = directory.record("first"), b = directory.record("second");
+  ASSERT_TRUE(a.follows && b.follows);
+  EXPECT_EQ(a.follows->name, "finetune");
+  EXPECT_EQ(a.follows, b.follows);
+  EXPECT_EQ(b.follows->version, 2);
+}
+
+/// Stops the run once some training steps were done.
+class StopInTraining final : public Listener {
+ public:
+  void stage(const std::string& name, std::int64_t) override { training_ = name == "train"; }
+  void epoch(const EpochMetrics& metrics) override { stop = stop || (training_ && metrics.stage == "train"); }
+  std::atomic<bool> stop = false;
+
+ private:
+  bool training_ = false;
+};
+
+TEST_F(LearnTask, ResumesAStoppedRunToTheSameBytes) {
+  const nlohmann::json whole = learn_task(request("whole")).results;
+  StopInTraining stopper;
+  LearnRequest stopped = request("stopped");
+  stopped.listener = &stopper;
+  stopped.stop = &stopper.stop;
+  EXPECT_THAT(error_of(Code::kCancelled, [&] { learn_task(stopped); }), HasSubstr("--resume goes on from"));
+  EXPECT_FALSE(ModelDirectory::open(model(), true).store().load("stopped"));
+
+  EXPECT_THAT(refused(Code::kAlreadyExists, request("stopped")), HasSubstr("--resume"));
+  LearnRequest resumed = request("stopped");
+  resumed.resume = true;
+  const nlohmann::json results = learn_task(resumed).results;
+  EXPECT_EQ(results["test"], whole["test"]);
+  EXPECT_EQ(results["validation"], whole["validation"]);
+  EXPECT_EQ(logits("stopped")[0]["logits"], logits("whole")[0]["logits"]);
+  const LearnReport again = learn_task(resumed);
+  EXPECT_TRUE(again.finished_before);
+  EXPECT_EQ(again.results["version"], 1);
+}
+
+TEST_F(LearnTask, ResumeRefusesOtherSettings) {
+  StopInTraining stopper;
+  LearnRequest stopped = request();
+  stopped.listener = &stopper;
+  stopped.stop = &stopper.stop;
+  error_of(Code::kCancelled, [&] { learn_task(stopped); });
+  LearnRequest other = request();
+  other.resume = true;
+  other.epochs = 5;
+  EXPECT_THAT(refused(Code::kInvalidArgument, other), HasSubstr("epochs '2', now it is '5'"));
+}
+
+TEST_F(LearnTask, ResumeWithoutACheckpointStartsAfresh) {
+  LearnRequest fresh = request();
+  fresh.resume = true;
+  EXPECT_EQ(learn_task(fresh).results["version"], 1);
+}
+
+TEST_F(LearnTask, RefusesBadOptionsBeforeAnythingIsWritten) {
+  auto changed = [&](auto change) {
+    LearnRequest bad = request();
+    change(bad);
+    return bad;
+  };
+  using enum Code;
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.plugs = {"recas"}; })),
+              HasSubstr("did you mean 'recast'"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.plugs = {"recast:grain=slots"}; })),
+              HasSubstr("grain"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.plugs = {"adamw:beta1=2"}; })), HasSubstr("beta1"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.recipe = "fasst"; })),
+              HasSubstr("did you mean 'fast'"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.task = "../x"; })), HasSubstr("../x"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.epochs = -1; })), HasSubstr("--epochs"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.batch_size = 0; })), HasSubstr("--batch-size"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.lr = 0; })), HasSubstr("--lr"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.augmentation = "flip"; })),
+              HasSubstr("did you mean 'flips'"));
+  EXPECT_THAT(refused(kInvalidArgument, changed([](auto& r) { r.device = "gpu"; })), HasSubstr("cuda"));
+  EXPECT_THAT(refused(kShapeMismatch, changed([](auto& r) { r.image_size = 15; })), HasSubstr("15"));
+  if (!at::hasCUDA()) {
+    EXPECT_THAT(refused(kUnsupported, changed([](auto& r) { r.device = "cuda"; })), HasSubstr("--device cpu"));
+  }
+}
+
+TEST_F(LearnTask, RefusesBadDataBeforeAnythingIsWritten) {
+  auto with_data = [&](const fs::path& path) {
+    LearnRequest bad = request();
+    bad.data = path;
+    return bad;
+  };
+  using enum Code;
+  EXPECT_THAT(refused(kNotFound, with_data(folder_ / "nowhere")), HasSubstr("nowhere"));
+  fs::create_directories(folder_ / "empty");
+  EXPECT_THAT(refused(kUnsupported, with_data(folder_ / "empty")), HasSubstr("empty"));
+  write_toy_images(folder_ / "one", {"only"}, 5);
+  EXPECT_THAT(refused(kUnsupported, with_data(folder_ / "one")), HasSubstr("at least two"));
+  write_toy_images(folder_ / "hole", {"a", "b"}, 5);
+  fs::create_directories(folder_ / "hole" / "c");
+  EXPECT_THAT(refused(kUnsupported, with_data(folder_ / "hole")), HasSubstr("c"));
+  write_text(folder_ / "columns.csv", "file,label\nx.png,a\n");
+  EXPECT_THAT(refused(kUnsupported, with_data(folder_ / "columns.csv")), HasSubstr("path"));
+  write_text(folder_ / "missing.csv", "path,label\nx.png,a\n");
+  EXPECT_THAT(refused(kNotFound, with_data(folder_ / "missing.csv")), HasSubstr("x.png"));
+  write_toy_images(folder_ / "labels" / "train", {"a", "b"}, 5);
+  write_toy_images(folder_ / "labels" / "test", {"a", "c"}, 5);
+  EXPECT_THAT(refused(kUnsupported, with_data(folder_ / "labels")), HasSubstr("labels differ"));
+}
+
+TEST_F(LearnTask, FindsATruncatedImageInAnySplitBeforeItLearns) {
+  write_toy_images(folder_ / "cut", {"a", "b"}, 10);
+  for (const char* name : {"a/0.png", "a/1.png", "a/2.png", "a/3.png", "a/4.png", "a/5.png", "a/6.png", "a/7.png"}) {
+    const fs::path file = folder_ / "cut" / name;
+    const std::string whole = read_file(file, 1 << 20);
+    write_text(file, whole.substr(0, whole.size() / 2));
+    LearnRequest bad = request();
+    bad.data = folder_ / "cut";
+    EXPECT_THAT(refused(Code::kDataCorruption, bad), HasSubstr(name));
+    write_text(file, whole);
+  }
+}
+
+TEST_F(LearnTask, NamesAMissingModelDirectory) {
+  LearnRequest bad = request();
+  bad.directory = folder_ / "no-model";
+  EXPECT_THAT(refused(Code::kNotFound, bad), HasSubstr("no-model"));
+}
+
+TEST_F(LearnTask, RefusesATaskNameThatDiffersInCaseOnly) {
+  learn_task(request("colours"));
+  EXPECT_THAT(refused(Code::kAlreadyExists, request("Colours")), HasSubstr("'colours'"));
+}
+
+}  // namespace
+}  // namespace recast

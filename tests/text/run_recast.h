@@ -1,0 +1,64 @@
+#pragma once
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace recast {
+
+struct Answer {
+  int status = -1;  ///< exit status, or -signal
+  std::string out, err;
+  nlohmann::json json() const { return nlohmann::json::parse(out); }
+};
+
+inline std::string text_of(const std::filesystem::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+/// The real program in a process of its own, its output in two files of `folder`.
+class RunningRecast {
+ public:
+  using Environment = std::map<std::string, std::string>;
+
+  RunningRecast(const std::filesystem::path& folder, std::vector<std::string> words, const Environment& more = {})
+      : out_(folder / "stdout"), err_(folder / "stderr") {
+    words.insert(words.begin(), RECAST_SOURCE_DIR "/build/bin/recast");
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    std::filesystem::remove(out_);
+    std::filesystem::remove(err_);
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
+    ::dup2(::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
+    for (const auto& [name, value] : more) ::setenv(name.c_str(), value.c_str(), 1);
+    ::execv(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+
+  void interrupt() const { ::kill(pid_, SIGINT); }
+  std::string err_so_far() const { return text_of(err_); }
+  Answer wait() const {
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), text_of(out_), text_of(err_)};
+  }
+
+ private:
+  std::filesystem::path out_, err_;
+  ::pid_t pid_ = -1;
+};
+
+}  // namespace recast
