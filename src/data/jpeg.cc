@@ -11,6 +11,7 @@
 
 #include "codec.h"
 #include "recast/base/error.h"
+#include "recast/data/image.h"
 
 namespace recast {
 namespace {
@@ -115,6 +116,8 @@ bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
     case JERR_ARITH_NOTIMPL:
     case JERR_CONVERSION_NOTIMPL:
       fail(Code::kUnsupported, "[data] {}: JPEG of an uncommon kind ({}); convert it to PNG", origin, reader.text);
+    case JERR_IMAGE_TOO_BIG:
+      fail(Code::kExhausted, "[data] {}: more than {} pixels a side; scale it down", origin, kMaxImageSidePx);
     case JERR_OUT_OF_MEMORY:
       fail(Code::kExhausted, "[data] {}: not enough memory to decode the JPEG", origin);
     default:

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "format/python_tool.h"
 #include "recast/data/image.h"
 
 namespace recast {

@@ -51,7 +51,7 @@ struct LoaderOptions {
   std::int64_t batch_size = 64;
   int threads = 2;   ///< workers; 0 loads inside next()
   int prefetch = 4;  ///< batches ready or in work ahead of next(), at least 1
-  Augmentation augmentation;
+  Augmentation augmentation = {};
 };
 
 /// Walks `rows` of a split once, in batches, in their order; the last batch may be short. The augmentation of a row

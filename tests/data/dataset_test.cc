@@ -1,0 +1,232 @@
+// Folders, splits, limits and records of splits.
+#include "recast/data/dataset.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "data/data_files.h"
+#include "format/expect_error.h"
+#include "format/python_tool.h"
+#include "format/temporary_folder.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::vector<std::string> ids(const Dataset& data, Split split) {
+  std::vector<std::string> out;
+  for (const auto& example : data.examples(split)) out.push_back(example.id);
+  return out;
+}
+
+std::array<std::size_t, 3> counts(const Dataset& data) {
+  return {data.examples(Split::kTrain).size(), data.examples(Split::kValidation).size(),
+          data.examples(Split::kTest).size()};
+}
+
+using Counts = std::array<std::size_t, 3>;
+
+std::string refusal(Code code, const fs::path& path) {
+  return error_of(code, [&] { open_dataset(path); });
+}
+
+TEST(FolderDataset, ReadsClassesSortedAndImagesByName) {
+  const TemporaryFolder folder;
+  write_images(folder / "zebra", 10);
+  write_images(folder / "ant/nested", 10);
+  write_bytes(folder / "ant/notes.txt", "ignored");
+  write_bytes(folder / "ant/.hidden.png", "ignored");
+  const auto data = open_dataset(folder.path());
+  EXPECT_EQ(data->kind(), "folder");
+  EXPECT_THAT(data->classes(), ElementsAre("ant", "zebra"));
+  EXPECT_EQ(counts(*data), (Counts{14, 2, 4}));  // of 10 each: 2 test, then 10 % of 8
+  for (const Split split : kSplits) {
+    const auto& examples = data->examples(split);
+    EXPECT_TRUE(std::is_sorted(examples.begin(), examples.end(), [](auto& a, auto& b) { return a.id < b.id; }));
+    for (std::size_t i = 0; i < examples.size(); ++i) {
+      const auto& id = examples[i].id;
+      EXPECT_EQ(examples[i].label, id.starts_with("zebra/"));
+      const auto image = data->image(split, static_cast<std::int64_t>(i));
+      EXPECT_EQ(image.sizes(), at::IntArrayRef({3, 4, 6}));
+      EXPECT_EQ(image[0][0][0].item<int>(), std::stoi(fs::path(id).stem().string())) << id;
+    }
+  }
+}
+
+TEST(FolderDataset, ReadsWhatAFileHoldsWhateverItIsCalled) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"a/x.JPG", "a/y.jpeg", "a/z.PNG", "b/x.jpg", "b/y.jpg", "b/z.jpg"}) {
+    write_bytes(folder / name, plain_png(9));
+  }
+  EXPECT_EQ(open_dataset(folder.path())->image(Split::kTest, 0)[0][0][0].item<int>(), 9);
+}
+
+TEST(FolderDataset, NamesTheFileThatIsDamaged) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png"}) {
+    write_bytes(folder / name, plain_png(9).substr(0, 40));
+  }
+  const auto data = open_dataset(folder.path());
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { data->image(Split::kTest, 1); }),
+              testing::AllOf(HasSubstr("/b/"), HasSubstr("truncated PNG")));
+}
+
+TEST(FolderDataset, FollowsLinksAndDetectsLoops) {
+  const TemporaryFolder folder, elsewhere;
+  write_images(elsewhere / "cats", 5);
+  write_images(folder / "dogs", 5);
+  fs::create_directory_symlink(elsewhere / "cats", folder / "cats");
+  EXPECT_THAT(open_dataset(folder.path())->classes(), ElementsAre("cats", "dogs"));
+  fs::create_directory_symlink(folder / "dogs", folder / "dogs/again");
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("leads back to"));
+  fs::remove(folder / "dogs/again");
+  fs::create_symlink(folder / "gone.png", folder / "dogs/x.png");
+  EXPECT_THAT(refusal(Code::kNotFound, folder.path()), HasSubstr("leads nowhere"));
+}
+
+TEST(FolderDataset, RefusesWhatCannotBeLearntFrom) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(refusal(Code::kNotFound, folder / "missing"), HasSubstr("no such file or folder"));
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr(".jpg, .jpeg, .png"));
+  write_bytes(folder / "loose.png", plain_png(1));
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("directly"));
+  write_images(folder / "cats", 5);
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("one class ('cats')"));
+  fs::create_directories(folder / "dogs");
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("class folder 'dogs' holds no image"));
+  write_images(folder / "dogs", 2);
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("class 'dogs' has 2 images to split, at least 3"));
+  write_images(folder / "dogs", 3);
+  EXPECT_EQ(counts(*open_dataset(folder.path())), (Counts{4, 2, 2}));
+  write_bytes(folder / "dogs/new.webp", "RIFF");
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("webp images are not read; convert"));
+  EXPECT_THAT(refusal(Code::kUnsupported, folder / "loose.png"), HasSubstr("not a dataset"));
+}
+
+TEST(FolderDataset, RefusesNamesThatAreNotUtf8) {
+  const TemporaryFolder folder;
+  write_images(folder / "a", 3);
+  write_images(folder / "b\xff", 3);
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("not UTF-8"));
+}
+
+TEST(Splits, OwnTestAndValidationFoldersAreTaken) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"a", "b"}) {
+    write_images(folder / "train" / name, 20);
+    write_images(folder / "test" / name, 3);
+  }
+  EXPECT_EQ(counts(*open_dataset(folder.path())), (Counts{36, 4, 6}));  // 10 % of train validates
+  write_images(folder / "validation/a", 5);
+  EXPECT_EQ(counts(*open_dataset(folder.path())), (Counts{40, 5, 6}));  // validation may lack a class
+  write_images(folder / "val/a", 5);
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("both val/ and validation/"));
+}
+
+TEST(Splits, ValidationAloneIsTheTestSet) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"a", "b"}) {
+    write_images(folder / "train" / name, 20);
+    write_images(folder / "val" / name, 3);
+  }
+  const auto data = open_dataset(folder.path());
+  EXPECT_EQ(counts(*data), (Counts{36, 4, 6}));
+  for (const auto& id : ids(*data, Split::kTest)) EXPECT_TRUE(id.starts_with("val/")) << id;
+}
+
+TEST(Splits, AClassMayBeCalledTrain) {
+  const TemporaryFolder folder;
+  write_images(folder / "train", 5);
+  write_images(folder / "test", 5);
+  EXPECT_THAT(open_dataset(folder.path())->classes(), ElementsAre("test", "train"));
+}
+
+TEST(Splits, LabelsMustBeTheSameInTrainAndTest) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"a", "b"}) write_images(folder / "train" / name, 5);
+  for (const auto* name : {"b", "c"}) write_images(folder / "test" / name, 5);
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()),
+              HasSubstr("labels differ between train and test: only test has 'c', only train has 'a'"));
+}
+
+TEST(Splits, DependOnSeedAndPathAlone) {
+  const TemporaryFolder folder, copy;
+  for (const auto* name : {"a", "b"}) {
+    write_images(folder / name, 40);
+    write_images(copy / name, 40);
+  }
+  const auto one = open_dataset(folder.path()), same = open_dataset(copy.path()),
+             other = open_dataset(folder.path(), 7);
+  for (const Split split : kSplits) EXPECT_EQ(ids(*one, split), ids(*same, split));
+  EXPECT_NE(ids(*one, Split::kTest), ids(*other, Split::kTest));
+}
+
+TEST(Splits, AreDisjointStratifiedAndComplete) {
+  const TemporaryFolder folder;
+  write_images(folder / "big", 200);
+  write_images(folder / "small", 3);
+  const auto data = open_dataset(folder.path());
+  std::set<std::string> seen;
+  std::size_t total = 0;
+  for (const Split split : kSplits) {
+    std::array<int, 2> of_class{};
+    for (const auto& example : data->examples(split)) ++of_class[example.label], ++total, seen.insert(example.id);
+    EXPECT_EQ(of_class[1], 1) << name(split);
+    EXPECT_EQ(of_class[0], split == Split::kTest ? 40 : split == Split::kValidation ? 16 : 144);
+  }
+  EXPECT_EQ(seen.size(), 203u);
+  EXPECT_EQ(total, 203u);
+}
+
+// Guards the definition itself: stored tasks name their splits by it.
+TEST(Splits, StayAsTheyAreToday) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"a", "b"}) write_images(folder / name, 6);
+  const auto data = open_dataset(folder.path());
+  EXPECT_THAT(ids(*data, Split::kTest), ElementsAre("a/2.png", "b/5.png"));
+}
+
+TEST(LimitPerClass, KeepsTheFirstInSplitOrder) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"a", "b"}) write_images(folder / name, 50);
+  const auto whole = open_dataset(folder.path());  // per class: 36 train, 4 validation, 10 test
+  const auto nine = limit_per_class(open_dataset(folder.path()), 9, 4);
+  EXPECT_EQ(counts(*nine), (Counts{18, 2, 8}));
+  const auto three = limit_per_class(open_dataset(folder.path()), 3, 0);
+  EXPECT_EQ(counts(*three), (Counts{6, 2, 20}));
+  EXPECT_EQ(three->limits(), (std::array<std::int64_t, 2>{3, 0}));
+  const auto more = ids(*nine, Split::kTrain);
+  for (const auto& id : ids(*three, Split::kTrain)) EXPECT_THAT(more, testing::Contains(id));
+  for (std::int64_t i = 0; i < 6; ++i) {
+    const auto stem = fs::path(three->examples(Split::kTrain)[i].id).stem().string();
+    EXPECT_EQ(three->image(Split::kTrain, i)[0][0][0].item<int>(), std::stoi(stem));
+  }
+  EXPECT_EQ(ids(*limit_per_class(open_dataset(folder.path()), 0, 0), Split::kTrain), ids(*whole, Split::kTrain));
+  error_of(Code::kInvalidArgument, [&] { limit_per_class(open_dataset(folder.path()), -1, 0); });
+}
+
+TEST(DescribeSplits, ChangesWithTheImagesOnly) {
+  const TemporaryFolder folder, copy;
+  for (const auto* name : {"a", "b"}) {
+    write_images(folder / name, 10);
+    write_images(copy / name, 10);
+  }
+  const auto record = describe_splits(*open_dataset(folder.path()));
+  EXPECT_EQ(record["kind"], "folder");
+  EXPECT_EQ(record["split_seed"], 42);
+  EXPECT_EQ(record["counts"], (nlohmann::json{{"train", 14}, {"validation", 2}, {"test", 4}}));
+  EXPECT_EQ(record["sha256"], describe_splits(*open_dataset(copy.path()))["sha256"]);
+  EXPECT_NE(record["sha256"], describe_splits(*open_dataset(folder.path(), 1))["sha256"]);
+  write_bytes(copy / "a/new.png", plain_png(3));
+  EXPECT_NE(record["sha256"], describe_splits(*open_dataset(copy.path()))["sha256"]);
+}
+
+}  // namespace
+}  // namespace recast

@@ -1,0 +1,204 @@
+#include "recast/data/image.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <jpeglib.h>  // needs <cstdio> before it
+#include <png.h>
+#include <zlib.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "data/data_files.h"
+#include "format/expect_error.h"
+#include "recast/format/files.h"
+
+namespace recast {
+namespace {
+
+using ::testing::HasSubstr;
+
+at::Tensor ramp(std::int64_t height, std::int64_t width) {
+  return at::arange(3 * height * width).remainder(251).to(at::kByte).view({3, height, width});
+}
+
+std::string encode_jpeg(int width, int height, bool progressive = false,
+                        const std::vector<jpeg_scan_info>& scans = {}) {
+  jpeg_compress_struct info{};
+  jpeg_error_mgr errors{};
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* out = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &out, &size);
+  info.image_width = static_cast<unsigned>(width);
+  info.image_height = static_cast<unsigned>(height);
+  info.input_components = 3;
+  info.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&info);
+  if (progressive) jpeg_simple_progression(&info);
+  if (!scans.empty()) info.scan_info = scans.data(), info.num_scans = static_cast<int>(scans.size());
+  jpeg_start_compress(&info, TRUE);
+  std::vector<unsigned char> line(static_cast<std::size_t>(width) * 3);
+  for (int y = 0; y < height; ++y) {
+    for (std::size_t i = 0; i < line.size(); ++i) line[i] = static_cast<unsigned char>((i * 7 + y * 13) % 256);
+    unsigned char* row = line.data();
+    jpeg_write_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_compress(&info);
+  std::string bytes(reinterpret_cast<char*>(out), size);
+  jpeg_destroy_compress(&info);
+  std::free(out);
+  return bytes;
+}
+
+// Adam7, which encode_png() does not write.
+std::string interlaced_png(const at::Tensor& rgb) {
+  png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
+  png_infop info = png_create_info_struct(png);
+  std::string out;
+  png_set_write_fn(
+      png, &out,
+      [](png_structp p, png_bytep data, std::size_t n) {
+        static_cast<std::string*>(png_get_io_ptr(p))->append(reinterpret_cast<char*>(data), n);
+      },
+      [](png_structp) {});
+  const at::Tensor rows = rgb.permute({1, 2, 0}).contiguous();
+  const auto height = static_cast<unsigned>(rows.size(0)), width = static_cast<unsigned>(rows.size(1));
+  png_set_IHDR(png, info, width, height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_ADAM7, PNG_COMPRESSION_TYPE_DEFAULT,
+               PNG_FILTER_TYPE_DEFAULT);
+  png_write_info(png, info);
+  std::vector<png_bytep> lines;
+  for (unsigned y = 0; y < height; ++y) lines.push_back(rows.data_ptr<std::uint8_t>() + std::size_t{3} * width * y);
+  png_write_image(png, lines.data());
+  png_write_end(png, nullptr);
+  png_destroy_write_struct(&png, &info);
+  return out;
+}
+
+// The same file with another size in its header, and the checksum of the header mended.
+std::string with_png_size(std::string png, std::uint32_t width, std::uint32_t height) {
+  for (int i = 0; i < 4; ++i) {
+    png[16 + i] = static_cast<char>(width >> (24 - 8 * i));
+    png[20 + i] = static_cast<char>(height >> (24 - 8 * i));
+  }
+  const auto crc = ::crc32(0, reinterpret_cast<const unsigned char*>(png.data()) + 12, 17);
+  for (int i = 0; i < 4; ++i) png[29 + i] = static_cast<char>(crc >> (24 - 8 * i));
+  return png;
+}
+
+TEST(DecodeImage, GivesBackWhatEncodePngWrote) {
+  const auto image = ramp(13, 7);
+  EXPECT_TRUE(at::equal(decode_image(encode_png(image), "x.png"), image));
+  EXPECT_TRUE(at::equal(decode_image(encode_png(image.transpose(1, 2)), "x.png"), image.transpose(1, 2)));
+}
+
+TEST(DecodeImage, ReadsInterlacedPng) {
+  const auto image = ramp(21, 18);
+  EXPECT_TRUE(at::equal(decode_image(interlaced_png(image), "x.png"), image));
+}
+
+TEST(DecodeImage, GivesContiguousPlanesOfTheImagesSize) {
+  const auto image = decode_image(encode_jpeg(31, 17), "x.jpg");
+  EXPECT_EQ(image.sizes(), at::IntArrayRef({3, 17, 31}));
+  EXPECT_EQ(image.scalar_type(), at::kByte);
+  EXPECT_TRUE(image.is_contiguous());
+}
+
+TEST(DecodeImage, RefusesEveryTruncation) {
+  for (const auto& bytes : {encode_jpeg(40, 40), encode_jpeg(40, 40, true), encode_png(ramp(40, 40))}) {
+    for (std::size_t keep = 16; keep + 2 < bytes.size(); keep += 1 + bytes.size() / 97) {
+      const auto message =
+          error_of(Code::kDataCorruption, [&] { decode_image(std::string_view(bytes).substr(0, keep), "cut.img"); });
+      EXPECT_THAT(message, HasSubstr("cut.img: damaged or truncated"));
+    }
+  }
+}
+
+TEST(DecodeImage, SurvivesEveryFlippedByte) {
+  for (const auto& bytes : {encode_jpeg(24, 24), encode_jpeg(24, 24, true), encode_png(ramp(24, 24))}) {
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      auto damaged = bytes;
+      damaged[i] = static_cast<char>(damaged[i] ^ 0x55);
+      try {
+        EXPECT_EQ(decode_image(damaged, "x").size(0), 3);
+      } catch (const Error& error) {
+        EXPECT_NE(error.code(), Code::kInternal) << error.what();
+      }
+    }
+  }
+}
+
+TEST(DecodeImage, RefusesAFlippedBitInPngPixels) {
+  auto bytes = encode_png(ramp(24, 24));
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  error_of(Code::kDataCorruption, [&] { decode_image(bytes, "x.png"); });
+}
+
+TEST(DecodeImage, RefusesNothing) {
+  EXPECT_THAT(error_of(Code::kDataCorruption, [] { decode_image("", "a/b.jpg"); }), HasSubstr("a/b.jpg: is empty"));
+}
+
+TEST(DecodeImage, RefusesFromTheHeaderWhatIsTooLarge) {
+  const auto png = encode_png(ramp(8, 8));
+  EXPECT_THAT(error_of(Code::kExhausted, [&] { decode_image(with_png_size(png, 20001, 1), "x"); }),
+              HasSubstr("20001 x 1 pixels"));
+  error_of(Code::kExhausted, [&] { decode_image(with_png_size(png, 10000, 5001), "x"); });
+  auto jpeg = encode_jpeg(8, 8);
+  const auto frame = jpeg.find("\xff\xc0");
+  ASSERT_NE(frame, jpeg.npos);
+  for (int i = 5; i < 9; ++i) jpeg[frame + i] = static_cast<char>(0xff);
+  EXPECT_THAT(error_of(Code::kExhausted, [&] { decode_image(jpeg, "x"); }), HasSubstr("more than 20000 pixels a side"));
+}
+
+TEST(DecodeImage, NamesForeignFormats) {
+  using namespace std::literals;
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"RIFF\x24\0\0\0WEBPVP8 "s, "WebP image; convert"},
+      {"GIF89a....", "GIF"},
+      {"BM......", "BMP"},
+      {"II*\0\x08\0\0\0"s, "TIFF"},
+      {"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"},
+      {"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"},
+      {"PK\x03\x04....", "zip"},
+      {"hello", "no image that is known"},
+  };
+  for (const auto& [bytes, what] : cases) {
+    EXPECT_THAT(error_of(Code::kUnsupported, [&] { decode_image(bytes, "photo.jpg"); }),
+                testing::AllOf(HasSubstr("photo.jpg: holds "), HasSubstr(what)));
+  }
+}
+
+TEST(DecodeImage, RefusesAJpegOfManyScans) {
+  // A scan for each coefficient of each component is within the standard; each costs a walk over the image.
+  std::vector<jpeg_scan_info> scans = {{3, {0, 1, 2, 0}, 0, 0, 0, 0}};
+  for (int component = 0; component < 3; ++component) {
+    for (int k = 1; k < 64; ++k) scans.push_back({1, {component, 0, 0, 0}, k, k, 0, 0});
+  }
+  EXPECT_THAT(error_of(Code::kExhausted, [&] { decode_image(encode_jpeg(16, 16, true, scans), "bomb.jpg"); }),
+              HasSubstr("bomb.jpg: JPEG with more than 100 scans"));
+  scans.resize(100);
+  EXPECT_EQ(decode_image(encode_jpeg(16, 16, true, scans), "x.jpg").size(1), 16);
+}
+
+TEST(EncodePng, RefusesOtherShapes) {
+  error_of(Code::kShapeMismatch, [] { encode_png(at::zeros({1, 4, 4}, at::kByte)); });
+  error_of(Code::kShapeMismatch, [] { encode_png(at::zeros({3, 4, 4})); });
+  error_of(Code::kShapeMismatch, [] { encode_png(at::zeros({3, 0, 4}, at::kByte)); });
+}
+
+TEST(DecodeImage, ReadsClipArtOfDebian) {
+  const std::filesystem::path folder = "/usr/share/openclipart/png/animals";
+  RECAST_NEED_PATH(folder);  // Debian package openclipart-png
+  int count = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (entry.path().extension() != ".png" || ++count > 40) continue;
+    const auto image = decode_image(read_file(entry.path(), kMaxImageBytes), entry.path().string());
+    EXPECT_EQ(image.size(0), 3) << entry.path();
+  }
+  EXPECT_GT(count, 0);
+}
+
+}  // namespace
+}  // namespace recast
