@@ -163,7 +163,12 @@ std::shared_ptr<const Composition> compose(const std::vector<PlugSpec>& specs, c
     if (plug.roles.update && plug.roles.update->schedules())
       take_single(made->schedule_, plug, "both schedule the learning rate");
   }
-  for (auto& [slot, rules] : made->weight_rules_) order_rules(rules, slot);
+  for (auto& [slot, rules] : made->weight_rules_) {
+    order_rules(rules, slot);
+    for (const auto& [pattern, others] : made->weight_rules_)
+      if (slot != pattern && is_param_slot(slot) && is_param_slot(pattern) && matches(pattern, slot))
+        clash(*rules.front(), *others.front(), "they name the same numbers by two patterns, " + slot + " and " + pattern);
+  }
   for (auto& [slot, branches] : made->branches_)
     for (std::size_t i = 0; i < branches.size(); ++i)
       if (i > 0 && branches[i]->roles.branch->replaces())

@@ -93,10 +93,13 @@ at::Tensor ForwardPass::value(const Slot& slot, const at::Tensor& own) {
 }
 
 at::Tensor ForwardPass::backbone_features() {
-  at::Tensor features = batch_.has("features") ? batch_.column("features")
-                                               : backbone_.features(batch_.column("input"), *this).to(at::kFloat);
-  if (const Slot* slot = backbone_.anatomy().find("features")) {
-    features = call(*slot, features, [](const at::Tensor& x) { return x; });
+  at::Tensor features;
+  if (batch_.has("features")) {   // they enter at the feature slot, which a backbone's own pass goes through itself
+    features = batch_.column("features");
+    if (const Slot* slot = backbone_.anatomy().find("features"))
+      features = call(*slot, features, [](const at::Tensor& x) { return x; });
+  } else {
+    features = backbone_.features(batch_.column("input"), *this).to(at::kFloat);
   }
   if (features.dim() != 2 || features.size(1) != backbone_.feature_width())
     fail(Code::kShapeMismatch, "[model] features are {}, expected rows x {}", fmt::join(features.sizes(), "x"),
@@ -128,7 +131,11 @@ at::Tensor ForwardPass::param(std::string_view plug, std::string_view name, cons
   slot.kind = SlotKind::kParam;
   if (own.defined()) slot.shape = own.sizes().vec();
   const bool replaced = rules.front()->roles.weight->stage() == Stage::kSource;
-  return weights_[slot_name] = apply_rules(slot, replaced ? at::Tensor() : own, rules, rules.size());
+  if (!in_making_.insert(slot_name).second)
+    fail(Code::kInvalidArgument, "[compose] the rules on '{}' depend on each other", slot_name);
+  const at::Tensor value = apply_rules(slot, replaced ? at::Tensor() : own, rules, rules.size());
+  in_making_.erase(slot_name);
+  return weights_[slot_name] = value;
 }
 
 void ForwardPass::emit(std::string_view name, at::Tensor value) {

@@ -1,6 +1,6 @@
 #include "recast/method/state.h"
 
-#include <ATen/ops/equal.h>
+#include <cstring>
 
 #include "recast/base/error.h"
 
@@ -87,13 +87,16 @@ Numbers Numbers::only(Scope scope) const {
   return chosen;
 }
 
+/// By bytes, so that NaN equals itself and -0 is not 0.
 static bool equal(const Number& a, const Number& b) {
   if (a.index() != b.index()) return false;
   if (const auto* x = std::get_if<std::int64_t>(&a)) return *x == std::get<std::int64_t>(b);
-  if (const auto* x = std::get_if<double>(&a)) return *x == std::get<double>(b);
+  if (const auto* x = std::get_if<double>(&a)) return std::memcmp(x, &std::get<double>(b), sizeof *x) == 0;
   if (const auto* x = std::get_if<std::string>(&a)) return *x == std::get<std::string>(b);
   const auto &x = std::get<at::Tensor>(a), &y = std::get<at::Tensor>(b);
-  return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() && at::equal(x, y);
+  if (x.scalar_type() != y.scalar_type() || x.sizes() != y.sizes()) return false;
+  const at::Tensor p = x.detach().cpu().contiguous(), q = y.detach().cpu().contiguous();
+  return p.nbytes() == 0 || std::memcmp(p.const_data_ptr(), q.const_data_ptr(), p.nbytes()) == 0;
 }
 
 bool equal(const State& a, const State& b) {

@@ -1,6 +1,6 @@
 // One-cycle learning rate. Smith and Topin, arXiv:1708.07120, in the cosine form that PyTorch's OneCycleLR made usual.
-// Idea     over the phase's steps: from 1/div up to 1 in the first `warm` share, then down to 1/(div * final_div), both
-//          along half a cosine.
+// Idea     over the phase's N steps: from 1/div up to 1 at step warm * N - 1, then down to 1/(div * final_div) at step
+//          N - 1, both along half a cosine.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -26,10 +26,11 @@ class OneCycle final : public Method, public UpdateRule {
   bool schedules() const override { return true; }
   double rate(std::string_view, std::int64_t, const Counters& at) const override {
     const double last = static_cast<double>(std::max<std::int64_t>(at.total_steps - 1, 1));
-    const double peak = options_.warm * last, step = std::min(static_cast<double>(at.step), last);
+    const double peak = options_.warm * static_cast<double>(at.total_steps) - 1;
+    const double step = std::min(static_cast<double>(at.step), last);
     const double low = 1 / options_.div, end = low / options_.final_div;
     if (step < peak) return between(low, 1, step / peak);
-    return between(1, end, peak < last ? (step - peak) / (last - peak) : 0);
+    return between(1, end, (step - peak) / (last - peak));
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "checkpoint.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "recast/format/canonical_json.h"
@@ -13,13 +14,24 @@ using nlohmann::json;
 
 constexpr Scope kScopes[] = {Scope::kTask, Scope::kShared, Scope::kClient, Scope::kLive, Scope::kRun};
 
+/// JSON has no NaN and no infinity: both are written as null.
+double real(const json& j) { return j.is_null() ? std::numeric_limits<double>::quiet_NaN() : j.get<double>(); }
+
+json to_json(const Phase& p) {
+  return {{"name", p.name}, {"source", p.source}, {"params", p.params}, {"taps", p.taps}, {"trains", p.trains},
+          {"epochs", p.epochs}, {"rate", p.rate}};
+}
+Phase phase_from(const json& j) {
+  return {j.at("name"), j.at("source"), j.at("params"), j.at("taps"), j.at("trains"), j.at("epochs"), j.at("rate")};
+}
+
 json to_json(const Evaluation& e) {
   return {{"top1", e.top1}, {"top5", e.top5}, {"loss", e.loss}, {"rows", e.rows}, {"per_class", e.per_class},
           {"confusion", e.confusion}};
 }
 Evaluation evaluation_from(const json& j) {
   Evaluation e;
-  e.top1 = j.at("top1"), e.top5 = j.at("top5"), e.loss = j.at("loss"), e.rows = j.at("rows");
+  e.top1 = j.at("top1"), e.top5 = j.at("top5"), e.loss = real(j.at("loss")), e.rows = j.at("rows");
   j.at("per_class").get_to(e.per_class);
   j.at("confusion").get_to(e.confusion);
   return e;
@@ -31,8 +43,8 @@ json to_json(const EpochMetrics& m) {
 }
 EpochMetrics metrics_from(const json& j) {
   EpochMetrics m;
-  m.stage = j.at("stage"), m.epoch = j.at("epoch"), m.train_loss = j.at("train_loss");
-  m.validation_loss = j.at("validation_loss"), m.validation_top1 = j.at("validation_top1");
+  m.stage = j.at("stage"), m.epoch = j.at("epoch"), m.train_loss = real(j.at("train_loss"));
+  m.validation_loss = real(j.at("validation_loss")), m.validation_top1 = j.at("validation_top1");
   m.rate = j.at("rate"), m.seconds = j.at("seconds"), m.skipped_steps = j.at("skipped");
   return m;
 }
@@ -70,7 +82,10 @@ void Checkpoint::save(const Learner& learner, const std::filesystem::path& path)
   for (const EpochMetrics& metrics : learner.history_) history.push_back(to_json(metrics));
   for (const auto& [name, rows] : learner.frozen_) file.tensors["frozen/" + name] = rows;
   const Counters& at = learner.counters_;
+  const json phase = learner.current_ ? json{{"plug", learner.current_->plug}, {"phase", to_json(learner.current_->phase)}}
+                                      : json();
   const json state = {
+      {"place", static_cast<int>(learner.place_)}, {"current", phase},
       {"format", "recast-checkpoint"}, {"format_version", 1},
       {"identity", identity(learner.task_.name, learner.task_.labels, learner.settings_, learner.budget_.seed,
                             learner.recipe(), learner.sources_)},
@@ -104,6 +119,12 @@ bool Checkpoint::load(Learner& learner, const std::filesystem::path& path) {
     for (const json& metrics : state.at("history")) learner.history_.push_back(metrics_from(metrics));
     for (const auto& [name, tensor] : file.tensors)
       if (name.starts_with("frozen/")) learner.frozen_[name.substr(7)] = tensor;
+    const int place = state.at("place");
+    if (place < 0 || place > static_cast<int>(Learner::Place::kAfter))
+      fail(Code::kDataCorruption, "[resume] {}: damaged checkpoint: place {}", path.string(), place);
+    learner.place_ = static_cast<Learner::Place>(place);
+    if (const json& current = state.at("current"); !current.is_null())
+      learner.current_ = {current.at("plug"), phase_from(current.at("phase"))};
     learner.counters_.step = state.at("step");
     learner.counters_.epoch = state.at("epoch");
     learner.counters_.phase = state.at("phase");

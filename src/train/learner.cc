@@ -22,6 +22,14 @@ bool better(const Evaluation& a, const Evaluation& b) {
 
 bool in_use(Scope scope) { return scope == Scope::kTask || scope == Scope::kShared; }
 
+/// Columns that a head has already, as far as it tells.
+std::size_t known_columns(const Plug& plug, const Numbers& numbers) {
+  for (const Scope scope : {Scope::kTask, Scope::kShared})
+    if (const State& own = numbers.at(plug.alias(), scope); !own.empty())
+      if (const auto rows = plug.roles.head->class_rows(own)) return static_cast<std::size_t>(rows->size(0));
+  return 0;
+}
+
 }  // namespace
 
 Learner::Learner(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe,
@@ -44,14 +52,15 @@ const Source& Learner::source(std::string_view name) const {
 // ---- numbers and parameters ----------------------------------------------------------------------------------------
 
 double Learner::base_rate(const Plug& plug) const {
-  if (phase_rate_ > 0) return phase_rate_;
+  if (current_ && current_->phase.rate > 0) return current_->phase.rate;
   if (const auto chosen = budget_.rates.find(plug.alias()); chosen != budget_.rates.end()) return chosen->second;
   if (plug.roles.head) return settings_.head_rate;
   if (settings_.suggested_rates && plug.info->suggested_rate > 0) return plug.info->suggested_rate;
   return settings_.rate;
 }
 
-void Learner::refresh_params(const std::string& only) {
+void Learner::refresh_params() {
+  const std::string only = current_ ? current_->phase.params : "";
   params_.clear();
   for (const Plug& plug : recipe().plugs()) {
     for (const Scope scope : {Scope::kTask, Scope::kShared}) {
@@ -80,7 +89,8 @@ at::Tensor Learner::create(const Plug& plug, std::string_view name, at::Tensor i
   if (state.has(name)) fail(Code::kAlreadyExists, "[{}] '{}' is there already", plug.alias(), name);
   if (init.scalar_type() != family->dtype)
     fail(Code::kShapeMismatch, "[{}] '{}' is not of its family's dtype", plug.alias(), name);
-  state.set(std::string(name), init.detach().contiguous());
+  // A copy of its own: it is moved in place, and `init` may be a view of what must stay as it is.
+  state.set(std::string(name), init.detach().clone(at::MemoryFormat::Contiguous));
   born_[plug.alias() + "." + std::string(name)] = counters_.step;
   params_changed_ = true;
   return state.tensor(name);
@@ -94,9 +104,8 @@ void Learner::freeze(const Plug& plug, std::string_view name, at::Tensor rows) {
 void Learner::start_from(std::string_view task, bool join) {
   const Model other = other_model("task:" + std::string(task));
   for (const Plug& plug : recipe().plugs()) {
-    const State& theirs = other.numbers().at(plug.alias(), Scope::kTask);
-    for (const auto& [name, number] : join ? theirs : theirs.clone())
-      numbers().at(plug.alias(), Scope::kTask).set(name, number);
+    const State theirs = other.numbers().at(plug.alias(), Scope::kTask).clone();
+    for (const auto& [name, number] : theirs) numbers().at(plug.alias(), Scope::kTask).set(name, number);
   }
   params_changed_ = true;
 }
@@ -125,7 +134,8 @@ Batch Learner::draw(const Plug& plug, std::string_view name) {
       order = key.fold("round", static_cast<std::uint64_t>(cursor / rows.rows())).permutation(rows.rows());
     chosen.push_back(order[place]);
   }
-  return *rows.open(std::move(chosen), size, name == "train", key.fold("augment", first))->next();
+  const bool augmented = name == "train" && settings_.augmentation != "none";
+  return *rows.open(std::move(chosen), size, augmented, key.fold("augment", first))->next();
 }
 
 void Learner::reject(const Plug& plug, const std::string& reason) const {
@@ -135,17 +145,30 @@ void Learner::reject(const Plug& plug, const std::string& reason) const {
 // ---- stages --------------------------------------------------------------------------------------------------------
 
 void Learner::begin() {
-  std::vector<std::int64_t> columns(task_.labels.size());
-  std::iota(columns.begin(), columns.end(), 0);
   for (const Plug& plug : recipe().plugs()) {
+    // A task that goes on from its own numbers (another round, another visit) has begun already.
+    if (!numbers().at(plug.alias(), Scope::kTask).empty()) continue;
     RunContext context(*this, plug);
     plug.method->begin_task(context);
+    refresh_params();
   }
   for (const Plug& plug : recipe().plugs()) {
+    if (!plug.roles.head) continue;
     RunContext context(*this, plug);
-    if (plug.roles.head) plug.roles.head->grow(columns, context);
+    std::vector<std::int64_t> columns(task_.labels.size());
+    std::iota(columns.begin(), columns.end(), 0);
+    columns.erase(columns.begin(), columns.begin() + std::min(known_columns(plug, numbers()), columns.size()));
+    if (!columns.empty()) plug.roles.head->grow(columns, context);
   }
   refresh_params();
+}
+
+/// What is to be stored of a state: not the numbers that another plug-in's rule makes.
+State Learner::own_numbers(const std::string& plug, const State& state) const {
+  State own = state.clone();
+  for (const auto& [name, number] : state)
+    if (recipe().covered(plug + "." + name)) own.erase(name);
+  return own;
 }
 
 Evaluation Learner::validate() {
@@ -176,6 +199,9 @@ void Learner::consider(const std::string& stage, Evaluation validation) {
 }
 
 void Learner::restore(const Candidate& candidate) {
+  for (auto& [plug, scopes] : numbers().plugs())
+    for (auto& [scope, state] : scopes)
+      if (in_use(scope)) state = {};
   for (const auto& [plug, scopes] : candidate.numbers.plugs())
     for (const auto& [scope, state] : scopes) numbers().at(plug, scope) = state.clone();
   refresh_params();
@@ -220,29 +246,36 @@ void Learner::train_step(Batch batch, EpochSums& sums) {
     batch = plug.roles.batch->shape(std::move(batch), context);
   }
   TrainingStep step(*this, std::move(batch));
+  bool moved = true;
   if (const Plug* driver = recipe().driver()) {
-    step.drive(*driver);
-  } else if (const auto loss = step.optimise()) {
-    sums.loss += *loss;
+    moved = step.drive(*driver);
+  } else {
+    const auto loss = step.optimise();
+    moved = loss.has_value();
+    sums.loss += loss.value_or(0);
+  }
+  if (moved) {
+    step.apply_emissions();
+    for (const Plug& plug : recipe().plugs()) {
+      if (!plug.roles.batch) continue;
+      RunContext context(*this, plug);
+      plug.roles.batch->keep(step.rows(), context);
+    }
   } else {
     ++sums.skipped;
-  }
-  step.apply_emissions();
-  for (const Plug& plug : recipe().plugs()) {
-    if (!plug.roles.batch) continue;
-    RunContext context(*this, plug);
-    plug.roles.batch->keep(step.rows(), context);
   }
   ++counters_.step;
   ++sums.steps;
 }
 
 void Learner::train(const std::string& stage, std::int64_t epochs, const Source& rows, bool augmented,
-                    const std::string& only, const std::function<void(EpochMetrics&)>& after_epoch) {
+                    const std::function<void(EpochMetrics&)>& after_epoch) {
+  if (epochs > 0 && !recipe().primary_loss() && !recipe().driver())
+    fail(Code::kInvalidArgument, "[learn] no plug-in of this recipe gives the loss: name one with the recipe");
   const std::int64_t per_epoch = (rows.rows() + settings_.batch_size - 1) / settings_.batch_size;
   counters_.total_epochs = epochs;
   counters_.total_steps = epochs * per_epoch;
-  refresh_params(only);
+  refresh_params();
   if (budget_.listener) budget_.listener->stage(stage, counters_.total_steps);
   const Key key = key_.fold(stage, static_cast<std::uint64_t>(counters_.phase));
   while (counters_.epoch < epochs) {
@@ -286,54 +319,69 @@ void Learner::train_main() {
     give_feedback(validation);
     consider("train", std::move(validation));
   };
-  train("train", settings_.epochs, *sources_.train, settings_.augmentation != "none", {}, judge);
+  train("train", settings_.epochs, *sources_.train, settings_.augmentation != "none", judge);
   for (const Candidate& candidate : candidates_)
     if (candidate.stage == "train") return restore(candidate);
 }
 
-void Learner::run_phase(const Plug& plug, const Phase& phase) {
-  const Source& rows = source(phase.source);
+void Learner::finish_phase() {
+  const Current current = *current_;
+  const Plug& plug = recipe().plug(current.plug);
+  const bool augmented = current.phase.source == "train" && settings_.augmentation != "none";
+  train(current.phase.name, current.phase.epochs, source(current.phase.source), augmented, [](EpochMetrics&) {});
+  current_.reset();
   RunContext context(*this, plug);
+  plug.method->end_phase(current.phase, context);
+  counters_.step = counters_.epoch = 0;
+  refresh_params();
+}
+
+void Learner::run_phase(const Plug& plug, const Phase& phase) {
   ++counters_.phase;
   counters_.step = counters_.epoch = 0;
   if (phase.trains) {
-    phase_rate_ = phase.rate;
-    train(phase.name, phase.epochs, rows, phase.source == "train" && settings_.augmentation != "none", phase.params,
-          [](EpochMetrics&) {});
-    phase_rate_ = 0;
-  } else {
-    Run run;
-    run.dtype = dtype();
-    run.taps = phase.taps;
-    bool more = true;
-    for (std::int64_t epoch = 0; epoch < phase.epochs && more; ++epoch, ++counters_.epoch) {
-      for_each_batch(rows, budget_.stop, budget_.listener, [&](const Batch& batch) {
-        if (!more) return;
-        const Fields out = model_.forward(batch, run);
-        if (plug.roles.head)
-          plug.roles.head->observe(out, out, batch, numbers().at(plug.alias(), Scope::kTask));
-        more = plug.method->visit(batch, out, context);
-        ++counters_.step;
-      });
-    }
+    current_ = {plug.alias(), phase};
+    return finish_phase();
+  }
+  RunContext context(*this, plug);
+  Run run;
+  run.dtype = dtype();
+  run.taps = phase.taps;
+  bool more = true;
+  for (std::int64_t epoch = 0; epoch < phase.epochs && more; ++epoch, ++counters_.epoch) {
+    for_each_batch(source(phase.source), budget_.stop, budget_.listener, [&](const Batch& batch) {
+      if (!more) return;
+      const Fields out = model_.forward(batch, run);
+      if (plug.roles.head) plug.roles.head->observe(out, out, batch, numbers().at(plug.alias(), Scope::kTask));
+      more = plug.method->visit(batch, out, context);
+      ++counters_.step;
+    });
   }
   plug.method->end_phase(phase, context);
   counters_.step = counters_.epoch = 0;
   refresh_params();
 }
 
-void Learner::run_phases(When when) {
+bool Learner::run_phases(When when) {
+  bool any = current_.has_value();
+  if (current_) finish_phase();
   for (const Plug& plug : recipe().plugs()) {
     RunContext context(*this, plug);
-    while (const auto phase = plug.method->next_phase(when, context)) run_phase(plug, *phase);
+    while (const auto phase = plug.method->next_phase(when, context)) {
+      run_phase(plug, *phase);
+      any = true;
+    }
   }
+  return any;
 }
 
 bool Learner::run_main_phases() {
-  bool any = false;
+  const std::string resumed = current_ ? current_->plug : "";
+  bool any = current_.has_value();
+  if (current_) finish_phase();
   for (const Plug& plug : recipe().plugs()) {
     RunContext context(*this, plug);
-    bool own = false;
+    bool own = plug.alias() == resumed;
     while (const auto phase = plug.method->next_phase(When::kMain, context)) {
       if (any && !own)
         fail(Code::kInvalidArgument, "[compose] '{}' and another plug-in both bring main phases", plug.alias());
@@ -344,26 +392,41 @@ bool Learner::run_main_phases() {
   return any;
 }
 
-Learned Learner::run() {
-  const auto start = Clock::now();
-  const bool resumed = budget_.resume && load_checkpoint();
-  if (!resumed) {
-    begin();
-    run_phases(When::kBefore);
-    if (settings_.fit_head) fit_head("head");
-    if (trains_beside_head()) give_feedback(candidates_.empty() ? validate() : candidates_.back().validation);
-  }
+const Candidate& Learner::best_candidate() const {
+  const Candidate* best = &candidates_.front();
+  for (const Candidate& candidate : candidates_)
+    if (better(candidate.validation, best->validation)) best = &candidate;
+  return *best;
+}
+
+void Learner::run_main() {
   if (!run_main_phases() && (trains_beside_head() || !settings_.fit_head)) {
     train_main();
     if (settings_.fit_head) fit_head("refit");
   }
   if (candidates_.empty()) consider("last", validate());
-  const Candidate* best = &candidates_.front();
-  for (const Candidate& candidate : candidates_)
-    if (better(candidate.validation, best->validation)) best = &candidate;
-  const Candidate kept = *best;
-  restore(kept);
-  run_phases(When::kAfter);
+  restore(best_candidate());
+  counters_.step = counters_.epoch = 0;
+}
+
+Learned Learner::run() {
+  const auto start = Clock::now();
+  if (!budget_.resume || !load_checkpoint()) begin();
+  if (place_ == Place::kBefore) {
+    run_phases(When::kBefore);
+    place_ = Place::kHead;
+  }
+  if (place_ == Place::kHead) {
+    if (settings_.fit_head) fit_head("head");
+    if (trains_beside_head()) give_feedback(candidates_.empty() ? validate() : candidates_.back().validation);
+    place_ = Place::kMain;
+  }
+  if (place_ == Place::kMain) {
+    run_main();
+    place_ = Place::kAfter;
+  }
+  Candidate kept = best_candidate();
+  if (run_phases(When::kAfter)) kept.validation = validate();
   for (const Plug& plug : recipe().plugs()) {
     RunContext context(*this, plug);
     plug.method->end_task(context);
@@ -374,7 +437,7 @@ Learned Learner::run() {
   learned.model.numbers() = {};
   for (const auto& [plug, scopes] : numbers().plugs())
     for (const auto& [scope, state] : scopes)
-      if (in_use(scope) && !state.empty()) learned.model.numbers().at(plug, scope) = state.clone();
+      if (in_use(scope) && !state.empty()) learned.model.numbers().at(plug, scope) = own_numbers(plug, state);
   return learned;
 }
 

@@ -42,22 +42,28 @@ class Learner {
  private:
   friend class Checkpoint;
   void begin();
-  void run_phases(When when);
+  /// Whether there were any.
+  bool run_phases(When when);
   void run_phase(const Plug& plug, const Phase& phase);
+  /// The rest of the phase that a checkpoint was taken in.
+  void finish_phase();
   bool run_main_phases();
+  void run_main();
+  const Candidate& best_candidate() const;
   void fit_head(const std::string& stage);
   void train_main();
-  /// `epochs` epochs of steps; after each, `after_epoch`. Parameters of one plug-in only if `only` names it.
+  /// `epochs` epochs of steps; after each, `after_epoch`.
   void train(const std::string& stage, std::int64_t epochs, const Source& source, bool augmented,
-             const std::string& only, const std::function<void(EpochMetrics&)>& after_epoch);
+             const std::function<void(EpochMetrics&)>& after_epoch);
   struct EpochSums {
     double loss = 0;
     std::int64_t steps = 0, skipped = 0;
   };
   void train_step(Batch batch, EpochSums& sums);
-  void refresh_params(const std::string& only = {});
+  void refresh_params();
   double base_rate(const Plug& plug) const;
   void consider(const std::string& stage, Evaluation validation);
+  State own_numbers(const std::string& plug, const State& state) const;
   void restore(const Candidate& candidate);
   Evaluation validate();
   void give_feedback(const Evaluation& validation);
@@ -76,7 +82,15 @@ class Learner {
   Counters counters_;
   std::vector<Param> params_;
   bool params_changed_ = false;
-  double phase_rate_ = 0;
+  /// How far the run is: what a resumed one skips.
+  enum class Place { kBefore, kHead, kMain, kAfter };
+  Place place_ = Place::kBefore;
+  /// The training phase at hand, which decides whose parameters train and how fast.
+  struct Current {
+    std::string plug;
+    Phase phase;
+  };
+  std::optional<Current> current_;
   std::map<std::string, std::int64_t> born_;
   std::map<std::string, at::Tensor> frozen_;
   std::map<std::string, std::int64_t> cursors_;

@@ -11,24 +11,25 @@ namespace recast {
 TrainingStep::TrainingStep(Learner& learner, Batch batch) : learner_(learner), batch_(std::move(batch)) {
   run_.mode = Mode::kTrain;
   run_.step = learner.counters().step;
-  run_.key = learner.key().fold("step", static_cast<std::uint64_t>(run_.step));
+  run_.key = learner.key()
+                 .fold("phase", static_cast<std::uint64_t>(learner.counters().phase))
+                 .fold("step", static_cast<std::uint64_t>(run_.step));
   run_.dtype = learner.dtype();
   run_.emissions = &emissions_;
-  bind(learner.recipe().primary_loss());
-}
-
-void TrainingStep::bind(const Plug& plug) {
-  bound_ = &plug;
-  context_.emplace(learner_, plug);
+  for (const Plug& plug : learner.recipe().plugs()) contexts_.emplace(&plug, RunContext(learner, plug));
+  const Plug* loss = learner.recipe().primary_loss();
+  bind(loss ? *loss : *learner.recipe().driver());
 }
 
 template <class Call>
 void TrainingStep::for_each_update_rule(Call call) {
+  const Plug* caller = bound_;
   for (const Plug& plug : learner_.recipe().plugs()) {
     if (!plug.roles.update) continue;
     bind(plug);
     call(*plug.roles.update);
   }
+  bind(*caller);
 }
 
 const Fields& TrainingStep::out() {
@@ -47,6 +48,7 @@ at::Tensor TrainingStep::objective(const Batch& rows, const Fields& out, const E
       fail(Code::kInternal, "[{}] a loss must be one fp32 scalar, got {} dimensions", plug.alias(), term.dim());
     total = total.defined() ? total + term : term;
   }
+  if (!total.defined()) fail(Code::kInvalidArgument, "[learn] no plug-in of this recipe gives a loss");
   for (const auto& [name, term] : emissions.losses) total = total + term;
   bind(*caller);
   return total;
@@ -65,26 +67,34 @@ std::optional<double> TrainingStep::optimise() {
   const double value = total.item<double>();
   if (!std::isfinite(value)) return {};
   if (total.requires_grad()) total.backward();
-  for_each_update_rule([&](const UpdateRule& rule) { rule.after_backward(*this); });
-  if (!finite_gradients()) {
+  if (!finite_gradients()) {   // before any hook, which might put them into its sums
     clear();
     return {};
   }
+  for_each_update_rule([&](const UpdateRule& rule) { rule.after_backward(*this); });
   update();
-  return value;
+  return refused_ ? std::nullopt : std::optional(value);
 }
 
-void TrainingStep::drive(const Plug& driver) {
+bool TrainingStep::drive(const Plug& driver) {
   bind(driver);
   driver.roles.update->drive(*this);
+  return !refused_;
 }
 
 std::vector<at::Tensor> TrainingStep::grad(const at::Tensor& scalar, std::string_view plug, bool twice) {
   std::vector<at::Tensor> inputs;
   for (const Param& param : learner_.params())
     if (plug.empty() || param.group == plug) inputs.push_back(param.value);
-  return torch::autograd::grad({scalar}, inputs, {}, /*retain_graph=*/true, /*create_graph=*/twice,
-                               /*allow_unused=*/true);
+  try {
+    return torch::autograd::grad({scalar}, inputs, {}, /*retain_graph=*/true, /*create_graph=*/twice,
+                                 /*allow_unused=*/true);
+  } catch (const c10::Error& error) {
+    const std::string_view reason = error.what_without_backtrace();
+    if (reason.find("not implemented") == reason.npos) throw;
+    fail(Code::kUnsupported, "[{}] asks for a derivative that this backbone does not have: {}", bound_->alias(),
+         reason.substr(0, reason.find('\n')));
+  }
 }
 
 at::Tensor TrainingStep::weight_grad(std::string_view slot) {
@@ -114,8 +124,7 @@ void TrainingStep::clip() {
     if (param.value.grad().defined()) param.value.mutable_grad().mul_(factor);
 }
 
-void TrainingStep::apply() {
-  const at::NoGradGuard no_grad;
+void TrainingStep::move_params() {
   const std::span<Param> params = learner_.params();
   const Plug* schedule = learner_.recipe().schedule();
   std::vector<int> takers(params.size(), 0);
@@ -137,25 +146,36 @@ void TrainingStep::apply() {
       fail(Code::kInvalidArgument, "[compose] {} optimisers move '{}', expected exactly one", takers[i], params[i].name);
 }
 
-void TrainingStep::update() {
-  clip();
-  for_each_update_rule([&](const UpdateRule& rule) { rule.before_step(*this); });
+void TrainingStep::apply() {
+  const at::NoGradGuard no_grad;
   std::vector<at::Tensor> before;
   for (const Param& param : learner_.params())
     before.push_back(param.frozen.defined() ? param.value.detach().clone() : at::Tensor());
+  move_params();
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    if (!before[i].defined()) continue;
+    Param& param = learner_.params()[i];
+    std::vector<std::int64_t> mask_shape(param.value.dim(), 1);
+    mask_shape[0] = -1;
+    param.value.copy_(at::where(param.frozen.view(mask_shape), before[i], param.value));
+  }
+}
+
+void TrainingStep::update() {
+  if (!finite_gradients()) {   // a driver's, or what a hook made of them
+    refused_ = true;
+    return clear();
+  }
+  clip();
+  clipped_ = true;
+  for_each_update_rule([&](const UpdateRule& rule) { rule.before_step(*this); });
   apply();
   {
     const at::NoGradGuard no_grad;
-    for (std::size_t i = 0; i < before.size(); ++i) {
-      if (!before[i].defined()) continue;
-      Param& param = learner_.params()[i];
-      std::vector<std::int64_t> mask_shape(param.value.dim(), 1);
-      mask_shape[0] = -1;
-      param.value.copy_(at::where(param.frozen.view(mask_shape), before[i], param.value));
-    }
     for_each_update_rule([&](const UpdateRule& rule) { rule.after_step(*this); });
   }
   clear();
+  clipped_ = false;
 }
 
 void TrainingStep::clear() {
@@ -163,20 +183,23 @@ void TrainingStep::clear() {
 }
 
 std::vector<at::Tensor> TrainingStep::preview() {
-  std::vector<at::Tensor> before, moves;
-  for (const Param& param : learner_.params()) before.push_back(param.value.detach().clone());
-  const Numbers run_states = learner_.numbers().only(Scope::kRun).clone();
-  const Plug* caller = bound_;
-  apply();
   const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> before, gradients, moves;
+  for (const Param& param : learner_.params()) {
+    before.push_back(param.value.detach().clone());
+    gradients.push_back(param.value.grad().defined() ? param.value.grad().clone() : at::Tensor());
+  }
+  const Numbers run_states = learner_.numbers().only(Scope::kRun).clone();
+  if (!clipped_) clip();
+  apply();
   for (std::size_t i = 0; i < before.size(); ++i) {
     Param& param = learner_.params()[i];
     moves.push_back(param.value.detach() - before[i]);
     param.value.copy_(before[i]);
+    if (gradients[i].defined()) param.value.mutable_grad().copy_(gradients[i]);
   }
   for (const Plug& plug : learner_.recipe().plugs())
     learner_.numbers().at(plug.alias(), Scope::kRun) = run_states.at(plug.alias(), Scope::kRun);
-  bind(*caller);
   return moves;
 }
 

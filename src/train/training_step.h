@@ -9,13 +9,14 @@ class TrainingStep final : public Step {
   TrainingStep(Learner& learner, Batch batch);
 
   /// Losses, backward, after_backward, update. Returns the loss, or nothing if it or a gradient was not finite: then
-  /// nothing has moved.
+  /// nothing has moved and nothing is to be applied.
   std::optional<double> optimise();
-  void drive(const Plug& driver);
+  /// False: the driver set a gradient that is not finite, and nothing has moved.
+  bool drive(const Plug& driver);
   void apply_emissions();
   const Batch& rows() const { return batch_; }
 
-  Context& context() override { return *context_; }
+  Context& context() override { return contexts_.find(bound_)->second; }
   const Batch& batch() const override { return batch_; }
   const Fields& out() override;
   at::Tensor loss(const Batch& rows) override;
@@ -25,13 +26,16 @@ class TrainingStep final : public Step {
   void update() override;
 
  private:
+  /// Calls plug-ins one after another, each with its own context, and leaves the caller's bound.
   template <class Call>
   void for_each_update_rule(Call call);
-  void bind(const Plug& plug);
+  void bind(const Plug& plug) { bound_ = &plug; }
   at::Tensor objective(const Batch& rows, const Fields& out, const Emissions& emissions);
   void clip();
   bool finite_gradients() const;
+  /// The optimisers' moves, frozen rows put back.
   void apply();
+  void move_params();
   void clear();
 
   Learner& learner_;
@@ -39,8 +43,9 @@ class TrainingStep final : public Step {
   Run run_;
   Emissions emissions_;
   std::optional<Fields> out_;
+  bool clipped_ = false, refused_ = false;
   const Plug* bound_ = nullptr;
-  std::optional<RunContext> context_;
+  std::map<const Plug*, RunContext> contexts_;   ///< all made at once: a reference holds for the whole step
 };
 
 }  // namespace recast

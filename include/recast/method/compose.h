@@ -41,7 +41,8 @@ class Composition {
   const std::vector<const Plug*>& branches(std::string_view slot) const;
   const Plug& head() const { return *head_; }
   const std::vector<const Plug*>& correctors() const { return correctors_; }
-  const Plug& primary_loss() const { return *primary_loss_; }
+  /// Null in a composition that only runs.
+  const Plug* primary_loss() const { return primary_loss_; }
   const Plug* driver() const { return driver_; }
   const Plug* schedule() const { return schedule_; }
   const std::set<std::string>& taps() const { return taps_; }
