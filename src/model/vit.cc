@@ -40,14 +40,27 @@ auto make_lasting(const Make& make) {
   return make();
 }
 
-/// The frozen tensors beside the weights of a block's slots, and the slots themselves.
-struct Block {
-  const Slot *block, *norm1, *attn, *qkv, *proj, *norm2, *mlp, *fc1, *fc2;
-  at::Tensor qkv_bias, proj_bias, fc1_bias, fc2_bias, attn_scale, mlp_scale;  // undefined where there is none
+/// A parameter that enters no product, and its slot; both null where the architecture has none.
+struct Vector {
+  const Slot* slot = nullptr;
+  at::Tensor own;
 };
 
 struct Norm {
-  at::Tensor gain, bias;
+  const Slot* slot = nullptr;
+  Vector gain, bias;
+};
+
+struct Product {
+  const Slot* slot = nullptr;
+  Vector bias;
+};
+
+struct Block {
+  const Slot *whole, *attn, *mlp;
+  Norm norm1, norm2;
+  Product qkv, proj, fc1, fc2;
+  Vector attn_scale, mlp_scale;
 };
 
 class Vit final : public Backbone {
@@ -65,16 +78,20 @@ class Vit final : public Backbone {
     std::once_flag once;
   };
 
-  at::Tensor tensor(const ModelFiles& files, const std::string& name) const;
   void cover(const ModelFiles& files);
-  Block make_block(const ModelFiles& files, std::int64_t n) const;
+  void take_weights(const ModelFiles& files);
+  Vector vector(const std::string& name) const;
+  Norm norm(const std::string& name) const;
+  Product product(const std::string& name) const;
+  Block block(std::int64_t n) const;
 
   void check_input(const at::Tensor& input) const;
   at::Tensor embed(const at::Tensor& input, Route& route) const;
-  at::Tensor positions(std::int64_t rows, std::int64_t columns) const;
-  at::Tensor resampled_positions(std::int64_t rows, std::int64_t columns) const;
+  at::Tensor positions(std::int64_t rows, std::int64_t columns, Route& route) const;
+  at::Tensor kept_positions(std::int64_t rows, std::int64_t columns) const;
+  at::Tensor resampled(const at::Tensor& grid, std::int64_t rows, std::int64_t columns) const;
   at::Tensor run_block(const Block& block, const at::Tensor& x, Route& route) const;
-  at::Tensor run_norm(const Slot& slot, const at::Tensor& x, Route& route) const;
+  at::Tensor run_norm(const Norm& norm, const at::Tensor& x, Route& route) const;
   at::Tensor attention(const Block& block, const at::Tensor& x, Route& route) const;
   at::Tensor mlp(const Block& block, const at::Tensor& x, Route& route) const;
   at::Tensor pool(const at::Tensor& tokens) const;
@@ -83,9 +100,10 @@ class Vit final : public Backbone {
   const VitConfig config_;
   const at::Device device_;
   Anatomy anatomy_;
+  Product patch_embed_;
+  Vector class_token_, class_position_, register_tokens_, grid_;  // grid_ is "positions" [g, g, D]
   std::vector<Block> blocks_;
-  std::unordered_map<std::string, Norm> norms_;
-  at::Tensor patch_bias_, grid_, class_row_, register_rows_;  // grid_ [g, g, D]; class token plus its position [1, D]
+  Norm norm_;
 
   // Made at first use.
   mutable std::unordered_map<std::string, Weight> weights_;  // the map itself is constant
@@ -98,30 +116,30 @@ constexpr std::size_t kKeptPositionSizes = 16;
 
 std::string shape_text(const at::Tensor& t) { return fmt::format("[{}]", fmt::join(t.sizes(), ", ")); }
 
-at::Tensor as(const at::Tensor& t, const at::Tensor& like) { return t.to(like.options()); }
+/// The effective value of a vector slot in a dtype; undefined where there is none.
+at::Tensor value(const Vector& vector, at::ScalarType dtype, Route& route) {
+  return vector.slot == nullptr ? at::Tensor() : route.value(*vector.slot, vector.own).to(dtype);
+}
+
+at::Tensor run_product(const Product& product, const at::Tensor& x, Route& route) {
+  const Vector& own = product.bias;
+  const at::Tensor bias = own.slot == nullptr ? at::Tensor() : route.value(*own.slot, own.own);
+  return route.product(*product.slot, x, [&bias](const at::Tensor& t, const at::Tensor& weight) {
+    return linear(t, weight.flatten(1), bias);
+  });
+}
 
 Vit::Vit(const ModelFiles& files, at::Device device)
     : config_(files.config.vit), device_(device), anatomy_(vit_anatomy(config_)) {
   cover(files);
-  for (const Slot& slot : anatomy_.slots) {
-    if (slot.kind == SlotKind::kWeight) weights_[slot.name].own = tensor(files, slot.name + ".weight");
-    if (slot.kind == SlotKind::kNorm) {
-      norms_[slot.name] = {tensor(files, slot.name + ".weight"), tensor(files, slot.name + ".bias")};
-    }
-  }
-  for (std::int64_t n = 0; n < config_.depth; ++n) blocks_.push_back(make_block(files, n));
-  patch_bias_ = tensor(files, "patch_embed.bias");
-  grid_ = tensor(files, "positions");
-  register_rows_ = tensor(files, "register_tokens");
-  if (config_.class_token) {
-    class_row_ = tensor(files, "class_token").unsqueeze(0);
-    if (config_.class_position) class_row_ = class_row_ + tensor(files, "class_position");
-  }
-}
-
-at::Tensor Vit::tensor(const ModelFiles& files, const std::string& name) const {
-  const auto found = files.backbone.find(name);
-  return found == files.backbone.end() ? at::Tensor() : found->second.detach().to(device_);
+  take_weights(files);
+  patch_embed_ = product("patch_embed");
+  class_token_ = vector("class_token");
+  class_position_ = vector("class_position");
+  register_tokens_ = vector("register_tokens");
+  grid_ = vector("positions");
+  for (std::int64_t n = 0; n < config_.depth; ++n) blocks_.push_back(block(n));
+  norm_ = norm("norm");
 }
 
 void Vit::cover(const ModelFiles& files) {
@@ -137,30 +155,45 @@ void Vit::cover(const ModelFiles& files) {
   }
 }
 
-Block Vit::make_block(const ModelFiles& files, std::int64_t n) const {
-  const auto slot = [&](std::string_view role) { return &anatomy_.at(block_name(n, role)); };
-  const auto own = [&](std::string_view name) { return tensor(files, block_name(n, name)); };
-  return {slot(""),
-          slot("norm1"),
-          slot("attn"),
-          slot("attn.qkv"),
-          slot("attn.proj"),
-          slot("norm2"),
-          slot("mlp"),
-          slot("mlp.fc1"),
-          slot("mlp.fc2"),
-          own("attn.qkv.bias"),
-          own("attn.proj.bias"),
-          own("mlp.fc1.bias"),
-          own("mlp.fc2.bias"),
-          own("attn.scale"),
-          own("mlp.scale")};
+void Vit::take_weights(const ModelFiles& files) {
+  for (const Slot& slot : anatomy_.slots) {
+    if (slot.kind != SlotKind::kWeight && slot.kind != SlotKind::kVector) continue;
+    const std::string name = slot.kind == SlotKind::kWeight ? slot.name + ".weight" : slot.name;
+    Weight& weight = weights_[slot.name];
+    if (slot.group < 0) weight.own = files.backbone.find(name)->second.detach().to(device_);
+  }
+}
+
+Vector Vit::vector(const std::string& name) const {
+  const Slot* slot = anatomy_.find(name);
+  return slot == nullptr ? Vector() : Vector{slot, weights_.at(name).own};
+}
+
+Norm Vit::norm(const std::string& name) const {
+  return {&anatomy_.at(name), vector(name + ".weight"), vector(name + ".bias")};
+}
+
+Product Vit::product(const std::string& name) const { return {&anatomy_.at(name), vector(name + ".bias")}; }
+
+Block Vit::block(std::int64_t n) const {
+  const auto name = [n](std::string_view role) { return block_name(n, role); };
+  return {.whole = &anatomy_.at(name("")),
+          .attn = &anatomy_.at(name("attn")),
+          .mlp = &anatomy_.at(name("mlp")),
+          .norm1 = norm(name("norm1")),
+          .norm2 = norm(name("norm2")),
+          .qkv = product(name("attn.qkv")),
+          .proj = product(name("attn.proj")),
+          .fc1 = product(name("mlp.fc1")),
+          .fc2 = product(name("mlp.fc2")),
+          .attn_scale = vector(name("attn.scale")),
+          .mlp_scale = vector(name("mlp.scale"))};
 }
 
 at::Tensor Vit::weight(const Slot& slot) const {
   const auto found = weights_.find(slot.name);
   if (found == weights_.end()) {
-    fail(Code::kInvalidArgument, "[model] {} is no weight slot of this backbone: it has no weight", slot.name);
+    fail(Code::kInvalidArgument, "[model] {} is no weight or vector slot of this backbone", slot.name);
   }
   Weight& weight = found->second;
   std::call_once(weight.once, [&] {
@@ -175,10 +208,9 @@ at::Tensor Vit::features(const at::Tensor& input, Route& route) const {
   check_input(input);
   at::Tensor x = embed(input, route);
   for (const Block& block : blocks_) {
-    x = route.call(*block.block, x, [&](const at::Tensor& t) { return run_block(block, t, route); });
+    x = route.call(*block.whole, x, [&](const at::Tensor& t) { return run_block(block, t, route); });
   }
-  const Slot& norm = anatomy_.slots[anatomy_.slots.size() - 2];
-  x = pool(run_norm(norm, x, route));
+  x = pool(run_norm(norm_, x, route));
   return route.call(anatomy_.slots.back(), x, [](const at::Tensor& t) { return t; });
 }
 
@@ -209,51 +241,63 @@ at::Tensor Vit::embed(const at::Tensor& input, Route& route) const {
                                  .reshape({B, 3, rows, p, columns, p})
                                  .permute({0, 2, 4, 1, 3, 5})
                                  .reshape({B, rows * columns, 3 * p * p});
-  const at::Tensor embedded = route.product(
-      anatomy_.slots.front(), patches,
-      [this](const at::Tensor& x, const at::Tensor& weight) { return linear(x, weight.flatten(1), patch_bias_); });
-  const at::Tensor grid = positions(rows, columns).to(dtype);
   std::vector<at::Tensor> tokens;
-  if (class_row_.defined()) tokens.push_back(class_row_.to(dtype).expand({B, 1, D}));
-  if (register_rows_.defined()) tokens.push_back(register_rows_.to(dtype).expand({B, register_rows_.size(0), D}));
-  tokens.push_back(embedded + grid);
+  const auto add = [&](const at::Tensor& own) {  // [R, D], the same for every image
+    if (own.defined()) tokens.push_back(own.expand({B, own.size(0), D}));
+  };
+  const at::Tensor embedded = run_product(patch_embed_, patches, route);
+  const at::Tensor class_row = value(class_token_, dtype, route);
+  if (class_row.defined()) {
+    const at::Tensor position = value(class_position_, dtype, route);
+    add((position.defined() ? class_row + position : class_row).unsqueeze(0));
+  }
+  add(value(register_tokens_, dtype, route));
+  tokens.push_back(embedded + positions(rows, columns, route).to(dtype));
   return at::cat(tokens, 1);
 }
 
-at::Tensor Vit::positions(std::int64_t rows, std::int64_t columns) const {
-  if (rows == config_.grid && columns == config_.grid) return grid_.flatten(0, 1);
+at::Tensor Vit::positions(std::int64_t rows, std::int64_t columns, Route& route) const {
+  const at::Tensor grid = route.value(*grid_.slot, grid_.own);
+  if (rows == config_.grid && columns == config_.grid) return grid.flatten(0, 1);
+  return grid.is_same(grid_.own) ? kept_positions(rows, columns) : resampled(grid, rows, columns);
+}
+
+at::Tensor Vit::kept_positions(std::int64_t rows, std::int64_t columns) const {
   const std::lock_guard lock(positions_mutex_);
   if (positions_.size() >= kKeptPositionSizes && !positions_.contains({rows, columns})) positions_.clear();
   at::Tensor& kept = positions_[{rows, columns}];
-  if (!kept.defined()) kept = make_lasting([&] { return resampled_positions(rows, columns); });
+  if (!kept.defined()) kept = make_lasting([&] { return resampled(grid_.own, rows, columns); });
   return kept;
 }
 
 /// The grid at another size, [rows * columns, D]: with antialiasing as timm's resample_abs_pos_embed, without as
 /// transformers' interpolate_pos_encoding; both give the size wanted, not a scale.
-at::Tensor Vit::resampled_positions(std::int64_t rows, std::int64_t columns) const {
-  const at::Tensor grid = grid_.permute({2, 0, 1}).unsqueeze(0);
-  const at::Tensor resampled = config_.position_interpolation == "bicubic"
-                                   ? at::upsample_bicubic2d(grid, {rows, columns}, /*align_corners=*/false)
-                                   : at::_upsample_bicubic2d_aa(grid, {rows, columns}, /*align_corners=*/false);
-  return resampled.squeeze(0).permute({1, 2, 0}).reshape({rows * columns, config_.width});
+at::Tensor Vit::resampled(const at::Tensor& grid, std::int64_t rows, std::int64_t columns) const {
+  const at::Tensor planes = grid.permute({2, 0, 1}).unsqueeze(0);
+  const at::Tensor other = config_.position_interpolation == "bicubic"
+                               ? at::upsample_bicubic2d(planes, {rows, columns}, /*align_corners=*/false)
+                               : at::_upsample_bicubic2d_aa(planes, {rows, columns}, /*align_corners=*/false);
+  return other.squeeze(0).permute({1, 2, 0}).reshape({rows * columns, config_.width});
 }
 
 at::Tensor Vit::run_block(const Block& block, const at::Tensor& x, Route& route) const {
-  const auto scaled = [](const at::Tensor& y, const at::Tensor& scale) { return scale.defined() ? y * scale : y; };
   // A bf16 branch is promoted by its scale or by the sum, so the stream keeps its dtype.
-  const at::Tensor attended = route.call(*block.attn, run_norm(*block.norm1, x, route),
+  const auto scaled = [&](const at::Tensor& y, const Vector& scale) {
+    return scale.slot == nullptr ? y : y * value(scale, x.scalar_type(), route);
+  };
+  const at::Tensor attended = route.call(*block.attn, run_norm(block.norm1, x, route),
                                          [&](const at::Tensor& t) { return attention(block, t, route); });
   const at::Tensor middle = x + scaled(attended, block.attn_scale);
-  const at::Tensor widened = route.call(*block.mlp, run_norm(*block.norm2, middle, route),
+  const at::Tensor widened = route.call(*block.mlp, run_norm(block.norm2, middle, route),
                                         [&](const at::Tensor& t) { return mlp(block, t, route); });
   return middle + scaled(widened, block.mlp_scale);
 }
 
-at::Tensor Vit::run_norm(const Slot& slot, const at::Tensor& x, Route& route) const {
-  const Norm& norm = norms_.find(slot.name)->second;
-  return route.call(slot, x, [&](const at::Tensor& t) {
-    return at::layer_norm(t, {config_.width}, as(norm.gain, t), as(norm.bias, t), config_.norm_eps);
+at::Tensor Vit::run_norm(const Norm& norm, const at::Tensor& x, Route& route) const {
+  return route.call(*norm.slot, x, [&](const at::Tensor& t) {
+    const at::ScalarType dtype = t.scalar_type();
+    return at::layer_norm(t, {config_.width}, value(norm.gain, dtype, route), value(norm.bias, dtype, route),
+                          config_.norm_eps);
   });
 }
 
@@ -267,21 +311,14 @@ at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)
 
 at::Tensor Vit::attention(const Block& block, const at::Tensor& x, Route& route) const {
   const std::int64_t B = x.size(0), T = x.size(1), D = config_.width, H = config_.heads;
-  const at::Tensor fused = route.product(
-      *block.qkv, x, [&](const at::Tensor& t, const at::Tensor& weight) { return linear(t, weight, block.qkv_bias); });
+  const at::Tensor fused = run_product(block.qkv, x, route);
   const at::Tensor qkv = fused.reshape({B, T, 3, H, D / H}).permute({2, 0, 3, 1, 4});
   const at::Tensor mixed = attend(qkv[0], qkv[1], qkv[2]).transpose(1, 2).reshape({B, T, D});
-  return route.product(*block.proj, mixed, [&](const at::Tensor& t, const at::Tensor& weight) {
-    return linear(t, weight, block.proj_bias);
-  });
+  return run_product(block.proj, mixed, route);
 }
 
 at::Tensor Vit::mlp(const Block& block, const at::Tensor& x, Route& route) const {
-  const at::Tensor hidden = route.product(
-      *block.fc1, x, [&](const at::Tensor& t, const at::Tensor& weight) { return linear(t, weight, block.fc1_bias); });
-  return route.product(*block.fc2, at::gelu(hidden), [&](const at::Tensor& t, const at::Tensor& weight) {
-    return linear(t, weight, block.fc2_bias);
-  });
+  return run_product(block.fc2, at::gelu(run_product(block.fc1, x, route)), route);
 }
 
 at::Tensor Vit::pool(const at::Tensor& tokens) const {

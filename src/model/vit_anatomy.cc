@@ -7,7 +7,7 @@ namespace {
 /// Appends slots in the order in which the input meets them; that order is their depth.
 class Builder {
  public:
-  explicit Builder(const VitConfig& vit) : vit_(vit) {}
+  explicit Builder(const VitConfig& vit) : vit_(vit), tensors_(backbone_tensors(vit)) {}
 
   void add(std::string name, SlotKind kind, std::vector<std::int64_t> shape, std::string role) {
     Slot slot;
@@ -19,20 +19,40 @@ class Builder {
     anatomy_.slots.push_back(std::move(slot));
   }
 
+  /// A vector slot, if the architecture has that tensor.
+  void add_vector(const std::string& name, std::string role) {
+    if (const auto shape = tensors_.find(name); shape != tensors_.end()) {
+      add(name, SlotKind::kVector, shape->second, std::move(role));
+    }
+  }
+
+  void add_norm(const std::string& name, const std::string& role) {
+    add(name, SlotKind::kNorm, {vit_.width}, role);
+    add_vector(name + ".weight", role + ".weight");
+    add_vector(name + ".bias", role + ".bias");
+  }
+
   void add_block(std::int64_t n) {
     const std::int64_t D = vit_.width, head = D / vit_.heads;
+    const auto add_block_vector = [&](const char* role) { add_vector(block_name(n, role), role); };
     add(block_name(n, ""), SlotKind::kActivation, {D}, "block");
-    add(block_name(n, "norm1"), SlotKind::kNorm, {D}, "norm1");
+    add_norm(block_name(n, "norm1"), "norm1");
     add(block_name(n, "attn"), SlotKind::kActivation, {D}, "attn");
     add(block_name(n, "attn.qkv"), SlotKind::kWeight, {3 * D, D}, "attn.qkv");
     anatomy_.slots.back().parts = {{"q", 0, D}, {"k", D, 2 * D}, {"v", 2 * D, 3 * D}};
     anatomy_.slots.back().unit = head;
+    add_block_vector("attn.qkv.bias");
     add(block_name(n, "attn.proj"), SlotKind::kWeight, {D, D}, "attn.proj");
     anatomy_.slots.back().unit = head;
-    add(block_name(n, "norm2"), SlotKind::kNorm, {D}, "norm2");
+    add_block_vector("attn.proj.bias");
+    add_block_vector("attn.scale");
+    add_norm(block_name(n, "norm2"), "norm2");
     add(block_name(n, "mlp"), SlotKind::kActivation, {D}, "mlp");
     add(block_name(n, "mlp.fc1"), SlotKind::kWeight, {vit_.mlp_width, D}, "mlp.fc1");
+    add_block_vector("mlp.fc1.bias");
     add(block_name(n, "mlp.fc2"), SlotKind::kWeight, {D, vit_.mlp_width}, "mlp.fc2");
+    add_block_vector("mlp.fc2.bias");
+    add_block_vector("mlp.scale");
     anatomy_.couplings.push_back(
         {"attention", D, vit_.heads, {block_name(n, "attn.qkv")}, {block_name(n, "attn.proj")}});
     anatomy_.couplings.push_back(
@@ -43,6 +63,7 @@ class Builder {
 
  private:
   const VitConfig& vit_;
+  const TensorShapes tensors_;
   Anatomy anatomy_;
 };
 
@@ -55,8 +76,11 @@ std::string block_name(std::int64_t block, std::string_view role) {
 Anatomy vit_anatomy(const VitConfig& vit) {
   Builder build(vit);
   build.add("patch_embed", SlotKind::kWeight, {vit.width, 3, vit.patch_px, vit.patch_px}, "patch_embed");
+  for (const char* name : {"patch_embed.bias", "class_token", "class_position", "register_tokens", "positions"}) {
+    build.add_vector(name, name);
+  }
   for (std::int64_t n = 0; n < vit.depth; ++n) build.add_block(n);
-  build.add("norm", SlotKind::kNorm, {vit.width}, "norm");
+  build.add_norm("norm", "norm");
   const std::int64_t features = vit.pooling == "token+average" ? 2 * vit.width : vit.width;
   build.add("features", SlotKind::kFeature, {features}, "features");
   return build.finish();

@@ -1,6 +1,7 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <set>
 #include <thread>
@@ -31,6 +32,7 @@ class ReplacingRoute : public PlainRoute {
   at::Tensor product(const Slot& slot, const at::Tensor& x, const Apply& apply) override {
     return slot.name == slot_ ? apply(x, replacement_) : PlainRoute::product(slot, x, apply);
   }
+  at::Tensor value(const Slot& slot, const at::Tensor& own) override { return slot.name == slot_ ? replacement_ : own; }
 
  private:
   std::string slot_;
@@ -65,7 +67,12 @@ class RecordingRoute : public PlainRoute {
     inputs[slot.name] = x;
     return next(x);
   }
-  std::vector<std::string> seen;
+  at::Tensor value(const Slot& slot, const at::Tensor& own) override {
+    vectors.push_back(slot.name);
+    EXPECT_EQ(own.sizes(), at::IntArrayRef(slot.shape)) << slot.name;
+    return own;
+  }
+  std::vector<std::string> seen, vectors;
   std::map<std::string, at::Tensor> inputs;
 };
 
@@ -83,13 +90,33 @@ TEST(Vit, PassesEachSlotOnceInDepthOrder) {
   RecordingRoute route(*backbone);
   backbone->features(toy_images(2), route);
   std::vector<std::string> expected;
-  for (const Slot& slot : backbone->anatomy().slots) expected.push_back(slot.name);
+  for (const Slot& slot : backbone->anatomy().slots) {
+    if (slot.kind != SlotKind::kVector) expected.push_back(slot.name);
+  }
   // A norm runs before the attention around it is entered: the input of "blocks.N.attn" is the normed x.
   EXPECT_EQ(route.seen, expected);
   EXPECT_EQ(route.inputs.at("patch_embed").sizes(), at::IntArrayRef({2, 16, 48}));
   EXPECT_EQ(route.inputs.at("blocks.1.attn").sizes(), at::IntArrayRef({2, 17, 32}));
   EXPECT_TRUE(route.inputs.at("blocks.1.attn").equal(route.inputs.at("blocks.1.attn.qkv")));
   EXPECT_EQ(route.inputs.at("features").sizes(), at::IntArrayRef({2, 32}));
+}
+
+TEST(Vit, AsksOnceForTheValueOfEveryOtherParameter) {
+  for (const VitConfig& vit : {toy_vit_config(), everything_on()}) {
+    const auto backbone = make_backbone(toy_vit(1, vit));
+    RecordingRoute route(*backbone);
+    backbone->features(toy_images(2), route);
+    std::vector<std::string> expected;
+    std::size_t weights = 0;
+    for (const Slot& slot : backbone->anatomy().slots) {
+      weights += slot.kind == SlotKind::kWeight;
+      if (slot.kind == SlotKind::kVector) expected.push_back(slot.name);
+    }
+    std::sort(expected.begin(), expected.end());
+    std::sort(route.vectors.begin(), route.vectors.end());
+    EXPECT_EQ(route.vectors, expected);
+    EXPECT_EQ(weights + expected.size(), backbone_tensors(vit).size()) << "a parameter has no slot";
+  }
 }
 
 TEST(Vit, RefusesSizesThatThePatchesDoNotTile) {
@@ -141,12 +168,12 @@ TEST(Vit, RunsInDoubleForDoublePixels) {
   }
 }
 
-TEST(Vit, GradientsOfEveryWeightSlotAgreeWithFiniteDifferences) {
+TEST(Vit, GradientsOfEveryWeightAndVectorSlotAgreeWithFiniteDifferences) {
   const auto backbone = make_backbone(toy_vit(1, everything_on()));
-  const at::Tensor images = toy_images(2).to(at::kDouble);
+  const at::Tensor images = toy_images(2, 20).to(at::kDouble);  // not the native size: positions are resampled
   const at::Tensor direction = Key(3).normal({2, 64}).to(at::kDouble);
   for (const Slot& slot : backbone->anatomy().slots) {
-    if (slot.kind != SlotKind::kWeight) continue;
+    if (slot.kind != SlotKind::kWeight && slot.kind != SlotKind::kVector) continue;
     const auto loss = [&](const at::Tensor& weight) {
       ReplacingRoute route(*backbone, slot.name, weight);
       return (backbone->features(images, route) * direction).sum();
@@ -243,7 +270,7 @@ TEST(Anatomy, NamesWhatTheArchitectureHas) {
   for (const auto& [name, shape] : backbone_tensors(config.vit)) files.backbone[name] = at::zeros(shape);
   const auto backbone = make_backbone(files);
   const Anatomy& anatomy = backbone->anatomy();
-  ASSERT_EQ(anatomy.slots.size(), 1 + 12 * 9 + 2);
+  ASSERT_EQ(anatomy.slots.size(), 5 + 12 * 17 + 4);
   for (std::size_t i = 0; i < anatomy.slots.size(); ++i) EXPECT_EQ(anatomy.slots[i].depth, static_cast<int>(i));
 
   const Slot& qkv = anatomy.at("blocks.3.attn.qkv");
@@ -261,6 +288,10 @@ TEST(Anatomy, NamesWhatTheArchitectureHas) {
   EXPECT_EQ(anatomy.at("patch_embed").shape, (std::vector<std::int64_t>{384, 3, 16, 16}));
   EXPECT_EQ(anatomy.at("features").kind, SlotKind::kFeature);
   EXPECT_EQ(anatomy.at("blocks.0").role, "block");
+  EXPECT_EQ(anatomy.at("blocks.7.norm2.weight").role, "norm2.weight");
+  EXPECT_EQ(anatomy.at("blocks.7.mlp.fc1.bias").kind, SlotKind::kVector);
+  EXPECT_EQ(anatomy.at("positions").shape, (std::vector<std::int64_t>{14, 14, 384}));
+  EXPECT_EQ(anatomy.find("blocks.0.attn.scale"), nullptr);
 
   ASSERT_EQ(anatomy.couplings.size(), 24U);
   EXPECT_EQ(anatomy.couplings[0].kind, "attention");
