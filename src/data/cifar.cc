@@ -81,14 +81,14 @@ const Layout& layout_of(const fs::path& file) {
   return name == "train.bin" || name == "test.bin" ? kCifar100 : kCifar10;
 }
 
-std::unique_ptr<Source> open_file(const fs::path& file) {
+std::unique_ptr<RecordSource> open_file(const fs::path& file) {
   const Layout& layout = layout_of(file);
   auto source = std::make_unique<PackedSource>(layout.kind);
   add_file(*source, file, layout, class_names(file.parent_path(), layout), Given::kNone);
   return source;
 }
 
-std::unique_ptr<Source> open_files(const fs::path& folder) {
+std::unique_ptr<RecordSource> open_files(const fs::path& folder) {
   const auto names = names_in(folder);
   const auto has = [&](std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); };
   const bool ten = has("test_batch.bin") || std::any_of(names.begin(), names.end(), is_cifar10_train);
@@ -117,7 +117,7 @@ bool holds_cifar(const fs::path& folder) {
   });
 }
 
-std::unique_ptr<Source> open_cifar(const fs::path& folder_or_file) {
+std::unique_ptr<RecordSource> open_cifar(const fs::path& folder_or_file) {
   return fs::is_directory(folder_or_file) ? open_files(folder_or_file) : open_file(folder_or_file);
 }
 

@@ -132,7 +132,7 @@ Columns find_columns(const Row& header, const std::string& origin) {
   return {header.fields.size(), *path, *label, find("split")};
 }
 
-class CsvSource final : public Source {
+class CsvSource final : public RecordSource {
  public:
   explicit CsvSource(const fs::path& file) : folder_(file.parent_path()) {
     const auto text = read_file(file, kMaxCsvBytes);
@@ -185,6 +185,6 @@ class CsvSource final : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> open_csv(const fs::path& file) { return std::make_unique<CsvSource>(file); }
+std::unique_ptr<RecordSource> open_csv(const fs::path& file) { return std::make_unique<CsvSource>(file); }
 
 }  // namespace recast

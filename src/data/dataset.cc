@@ -21,7 +21,7 @@ std::size_t index_of(Split split) { return static_cast<std::size_t>(split); }
 
 class SplitDataset final : public Dataset {
  public:
-  SplitDataset(fs::path path, std::unique_ptr<Source> source, std::uint64_t split_seed)
+  SplitDataset(fs::path path, std::unique_ptr<RecordSource> source, std::uint64_t split_seed)
       : path_(std::move(path)),
         source_(std::move(source)),
         split_seed_(split_seed),
@@ -38,7 +38,7 @@ class SplitDataset final : public Dataset {
 
  private:
   const fs::path path_;
-  const std::unique_ptr<const Source> source_;
+  const std::unique_ptr<const RecordSource> source_;
   const std::uint64_t split_seed_;
   const Partition partition_;
 };
@@ -101,7 +101,7 @@ class LimitedDataset final : public Dataset {
   std::array<std::vector<std::int64_t>, 3> rows_;
 };
 
-std::unique_ptr<Source> open_source(const fs::path& path) {
+std::unique_ptr<RecordSource> open_source(const fs::path& path) {
   const auto status = fs::status(path);
   if (!fs::exists(status)) fail(Code::kNotFound, "[data] {}: no such file or folder", shown(path));
   if (fs::is_directory(status)) {

@@ -45,7 +45,7 @@ bool has_images(const fs::path& folder) {
   });
 }
 
-class FolderSource final : public Source {
+class FolderSource final : public RecordSource {
  public:
   explicit FolderSource(fs::path root) : root_(std::move(root)) {
     if (!add_own_splits()) add_classes({}, Given::kNone);
@@ -143,6 +143,6 @@ class FolderSource final : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> open_folder(const fs::path& root) { return std::make_unique<FolderSource>(root); }
+std::unique_ptr<RecordSource> open_folder(const fs::path& root) { return std::make_unique<FolderSource>(root); }
 
 }  // namespace recast

@@ -120,7 +120,7 @@ std::vector<Pair> pairs_in(const fs::path& folder) {
   return pairs;
 }
 
-std::unique_ptr<Source> open_files(const fs::path& folder) {
+std::unique_ptr<RecordSource> open_files(const fs::path& folder) {
   const auto pairs = pairs_in(folder);
   std::vector<const Pair*> train, test;
   for (const auto& pair : pairs) {
@@ -149,7 +149,7 @@ bool is_idx_name(std::string_view file_name) {
 
 bool holds_idx(const fs::path& folder) { return !pairs_in(folder).empty(); }
 
-std::unique_ptr<Source> open_idx(const fs::path& folder_or_file) {
+std::unique_ptr<RecordSource> open_idx(const fs::path& folder_or_file) {
   if (fs::is_directory(folder_or_file)) return open_files(folder_or_file);
   if (!prefix_of(folder_or_file.filename().string(), kImages)) {
     fail(Code::kUnsupported, "[data] {}: holds labels; give the file of images (*{})", shown(folder_or_file),

@@ -21,9 +21,9 @@ struct Record {
 };
 
 /// A dataset as it lies on disk, before it is split: records in the order of the files, ids unique.
-class Source {
+class RecordSource {
  public:
-  virtual ~Source() = default;
+  virtual ~RecordSource() = default;
   virtual std::string_view kind() const = 0;
   /// Of records()[record]; all calls may run in parallel.
   virtual at::Tensor image(std::size_t record) const = 0;
@@ -35,10 +35,10 @@ class Source {
 };
 
 // Each throws what open_dataset() says about its kind.
-std::unique_ptr<Source> open_folder(const std::filesystem::path& root);
-std::unique_ptr<Source> open_csv(const std::filesystem::path& file);
-std::unique_ptr<Source> open_cifar(const std::filesystem::path& folder_or_file);
-std::unique_ptr<Source> open_idx(const std::filesystem::path& folder_or_file);
+std::unique_ptr<RecordSource> open_folder(const std::filesystem::path& root);
+std::unique_ptr<RecordSource> open_csv(const std::filesystem::path& file);
+std::unique_ptr<RecordSource> open_cifar(const std::filesystem::path& folder_or_file);
+std::unique_ptr<RecordSource> open_idx(const std::filesystem::path& folder_or_file);
 
 /// Does this folder hold CIFAR binary or IDX files, by their names?
 bool holds_cifar(const std::filesystem::path& folder);

@@ -14,7 +14,9 @@
 namespace recast {
 namespace {
 
-constexpr std::size_t kBatch = 64;
+/// Matrix kernels are chosen by the number of rows, and with them the last bit. So the model always sees this many
+/// images, black ones where there are fewer: an answer does not depend on how many others were asked for.
+constexpr std::size_t kBatch = 8;
 
 std::string shown(const std::filesystem::path& path) { return printable(path.string(), 4096); }
 
@@ -48,18 +50,6 @@ void write_features(const PredictRequest& request, const LoadedTask& task, const
                                         {"fingerprint", task.record.fingerprint}}});
 }
 
-/// "features" and "logits" of the batch. Matrix kernels are chosen by the number of rows, and with them the last bit; a
-/// head sees kBatch rows whatever the batch, so that a row's answer does not depend on how many others there are. (The
-/// products of a backbone have many rows for each image.)
-Fields forward(const Model& model, const Batch& batch, const Run& run) {
-  if (!model.recipe().taps().empty()) return model.forward(batch, run);
-  const at::Tensor features = model.features(batch, run);
-  const auto missing = static_cast<std::int64_t>(kBatch) - batch.rows;
-  Batch padded{{{"features", at::constant_pad_nd(features, {0, 0, 0, missing})}}, static_cast<std::int64_t>(kBatch)};
-  const at::Tensor logits = model.forward(padded, run).at("logits");
-  return {{"features", features}, {"logits", logits.slice(0, 0, batch.rows)}};
-}
-
 void check_request(const PredictRequest& request) {
   if (request.images.empty()) fail(Code::kInvalidArgument, "[predict] no image given");
   if (request.top < 1) fail(Code::kInvalidArgument, "[predict] --top must be at least 1, got {}", request.top);
@@ -85,15 +75,17 @@ nlohmann::json predict_images(const ModelDirectory& directory, const PredictRequ
     const std::size_t end = std::min(begin + kBatch, request.images.size());
     std::vector<at::Tensor> pixels;
     for (std::size_t i = begin; i < end; ++i) pixels.push_back(read_pixels(request.images[i], task.preprocessing));
+    pixels.resize(kBatch, at::zeros_like(pixels.front()));
     Batch batch;
-    batch.rows = static_cast<std::int64_t>(end - begin);
+    batch.rows = static_cast<std::int64_t>(kBatch);
     batch.at["input"] = normalise(at::stack(pixels).to(directory.device()), task.preprocessing);
-    const Fields out = forward(task.model, batch, run);
+    const Fields out = task.model.forward(batch, run);
     const at::Tensor logits = out.at("logits").to(at::kCPU, at::kFloat);
     for (std::size_t i = begin; i < end; ++i)
       predictions.push_back(describe_row(request.images[i], logits[static_cast<std::int64_t>(i - begin)],
                                          task.record.labels, request.top));
-    if (!request.features.empty()) features.push_back(out.at("features").to(at::kCPU, at::kFloat));
+    if (!request.features.empty())
+      features.push_back(out.at("features").slice(0, 0, end - begin).to(at::kCPU, at::kFloat));
     if (request.stop && *request.stop) fail(Code::kCancelled, "[predict] stopped on request");
     if (request.listener)
       request.listener->step(static_cast<std::int64_t>(end), static_cast<std::int64_t>(request.images.size()));

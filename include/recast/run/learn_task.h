@@ -23,9 +23,9 @@ struct LearnRequest {
   std::optional<bool> bf16;                       ///< matrix products while learning; figures of test are fp32
   std::uint64_t seed = 42, split_seed = 42;
   std::int64_t limit_train = 0, limit_test = 0;   ///< images per class, 0: all
-  std::string shared;                             ///< name of the shared state; empty: made of the plug-ins that share
+  std::string shared;                             ///< name of the shared state; empty: made of those plug-ins' names
   std::string device = "cpu";
-  std::filesystem::path run_folder;               ///< empty: DIRECTORY/runs/TASK/vVERSION, so that no run is overwritten
+  std::filesystem::path run_folder;               ///< empty: DIRECTORY/runs/TASK/vVERSION: no run is overwritten
   bool resume = false, force = false, test = true;
   std::string command;                            ///< as typed, for the record
   const std::atomic<bool>* stop = nullptr;

@@ -43,7 +43,7 @@ class ModelDirectory {
   TaskStore& store() const { return *store_; }
   at::Device device() const { return device_; }
 
-  /// The task "NAME[:VERSION]" as it is stored, its plug-ins not looked at. Throws kNotFound with the nearest name.
+  /// The task "NAME[:VERSION]" as stored, its plug-ins not looked at. Throws kNotFound with the nearest name.
   TaskRecord record(const std::string& task) const;
   /// The task "NAME[:VERSION]" over this backbone.
   /// Throws  kNotFound with the nearest name; what model() throws.
