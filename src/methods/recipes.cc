@@ -29,6 +29,7 @@ const bool kFast = add_recipe({.name = "fast",
                                .clip_norm = 1,
                                .augmentation = "flips",
                                .fit_head = true,
+                               .bf16_where_native = true,
                                .seeds = {42, 1998, 3142592}});
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "recast/base/error.h"
 #include "recast/data/augment.h"
+#include "recast/run/machine.h"
 
 namespace recast {
 namespace {
@@ -32,7 +33,7 @@ Recipe resolved_recipe(const LearnRequest& request) {
   recipe.head_rate = request.head_lr.value_or(recipe.head_rate);
   recipe.weight_decay = request.weight_decay.value_or(recipe.weight_decay);
   recipe.augmentation = request.augmentation.value_or(recipe.augmentation);
-  recipe.bf16 = request.bf16.value_or(recipe.bf16);
+  recipe.bf16 = request.bf16.value_or(recipe.bf16 || (recipe.bf16_where_native && multiplies_bf16()));
   return recipe;
 }
 

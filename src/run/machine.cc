@@ -44,6 +44,12 @@ nlohmann::json machine() {
           {"flags", vector_extensions()}};
 }
 
+bool multiplies_bf16() {
+  for (const auto& flag : vector_extensions())
+    if (flag == "avx512_bf16" || flag == "amx_bf16") return true;
+  return false;
+}
+
 nlohmann::json versions() { return {{"recast", kRecastVersion}, {"torch", TORCH_VERSION}}; }
 
 nlohmann::json doctor() {

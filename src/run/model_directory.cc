@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "recast/base/error.h"
+#include "recast/data/image.h"
 #include "recast/format/printable.h"
 
 namespace recast {
@@ -106,9 +107,19 @@ TaskRecord ModelDirectory::record(const std::string& task) const {
 LoadedTask ModelDirectory::load(const std::string& task) const {
   TaskRecord record = this->record(task);
   Model model = this->model(record);
-  Preprocessing preprocessing = files_->config.preprocessing;
-  if (record.recipe.is_object()) preprocessing.size_px = record.recipe.value("image_size", preprocessing.size_px);
+  Preprocessing preprocessing = this->preprocessing(record);
   return {std::move(record), std::move(model), std::move(preprocessing)};
+}
+
+Preprocessing ModelDirectory::preprocessing(const TaskRecord& record) const {
+  Preprocessing preprocessing = files_->config.preprocessing;
+  if (!record.recipe.is_object() || !record.recipe.contains("image_size")) return preprocessing;
+  const nlohmann::json& size = record.recipe["image_size"];
+  if (!size.is_number_integer() || size < 1 || size > kMaxImageSidePx)
+    fail(Code::kDataCorruption, "[task] '{}' wants images of {} pixels, expected a number from 1 to {}", record.name,
+         printable(size.dump()), kMaxImageSidePx);
+  preprocessing.size_px = size;
+  return preprocessing;
 }
 
 Model ModelDirectory::model(const TaskRecord& record) const {

@@ -1,6 +1,7 @@
 #include "recast/run/task_commands.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "recast/base/error.h"
 #include "recast/format/files.h"
@@ -36,6 +37,25 @@ nlohmann::json describe_summary(const TaskSummary& task) {
           {"created_utc", task.created_utc},
           {"validation_top1", top1_of(task.metrics, "validation")},
           {"test_top1", top1_of(task.metrics, "test")}};
+}
+
+/// Shapes that only show when the model runs: one black image goes through it.
+void require_runs(const ModelDirectory& directory, const TaskRecord& record, const std::string& origin) {
+  const at::NoGradGuard no_grad;
+  const Model model = directory.model(record);
+  const std::int64_t size = directory.preprocessing(record).size_px;
+  const Batch batch{{{"input", at::zeros({1, 3, size, size}, at::device(directory.device()))}}, 1};
+  try {
+    const at::Tensor logits = model.forward(batch, {}).at("logits");
+    const auto labels = static_cast<std::int64_t>(record.labels.size());
+    if (logits.dim() != 2 || logits.size(1) != labels)
+      fail(Code::kShapeMismatch, "[tasks] {}: the head gives {} classes, the file names {} labels", origin,
+           logits.size(-1), labels);
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    fail(Code::kShapeMismatch, "[tasks] {}: the numbers of task '{}' do not fit this backbone: {}", origin, record.name,
+         printable(text.substr(0, text.find('\n')), 200));
+  }
 }
 
 nlohmann::json describe_number(const Number& number) {
@@ -164,7 +184,7 @@ nlohmann::json import_task_file(const ModelDirectory& directory, const std::file
   TaskRecord record = decode_task(read_file(file, kMaxTaskFileBytes), origin);
   if (!name.empty()) record.name = name;
   check_task_name(record.name);
-  directory.model(record);
+  require_runs(directory, record, origin);
   const std::int64_t version = import_task(directory.store(), record);
   return {{"task", record.name},
           {"version", version},

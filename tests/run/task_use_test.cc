@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "format/expect_error.h"
+#include "recast/format/files.h"
 #include "recast/run/describe_methods.h"
 #include "recast/run/evaluate_task.h"
 #include "recast/run/inspect_directory.h"
@@ -140,6 +141,22 @@ TEST_F(TaskUse, TravelsInOneFileToTheSameBackboneOnly) {
   EXPECT_THAT(message, HasSubstr(open().fingerprint()));
   EXPECT_THAT(message, HasSubstr(stranger.fingerprint()));
   EXPECT_TRUE(list_tasks(stranger, true)["tasks"].empty());
+}
+
+TEST_F(TaskUse, RefusesATaskFileWhoseNumbersDoNotFit) {
+  TaskRecord record = open().record("colours");
+  for (auto& [plug, scopes] : record.numbers.plugs())
+    if (scopes[Scope::kTask].has("c@blocks.0.attn.qkv"))
+      scopes[Scope::kTask].set("c@blocks.0.attn.qkv", at::ones({2, 1, 5}));
+  write_file_atomically(own_ / "misfit.safetensors", encode_task(record));
+  EXPECT_THAT(error_of(Code::kShapeMismatch, [&] { import_task_file(open(false), own_ / "misfit.safetensors", "x"); }),
+              HasSubstr("do not fit this backbone"));
+  record = open().record("colours");
+  record.recipe["image_size"] = "large";
+  write_file_atomically(own_ / "size.safetensors", encode_task(record));
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { import_task_file(open(false), own_ / "size.safetensors", "x"); }),
+              HasSubstr("large"));
+  EXPECT_EQ(list_tasks(open(), true)["tasks"].size(), 1u);
 }
 
 TEST_F(TaskUse, IsHiddenBroughtBackAndErased) {

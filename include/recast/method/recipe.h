@@ -22,6 +22,7 @@ struct Recipe {
   std::string augmentation = "none";        ///< none | flips | paper
   bool fit_head = false;                    ///< fit the head on cached features before (and after) the epochs
   bool bf16 = false;                        ///< matrix products in bf16
+  bool bf16_where_native = false;           ///< the same, on processors that multiply bf16 in hardware
   std::vector<std::uint64_t> seeds;         ///< those of the paper, for reports that repeat a run
 
   std::string text() const;                 ///< one line for logs

@@ -52,6 +52,8 @@ class ModelDirectory {
   /// per class are checked against what the plug-ins declare.
   /// Throws  as compose(); kShapeMismatch: another backbone's record, or numbers that the plug-ins do not declare.
   Model model(const TaskRecord& record) const;
+  /// The backbone's preprocessing at the image size that the task was learned with. Throws kDataCorruption.
+  Preprocessing preprocessing(const TaskRecord& record) const;
 
  private:
   ModelDirectory() = default;
