@@ -129,7 +129,8 @@ std::shared_ptr<const Composition> compose(const std::vector<PlugSpec>& specs, c
     plugs.push_back(make_plug(spec));
     for (std::size_t i = 0; i + 1 < plugs.size(); ++i)
       if (plugs[i].alias() == plugs.back().alias())
-        fail(Code::kAlreadyExists, "[compose] plug-in '{}' twice: give one another name with as=NAME", plugs[i].alias());
+        fail(Code::kAlreadyExists, "[compose] plug-in '{}' twice: give one another name with as=NAME",
+             plugs[i].alias());
   }
   auto has_base_head = [](const Plug& p) { return p.roles.head && !p.roles.head->corrects(); };
   if (std::none_of(plugs.begin(), plugs.end(), has_base_head))
@@ -167,7 +168,8 @@ std::shared_ptr<const Composition> compose(const std::vector<PlugSpec>& specs, c
     order_rules(rules, slot);
     for (const auto& [pattern, others] : made->weight_rules_)
       if (slot != pattern && is_param_slot(slot) && is_param_slot(pattern) && matches(pattern, slot))
-        clash(*rules.front(), *others.front(), "they name the same numbers by two patterns, " + slot + " and " + pattern);
+        clash(*rules.front(), *others.front(),
+              "they name the same numbers by two patterns, " + slot + " and " + pattern);
   }
   for (auto& [slot, branches] : made->branches_)
     for (std::size_t i = 0; i < branches.size(); ++i)

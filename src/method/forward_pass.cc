@@ -20,8 +20,12 @@ class Running {
 
 ForwardPass::ForwardPass(const Backbone& backbone, const Composition& recipe, const Numbers& numbers,
                          const Batch& batch, const Run& run)
-    : backbone_(backbone), recipe_(recipe), numbers_(numbers), batch_(batch), run_(run), taps_(recipe.taps().begin(),
-                                                                                              recipe.taps().end()) {
+    : backbone_(backbone),
+      recipe_(recipe),
+      numbers_(numbers),
+      batch_(batch),
+      run_(run),
+      taps_(recipe.taps().begin(), recipe.taps().end()) {
   for (const std::string& tap : run.taps) taps_.insert(backbone.anatomy().at(tap).name);
 }
 
@@ -94,7 +98,7 @@ at::Tensor ForwardPass::value(const Slot& slot, const at::Tensor& own) {
 
 at::Tensor ForwardPass::backbone_features() {
   at::Tensor features;
-  if (batch_.has("features")) {   // they enter at the feature slot, which a backbone's own pass goes through itself
+  if (batch_.has("features")) {  // they enter at the feature slot, which a backbone's own pass goes through itself
     features = batch_.column("features");
     if (const Slot* slot = backbone_.anatomy().find("features"))
       features = call(*slot, features, [](const at::Tensor& x) { return x; });

@@ -28,7 +28,8 @@ class CrossEntropy final : public Method, public LossTerm {
     if (!batch.has("weight")) return row_losses(logits, batch, at::Tensor()).mean();
     // A row of weight 0 may hold anything, NaN too: it must reach neither the sum nor the gradient.
     const at::Tensor weight = batch.column("weight"), unused = weight.eq(0);
-    const at::Tensor rows = row_losses(logits.masked_fill(unused.unsqueeze(1), 0), batch, unused).masked_fill(unused, 0);
+    const at::Tensor rows =
+        row_losses(logits.masked_fill(unused.unsqueeze(1), 0), batch, unused).masked_fill(unused, 0);
     return (rows * weight).sum() / weight.sum().clamp_min(1e-12);
   }
 

@@ -18,16 +18,16 @@ constexpr Scope kScopes[] = {Scope::kTask, Scope::kShared, Scope::kClient, Scope
 double real(const json& j) { return j.is_null() ? std::numeric_limits<double>::quiet_NaN() : j.get<double>(); }
 
 json to_json(const Phase& p) {
-  return {{"name", p.name}, {"source", p.source}, {"params", p.params}, {"taps", p.taps}, {"trains", p.trains},
-          {"epochs", p.epochs}, {"rate", p.rate}};
+  return {{"name", p.name},     {"source", p.source}, {"params", p.params}, {"taps", p.taps},
+          {"trains", p.trains}, {"epochs", p.epochs}, {"rate", p.rate}};
 }
 Phase phase_from(const json& j) {
   return {j.at("name"), j.at("source"), j.at("params"), j.at("taps"), j.at("trains"), j.at("epochs"), j.at("rate")};
 }
 
 json to_json(const Evaluation& e) {
-  return {{"top1", e.top1}, {"top5", e.top5}, {"loss", e.loss}, {"rows", e.rows}, {"per_class", e.per_class},
-          {"confusion", e.confusion}};
+  return {{"top1", e.top1}, {"top5", e.top5},           {"loss", e.loss},
+          {"rows", e.rows}, {"per_class", e.per_class}, {"confusion", e.confusion}};
 }
 Evaluation evaluation_from(const json& j) {
   Evaluation e;
@@ -38,8 +38,14 @@ Evaluation evaluation_from(const json& j) {
 }
 
 json to_json(const EpochMetrics& m) {
-  return {{"stage", m.stage}, {"epoch", m.epoch}, {"train_loss", m.train_loss}, {"validation_loss", m.validation_loss},
-          {"validation_top1", m.validation_top1}, {"rate", m.rate}, {"seconds", m.seconds}, {"skipped", m.skipped_steps}};
+  return {{"stage", m.stage},
+          {"epoch", m.epoch},
+          {"train_loss", m.train_loss},
+          {"validation_loss", m.validation_loss},
+          {"validation_top1", m.validation_top1},
+          {"rate", m.rate},
+          {"seconds", m.seconds},
+          {"skipped", m.skipped_steps}};
 }
 EpochMetrics metrics_from(const json& j) {
   EpochMetrics m;
@@ -59,12 +65,17 @@ Numbers unpack_all(const TensorFile& file, const std::string& prefix) {
 }
 
 /// What must agree for a checkpoint to be gone on from.
-json identity(const std::string& task, const std::vector<std::string>& labels, const Recipe& recipe,
-              std::uint64_t seed, const Composition& plugs, const Sources& sources) {
+json identity(const std::string& task, const std::vector<std::string>& labels, const Recipe& recipe, std::uint64_t seed,
+              const Composition& plugs, const Sources& sources) {
   std::vector<std::string> texts;
   for (const PlugSpec& spec : plugs.specs()) texts.push_back(plug_text(spec));
-  return {{"task", task}, {"labels", labels}, {"recipe", recipe.text()}, {"seed", seed}, {"plugs", texts},
-          {"train_rows", sources.train->rows()}, {"validation_rows", sources.validation->rows()}};
+  return {{"task", task},
+          {"labels", labels},
+          {"recipe", recipe.text()},
+          {"seed", seed},
+          {"plugs", texts},
+          {"train_rows", sources.train->rows()},
+          {"validation_rows", sources.validation->rows()}};
 }
 
 }  // namespace
@@ -82,16 +93,25 @@ void Checkpoint::save(const Learner& learner, const std::filesystem::path& path)
   for (const EpochMetrics& metrics : learner.history_) history.push_back(to_json(metrics));
   for (const auto& [name, rows] : learner.frozen_) file.tensors["frozen/" + name] = rows;
   const Counters& at = learner.counters_;
-  const json phase = learner.current_ ? json{{"plug", learner.current_->plug}, {"phase", to_json(learner.current_->phase)}}
-                                      : json();
-  const json state = {
-      {"place", static_cast<int>(learner.place_)}, {"current", phase},
-      {"format", "recast-checkpoint"}, {"format_version", 1},
-      {"identity", identity(learner.task_.name, learner.task_.labels, learner.settings_, learner.budget_.seed,
-                            learner.recipe(), learner.sources_)},
-      {"step", at.step}, {"epoch", at.epoch}, {"phase", at.phase}, {"steps_in_epoch", learner.steps_in_epoch_},
-      {"loss_sum", learner.sums_.loss}, {"sum_steps", learner.sums_.steps}, {"sum_skipped", learner.sums_.skipped},
-      {"born", learner.born_}, {"cursors", learner.cursors_}, {"candidates", candidates}, {"history", history}};
+  const json phase =
+      learner.current_ ? json{{"plug", learner.current_->plug}, {"phase", to_json(learner.current_->phase)}} : json();
+  const json state = {{"place", static_cast<int>(learner.place_)},
+                      {"current", phase},
+                      {"format", "recast-checkpoint"},
+                      {"format_version", 1},
+                      {"identity", identity(learner.task_.name, learner.task_.labels, learner.settings_,
+                                            learner.budget_.seed, learner.recipe(), learner.sources_)},
+                      {"step", at.step},
+                      {"epoch", at.epoch},
+                      {"phase", at.phase},
+                      {"steps_in_epoch", learner.steps_in_epoch_},
+                      {"loss_sum", learner.sums_.loss},
+                      {"sum_steps", learner.sums_.steps},
+                      {"sum_skipped", learner.sums_.skipped},
+                      {"born", learner.born_},
+                      {"cursors", learner.cursors_},
+                      {"candidates", candidates},
+                      {"history", history}};
   file.metadata["recast"] = state.dump();
   write_tensor_file(path, file);
 }
@@ -100,16 +120,16 @@ bool Checkpoint::load(Learner& learner, const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return false;
   const TensorFile file = read_tensor_file(path);
   const auto entry = file.metadata.find("recast");
-  if (entry == file.metadata.end())
-    fail(Code::kDataCorruption, "[resume] {}: no checkpoint of recast", path.string());
+  if (entry == file.metadata.end()) fail(Code::kDataCorruption, "[resume] {}: no checkpoint of recast", path.string());
   try {
     const json state = parse_json(entry->second, path.string());
     const json expected = identity(learner.task_.name, learner.task_.labels, learner.settings_, learner.budget_.seed,
                                    learner.recipe(), learner.sources_);
     for (const auto& [key, value] : expected.items())
       if (state.at("identity").value(key, json()) != value)
-        fail(Code::kShapeMismatch, "[resume] {}: made with another {}: {} there, {} here; leave out --resume to start afresh",
-             path.string(), key, state.at("identity").value(key, json()).dump(), value.dump());
+        fail(Code::kShapeMismatch,
+             "[resume] {}: made with another {}: {} there, {} here; leave out --resume to start afresh", path.string(),
+             key, state.at("identity").value(key, json()).dump(), value.dump());
     learner.model_.numbers() = unpack_all(file, "now");
     for (const json& candidate : state.at("candidates")) {
       const std::string stage = candidate.at("stage");

@@ -12,13 +12,9 @@ namespace recast {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-bool better(const Evaluation& a, const Evaluation& b) {
-  return a.top1 != b.top1 ? a.top1 > b.top1 : a.loss < b.loss;
-}
+bool better(const Evaluation& a, const Evaluation& b) { return a.top1 != b.top1 ? a.top1 > b.top1 : a.loss < b.loss; }
 
 bool in_use(Scope scope) { return scope == Scope::kTask || scope == Scope::kShared; }
 
@@ -34,7 +30,12 @@ std::size_t known_columns(const Plug& plug, const Numbers& numbers) {
 
 Learner::Learner(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe,
                  const Budget& budget)
-    : model_(start), previous_(start), task_(task), sources_(sources), settings_(recipe), budget_(budget),
+    : model_(start),
+      previous_(start),
+      task_(task),
+      sources_(sources),
+      settings_(recipe),
+      budget_(budget),
       key_(Key(budget.seed).fold("learn")) {
   model_.numbers() = start.numbers().clone();
 }
@@ -113,8 +114,7 @@ void Learner::start_from(std::string_view task, bool join) {
 Model Learner::other_model(std::string_view which) const {
   if (which == "current") return model_;
   if (which == "previous") return previous_;
-  if (which == "backbone")
-    return Model(model_.shared_backbone(), compose({}, model_.backbone().anatomy()), {});
+  if (which == "backbone") return Model(model_.shared_backbone(), compose({}, model_.backbone().anatomy()), {});
   if (which.starts_with("task:") && budget_.other_task) return budget_.other_task(which.substr(5));
   fail(Code::kNotFound, "[learn] no model '{}': current, previous, backbone or task:NAME", which);
 }
@@ -298,8 +298,9 @@ void Learner::train(const std::string& stage, std::int64_t epochs, const Source&
     metrics.train_loss = sums_.loss / static_cast<double>(std::max<std::int64_t>(sums_.steps - sums_.skipped, 1));
     metrics.skipped_steps = sums_.skipped;
     if (!params_.empty())
-      metrics.rate = params_.front().rate *
-                     (schedule ? schedule->roles.update->rate(params_.front().group, params_.front().born_step, counters_) : 1);
+      metrics.rate =
+          params_.front().rate *
+          (schedule ? schedule->roles.update->rate(params_.front().group, params_.front().born_step, counters_) : 1);
     ++counters_.epoch;
     steps_in_epoch_ = 0;
     sums_ = {};

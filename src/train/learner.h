@@ -96,7 +96,7 @@ class Learner {
   std::map<std::string, std::int64_t> cursors_;
   std::vector<Candidate> candidates_;
   std::vector<EpochMetrics> history_;
-  std::int64_t steps_in_epoch_ = 0;   ///< done in the epoch at hand; where a resumed run goes on
+  std::int64_t steps_in_epoch_ = 0;  ///< done in the epoch at hand; where a resumed run goes on
   EpochSums sums_;
 };
 

@@ -67,7 +67,7 @@ std::optional<double> TrainingStep::optimise() {
   const double value = total.item<double>();
   if (!std::isfinite(value)) return {};
   if (total.requires_grad()) total.backward();
-  if (!finite_gradients()) {   // before any hook, which might put them into its sums
+  if (!finite_gradients()) {  // before any hook, which might put them into its sums
     clear();
     return {};
   }
@@ -113,7 +113,7 @@ bool TrainingStep::finite_gradients() const {
 
 void TrainingStep::clip() {
   if (learner_.clip_norm() <= 0) return;
-  double squares = 0;   // summed parameter by parameter in order: the same at every thread count
+  double squares = 0;  // summed parameter by parameter in order: the same at every thread count
   for (const Param& param : learner_.params()) {
     const at::Tensor grad = param.value.grad();
     if (grad.defined()) squares += grad.to(at::kDouble).square().flatten().sum().item<double>();
@@ -135,15 +135,15 @@ void TrainingStep::move_params() {
       if (!rule.takes(params[i])) continue;
       ++takers[i];
       taken.push_back(params[i]);
-      factors.push_back(schedule ? schedule->roles.update->rate(params[i].group, params[i].born_step,
-                                                                learner_.counters())
-                                 : 1.0);
+      factors.push_back(
+          schedule ? schedule->roles.update->rate(params[i].group, params[i].born_step, learner_.counters()) : 1.0);
     }
     if (!taken.empty()) rule.apply(taken, factors, *this);
   });
   for (std::size_t i = 0; i < params.size(); ++i)
     if (takers[i] != 1)
-      fail(Code::kInvalidArgument, "[compose] {} optimisers move '{}', expected exactly one", takers[i], params[i].name);
+      fail(Code::kInvalidArgument, "[compose] {} optimisers move '{}', expected exactly one", takers[i],
+           params[i].name);
 }
 
 void TrainingStep::apply() {
@@ -162,7 +162,7 @@ void TrainingStep::apply() {
 }
 
 void TrainingStep::update() {
-  if (!finite_gradients()) {   // a driver's, or what a hook made of them
+  if (!finite_gradients()) {  // a driver's, or what a hook made of them
     refused_ = true;
     return clear();
   }

@@ -45,7 +45,7 @@ class TrainingStep final : public Step {
   std::optional<Fields> out_;
   bool clipped_ = false, refused_ = false;
   const Plug* bound_ = nullptr;
-  std::map<const Plug*, RunContext> contexts_;   ///< all made at once: a reference holds for the whole step
+  std::map<const Plug*, RunContext> contexts_;  ///< all made at once: a reference holds for the whole step
 };
 
 }  // namespace recast

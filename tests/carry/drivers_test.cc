@@ -38,7 +38,9 @@ class Population final : public Method, public WeightRule, public UpdateRule {
       all.at[name] = column.repeat(times);
     }
     all.at["member"] = at::arange(kMembers).repeat_interleave(rows.rows);
-    recast::Run run{.mode = Mode::kTrain, .key = generation(step.context())};
+    recast::Run run;
+    run.mode = Mode::kTrain;
+    run.key = generation(step.context());
     at::Tensor fitness;
     {
       const at::NoGradGuard no_grad;
@@ -62,7 +64,8 @@ class Population final : public Method, public WeightRule, public UpdateRule {
     return context.key().fold("generation", static_cast<std::uint64_t>(context.at().step));
   }
 };
-const bool kPopulation = describe<Population, NoOptions>("test-eggroll").claims({Claim::kIsolated}).varies_by({"member"}).add();
+const bool kPopulation =
+    describe<Population, NoOptions>("test-eggroll").claims({Claim::kIsolated}).varies_by({"member"}).add();
 
 TEST(Eggroll, LearnsCoefficientsByAPopulationWithoutAutograd) {
   saw_graph = false;
@@ -72,14 +75,17 @@ TEST(Eggroll, LearnsCoefficientsByAPopulationWithoutAutograd) {
   const Learned learned = run.learn();
   EXPECT_FALSE(saw_graph);
   EXPECT_LT(run.loss(learned.model), 0.9 * run.loss(start));
-  EXPECT_TRUE(equal(learned.model.numbers().at("linear-probe", Scope::kTask), start.numbers().at("linear-probe", Scope::kTask)))
+  EXPECT_TRUE(
+      equal(learned.model.numbers().at("linear-probe", Scope::kTask), start.numbers().at("linear-probe", Scope::kTask)))
       << "a number without gradient moved";
 }
 
 TEST(Eggroll, MembersInOneBatchEqualMembersOneByOne) {
   const Carry run({"recast", "test-eggroll"}, 1);
   const Model model = run.learn().model;
-  const recast::Run how{.mode = Mode::kTrain, .key = Key(9)};
+  recast::Run how;
+  how.mode = Mode::kTrain;
+  how.key = Key(9);
   Batch mixed = run.probe();
   mixed.at["member"] = at::tensor({3, 0, 3, 1, 0}, at::kLong);
   const at::Tensor together = model.forward(mixed, how).at("logits");
@@ -88,8 +94,9 @@ TEST(Eggroll, MembersInOneBatchEqualMembersOneByOne) {
     rows.at["member"] = at::full({5}, member, at::kLong);
     const at::Tensor alone = model.forward(rows, how).at("logits");
     for (std::int64_t row = 0; row < 5; ++row)
-      if (mixed.column("member")[row].item<std::int64_t>() == member)
+      if (mixed.column("member")[row].item<std::int64_t>() == member) {
         EXPECT_LE((alone[row] - together[row]).abs().max().item<double>(), 1e-5) << member << " " << row;
+      }
   }
   EXPECT_FALSE(at::equal(together, model.forward(run.probe(), how).at("logits"))) << "the members carry no noise";
 }
@@ -97,8 +104,9 @@ TEST(Eggroll, MembersInOneBatchEqualMembersOneByOne) {
 TEST(Eggroll, Resumes) { expect_resumable(Carry({"recast", "test-eggroll"})); }
 
 TEST(Eggroll, TwoDriversAreRefused) {
-  const std::string message =
-      error_of(Code::kInvalidArgument, [] { Carry({"recast", "test-eggroll", "test-eggroll:as=test-other"}); });
+  const std::string message = error_of(Code::kInvalidArgument, [] {
+    Carry({"recast", "test-eggroll", "test-eggroll:as=test-other"});
+  });
   EXPECT_NE(message.find("drive"), message.npos) << message;
 }
 
@@ -139,7 +147,8 @@ class Objectives final : public Method, public LossTerm, public UpdateRule {
     const State& own = step.context().own(Scope::kRun);
     for (std::size_t i = 0; i < step.context().params().size(); ++i) {
       const at::Tensor grad = step.context().params()[i].value.grad();
-      const at::Tensor mix = own.tensor("a#" + std::to_string(i)) * own.real("wa") + own.tensor("b#" + std::to_string(i)) * own.real("wb");
+      const at::Tensor mix =
+          own.tensor("a#" + std::to_string(i)) * own.real("wa") + own.tensor("b#" + std::to_string(i)) * own.real("wb");
       if (grad.defined()) worst_mix = std::max(worst_mix, (grad - mix).abs().max().item<double>());
     }
   }
@@ -173,7 +182,8 @@ TEST(Objectives, AreWeightedByGradientsThatALossTermTakesItself) {
   worst_mix = curvature = 0;
   touched_grad = false;
   const Carry run({"recast", "test-objectives"});
-  EXPECT_EQ(run.start.recipe().primary_loss()->alias(), "test-objectives") << "a user's primary loss replaces the recipe's";
+  EXPECT_EQ(run.start.recipe().primary_loss()->alias(), "test-objectives")
+      << "a user's primary loss replaces the recipe's";
   run.learn();
   EXPECT_FALSE(touched_grad) << "step.grad() left something in .grad";
   EXPECT_GT(curvature, 0);

@@ -35,7 +35,7 @@ class Surgery final : public Method, public Branch, public UpdateRule, public Ba
     return next(x) + 0.1 * at::linear(at::relu(at::linear(x, numbers("down"))), numbers("up"));
   }
   void after_step(Step& step) const override {
-    if (step.context().own(Scope::kRun).integer("cursor") > 1) {   // the head is being aligned
+    if (step.context().own(Scope::kRun).integer("cursor") > 1) {  // the head is being aligned
       for (const Param& param : step.context().params())
         mixed_up_params = mixed_up_params || param.group != "linear-probe";
       return;
@@ -64,9 +64,10 @@ class Surgery final : public Method, public Branch, public UpdateRule, public Ba
     State& run = context.own(Scope::kRun);
     if (run.integer("cursor") == 0) {
       run.set("looked", out.at("tap.blocks.0").mean().item<double>());
-      return false;   // one batch will do
+      return false;  // one batch will do
     }
-    const at::Tensor hot = at::one_hot(batch.column("label"), static_cast<std::int64_t>(context.task().labels.size())).to(at::kDouble);
+    const at::Tensor hot =
+        at::one_hot(batch.column("label"), static_cast<std::int64_t>(context.task().labels.size())).to(at::kDouble);
     add(context.own(Scope::kShared), "moment", at::matmul(hot.t(), out.at("features").to(at::kDouble)));
     add(context.own(Scope::kShared), "count", hot.sum(0));
     return true;
@@ -107,13 +108,18 @@ class Surgery final : public Method, public Branch, public UpdateRule, public Ba
 };
 const bool kSurgery =
     describe<Surgery, NoOptions>("test-mos")
-        .families({{.name = "up"},
-                   {.name = "down"},
-                   {.name = "sum", .scope = Scope::kShared, .trains = false},
-                   {.name = "moment", .scope = Scope::kShared, .trains = false, .rows = Rows::kPerClass, .dtype = at::kDouble},
-                   {.name = "count", .scope = Scope::kShared, .trains = false, .rows = Rows::kPerClass, .dtype = at::kDouble},
-                   {.name = "cursor", .scope = Scope::kRun, .trains = false},
-                   {.name = "looked", .scope = Scope::kRun, .trains = false}})
+        .families(
+            {{.name = "up"},
+             {.name = "down"},
+             {.name = "sum", .scope = Scope::kShared, .trains = false},
+             {.name = "moment",
+              .scope = Scope::kShared,
+              .trains = false,
+              .rows = Rows::kPerClass,
+              .dtype = at::kDouble},
+             {.name = "count", .scope = Scope::kShared, .trains = false, .rows = Rows::kPerClass, .dtype = at::kDouble},
+             {.name = "cursor", .scope = Scope::kRun, .trains = false},
+             {.name = "looked", .scope = Scope::kRun, .trains = false}})
         .add();
 
 TEST(Mos, PhasesComeInOrderAndAlignTheHeadOnGeneratedFeatures) {
@@ -141,7 +147,8 @@ TEST(Mos, PullsToTheSumOfEarlierTasks) {
   const Carry run({"test-mos"});
   const Learned first = run.learn();
   const State& shared = first.model.numbers().at("test-mos", Scope::kShared);
-  EXPECT_TRUE(at::equal(shared.tensor("sum"), first.model.numbers().at("test-mos", Scope::kTask).tensor("up@blocks.1.mlp")));
+  EXPECT_TRUE(
+      at::equal(shared.tensor("sum"), first.model.numbers().at("test-mos", Scope::kTask).tensor("up@blocks.1.mlp")));
   const Learned second = run.learn_from(first, Scope::kShared, toy_sources(20, 3, 5));
   EXPECT_EQ(worst_pull, 0);
   EXPECT_FALSE(at::equal(second.model.numbers().at("test-mos", Scope::kShared).tensor("sum"), shared.tensor("sum")));
@@ -212,7 +219,7 @@ at::Tensor ridge(const Model& model, const std::vector<const Source*>& sources) 
 }
 
 TEST(Analytic, TwoVisitsEqualOneJointSolveInAnyOrder) {
-  const Carry run({"test-analytic"}, 50);   // the epochs are not run: its own phase is the main one
+  const Carry run({"test-analytic"}, 50);  // the epochs are not run: its own phase is the main one
   const Sources other = toy_sources(30, 3, 21);
   const Learned first = run.learn();
   EXPECT_TRUE(first.history.empty());
@@ -269,16 +276,15 @@ class Statistics final : public Method, public Branch {
     return (x - mean) * at::exp(numbers("psi"));
   }
 };
-const bool kStatistics =
-    describe<Statistics, NoOptions>("test-statistics")
-        .families({{.name = "psi", .scope = Scope::kShared},
-                   {.name = "mean", .scope = Scope::kShared, .trains = false},
-                   {.name = "seen", .scope = Scope::kShared, .trains = false, .dtype = at::kLong}})
-        .add();
+const bool kStatistics = describe<Statistics, NoOptions>("test-statistics")
+                             .families({{.name = "psi", .scope = Scope::kShared},
+                                        {.name = "mean", .scope = Scope::kShared, .trains = false},
+                                        {.name = "seen", .scope = Scope::kShared, .trains = false, .dtype = at::kLong}})
+                             .add();
 
 TEST(AdaB2N, StatisticsFollowTheRuleOncePerStep) {
   Carry run({"test-statistics"}, 1);
-  run.recipe.batch_size = 20;   // one step: the recurrence in closed form
+  run.recipe.batch_size = 20;  // one step: the recurrence in closed form
   const Learned learned = run.learn();
   const State& own = learned.model.numbers().at("test-statistics", Scope::kShared);
   EXPECT_EQ(own.tensor("seen@norm").item<std::int64_t>(), 1);
@@ -318,8 +324,9 @@ TEST(AdaB2N, ANonFiniteStepLeavesTheStatistics) {
 }
 
 TEST(AdaB2N, TwoThatReplaceOneNormAreRefused) {
-  const std::string message =
-      error_of(Code::kInvalidArgument, [] { Carry({"test-statistics", "test-statistics:as=test-twin"}); });
+  const std::string message = error_of(Code::kInvalidArgument, [] {
+    Carry({"test-statistics", "test-statistics:as=test-twin"});
+  });
   EXPECT_NE(message.find("test-twin"), message.npos) << message;
 }
 
@@ -336,7 +343,8 @@ TEST(FederatedAveraging, IsLearnPerClientAndAMeanOfNumbers) {
     for (const auto& source : rows) {
       Budget budget;
       budget.seed = round;
-      sent.push_back(recast::learn(global, run.task, {source, run.sources.validation}, run.recipe, budget).model.numbers());
+      sent.push_back(
+          recast::learn(global, run.task, {source, run.sources.validation}, run.recipe, budget).model.numbers());
     }
     EXPECT_FALSE(equal(sent[0], sent[1]));
     Numbers mean = sent[0].clone();

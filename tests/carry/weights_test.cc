@@ -17,7 +17,7 @@ std::vector<std::string> slots_of_role(const Anatomy& anatomy, std::string_view 
 
 struct LoraOptions {
   std::int64_t rank = 2;
-  bool dense = false;   // not to offer product(), for comparison
+  bool dense = false;  // not to offer product(), for comparison
 };
 int lora_products = 0;
 
@@ -31,7 +31,8 @@ class Lora final : public Method, public WeightRule {
     for (const std::string& name : slots(context.anatomy()))
       for (const Part& part : adapted(context.anatomy().at(name))) {
         const std::int64_t width = context.anatomy().at(name).shape[1];
-        context.create(number_name("A", name, part.name), context.key().fold(name + part.name).normal({options_.rank, width}));
+        context.create(number_name("A", name, part.name),
+                       context.key().fold(name + part.name).normal({options_.rank, width}));
         context.create(number_name("B", name, part.name), at::zeros({part.end - part.begin, options_.rank}));
       }
   }
@@ -113,7 +114,7 @@ class Incre final : public Method, public WeightRule, public UpdateRule {
   }
   bool schedules() const override { return true; }
   double rate(std::string_view, std::int64_t born_step, const Counters& at) const override {
-    return at.step - born_step == 0 ? 0 : 1;   // each group warms up from its own birth
+    return at.step - born_step == 0 ? 0 : 1;  // each group warms up from its own birth
   }
   void after_backward(Step& step) const override {
     const State& own = step.context().own(Scope::kTask);
@@ -135,11 +136,12 @@ class Incre final : public Method, public WeightRule, public UpdateRule {
     context.create(number_name("B", kSlot, key), at::zeros({slot.shape[0], 1}));
   }
 };
-const bool kIncre = describe<Incre, NoOptions>("test-incre")
-                        .families({{.name = "A"}, {.name = "B"}, {.name = "score", .scope = Scope::kRun, .trains = false}})
-                        .claims({Claim::kIsolated})
-                        .needs({Need::kWeightGradient})
-                        .add();
+const bool kIncre =
+    describe<Incre, NoOptions>("test-incre")
+        .families({{.name = "A"}, {.name = "B"}, {.name = "score", .scope = Scope::kRun, .trains = false}})
+        .claims({Claim::kIsolated})
+        .needs({Need::kWeightGradient})
+        .add();
 
 TEST(IncreLora, TrainsWhatIsCreatedInMidRunAndSeesTheGradientOfItsProduct) {
   worst_chain_rule = 0;
@@ -160,7 +162,7 @@ TEST(IncreLora, ResumesWithWhatWasBorn) { expect_resumable(Carry({"test-incre"})
 // ---- A hypernetwork that makes another plug-in's coefficients ------------------------------------------------------
 
 struct HyperOptions {
-  double pull = 0;   // of what it made for earlier tasks, at the step to come
+  double pull = 0;  // of what it made for earlier tasks, at the step to come
 };
 
 class Hyper final : public Method, public WeightRule, public UpdateRule {
@@ -177,9 +179,10 @@ class Hyper final : public Method, public WeightRule, public UpdateRule {
     for (const auto& [name, number] : now.numbers().at("recast", Scope::kTask)) {
       const at::Tensor& c = std::get<at::Tensor>(number);
       if (!shared.has(number_name("g", name.substr(2))))
-        context.create(number_name("g", name.substr(2)), at::cat({c.unsqueeze(0), at::zeros({4, c.size(0), c.size(1), c.size(2)})}));
+        context.create(number_name("g", name.substr(2)),
+                       at::cat({c.unsqueeze(0), at::zeros({4, c.size(0), c.size(1), c.size(2)})}));
     }
-    shared.set("embedding#" + context.task().name, at::zeros({4}));   // this task's place in the shared table
+    shared.set("embedding#" + context.task().name, at::zeros({4}));  // this task's place in the shared table
   }
   at::Tensor weight(const Slot& slot, const at::Tensor& w, const View& numbers, Pass&) const override {
     EXPECT_FALSE(w.defined()) << "a source has nothing before it";
@@ -191,7 +194,7 @@ class Hyper final : public Method, public WeightRule, public UpdateRule {
     Context& context = step.context();
     const Numbers before = context.model("previous").numbers();
     const State& old = before.at("test-hyper", Scope::kShared);
-    const std::vector<at::Tensor> moves = step.preview();   // the step that the optimiser is about to take
+    const std::vector<at::Tensor> moves = step.preview();  // the step that the optimiser is about to take
     at::Tensor pull;
     for (std::size_t i = 0; i < context.params().size(); ++i) {
       const Param& param = context.params()[i];
@@ -214,7 +217,9 @@ class Hyper final : public Method, public WeightRule, public UpdateRule {
   }
 
  private:
-  static at::Tensor make(const at::Tensor& g, const at::Tensor& e) { return g[0] + at::tensordot(e, g.slice(0, 1), {0}, {0}); }
+  static at::Tensor make(const at::Tensor& g, const at::Tensor& e) {
+    return g[0] + at::tensordot(e, g.slice(0, 1), {0}, {0});
+  }
   HyperOptions options_;
 };
 const bool kHyper = describe<Hyper, HyperOptions>("test-hyper")
@@ -256,9 +261,54 @@ TEST(Hypernet, LooksAheadToKeepWhatItMadeForEarlierTasks) {
 }
 
 TEST(Hypernet, TwoSourcesOfTheSameNumbersAreRefused) {
-  const std::string message =
-      error_of(Code::kInvalidArgument, [] { Carry({"recast", "test-hyper", "test-hyper:as=test-again"}); });
+  const std::string message = error_of(Code::kInvalidArgument, [] {
+    Carry({"recast", "test-hyper", "test-hyper:as=test-again"});
+  });
   EXPECT_NE(message.find("test-again"), message.npos) << message;
+}
+
+// ---- Two small ones on what a slot's rules see ---------------------------------------------------------------------
+
+class Double final : public Method, public Branch {
+ public:
+  explicit Double(NoOptions) {}
+  Roles roles() const override {
+    Roles roles;
+    roles.branch = this;
+    return roles;
+  }
+  std::vector<std::string> slots(const Anatomy&) const override { return {"features"}; }
+  at::Tensor around(const Slot&, const at::Tensor& x, const Next& next, const View&, Pass&) const override {
+    return next(x) * 2;
+  }
+};
+const bool kDouble = describe<Double, NoOptions>("test-double").claims({Claim::kIsolated}).add();
+
+TEST(FeatureSlot, IsGoneThroughOnceFromPixelsAndFromFeatures) {
+  const Carry run({"test-double"}, 0);
+  const Model model = run.learn().model;
+  PlainRoute plain(*run.backbone);
+  const at::Tensor bare = run.backbone->features(run.probe().column("input"), plain);
+  expect_same(model.features(run.probe(), {}), bare * 2, "features from pixels");
+  expect_same(model.features({{{"features", bare}}, 5}, {}), bare * 2, "features from a column");
+}
+
+/// Reads, to make the coefficients, the coefficients.
+class Circle final : public Method, public WeightRule {
+ public:
+  explicit Circle(NoOptions) {}
+  Roles roles() const override { return roles_of(this); }
+  Stage stage() const override { return Stage::kAdd; }
+  std::vector<std::string> slots(const Anatomy&) const override { return {"recast.c@*"}; }
+  at::Tensor weight(const Slot& slot, const at::Tensor& w, const View&, Pass& pass) const override {
+    return w + pass.param("recast", slot.name.substr(7), w);
+  }
+};
+const bool kCircle = describe<Circle, NoOptions>("test-circle").claims({Claim::kIsolated}).add();
+
+TEST(ParamSlots, RulesThatDependOnEachOtherAreRefused) {
+  const std::string message = error_of(Code::kInvalidArgument, [] { Carry({"recast", "test-circle"}).learn(); });
+  EXPECT_NE(message.find("recast.c@"), message.npos) << message;
 }
 
 }  // namespace

@@ -15,8 +15,8 @@ bool one_line(const std::string& text) { return !text.empty() && text.find('\n')
 /// Lower case, digits, and - or _ inside.
 bool plain_name(const std::string& name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return std::islower(c) || std::isdigit(c) || c == '-' || c == '_';
-         });
+    return std::islower(c) || std::isdigit(c) || c == '-' || c == '_';
+  });
 }
 
 TEST_P(Description, IsComplete) {

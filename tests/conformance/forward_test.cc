@@ -15,7 +15,10 @@ TEST_P(Forward, TwiceEqualsOnceAndChangesNothing) {
   const Numbers before = learned.model.numbers().clone();
   for (const Mode mode : {Mode::kEvaluate, Mode::kTrain}) {
     Emissions first_emissions, second_emissions;
-    recast::Run first{.mode = mode, .key = Key(5), .emissions = mode == Mode::kTrain ? &first_emissions : nullptr};
+    recast::Run first;
+    first.mode = mode;
+    first.key = Key(5);
+    if (mode == Mode::kTrain) first.emissions = &first_emissions;
     recast::Run second = first;
     if (second.emissions) second.emissions = &second_emissions;
     const Fields once = learned.model.forward(run.probe(), first), twice = learned.model.forward(run.probe(), second);
@@ -43,7 +46,8 @@ TEST_P(Forward, RowsDoNotDependOnOtherRows) {
   for (std::int64_t row = 0; row < 7; ++row) {
     const at::Tensor alone =
         learned.model.forward(toy_batch(*run.sources.validation, {row}), {}).at("logits").squeeze(0);
-    EXPECT_LE((alone - together[row]).abs().max().item<double>(), 1e-5 * std::max(1.0, together.abs().max().item<double>()))
+    EXPECT_LE((alone - together[row]).abs().max().item<double>(),
+              1e-5 * std::max(1.0, together.abs().max().item<double>()))
         << "row " << row;
   }
 }
@@ -74,7 +78,7 @@ class DenseRoute final : public Route {
 TEST_P(Forward, ProductsEqualThoseOfTheEffectiveWeights) {
   const PlugCase run(GetParam());
   for (const Plug& plug : run.start.recipe().plugs())
-    if (plug.roles.branch) return;   // a branch is not in the weights
+    if (plug.roles.branch) return;  // a branch is not in the weights
   const Learned learned = run.learn();
   const State weights = learned.model.weights();
   DenseRoute dense(weights);

@@ -14,7 +14,7 @@ INSTANTIATE_TEST_SUITE_P(Plugin, Learning, testing::ValuesIn(plug_variants()), c
 
 TEST_P(Learning, GivesTheSameBitsForTheSameSeed) {
   const Learned first = PlugCase(GetParam()).learn();
-  const Learned again = PlugCase(GetParam()).learn();   // fresh objects, fresh backbone
+  const Learned again = PlugCase(GetParam()).learn();  // fresh objects, fresh backbone
   EXPECT_TRUE(equal(first.model.numbers(), again.model.numbers()));
   Budget other;
   other.seed = 43;
@@ -138,7 +138,7 @@ TEST_P(Learning, LeavesTheModelThatItStartsFromAlone) {
 }
 
 TEST_P(Learning, TwoThreadsGiveWhatOneAfterTheOtherGives) {
-  const PlugCase run(GetParam(), 1);   // one backbone and one set of plug-in objects for both
+  const PlugCase run(GetParam(), 1);  // one backbone and one set of plug-in objects for both
   Budget one, two;
   two.seed = 7;
   const Numbers first = run.learn(one).model.numbers(), second = run.learn(two).model.numbers();
@@ -153,7 +153,7 @@ TEST_P(Learning, TwoThreadsGiveWhatOneAfterTheOtherGives) {
 
 TEST_P(Learning, IsolatedTasksStayBitEqual) {
   const PlugCase run(GetParam());
-  if (!run.start.recipe().isolated()) return;   // claims nothing
+  if (!run.start.recipe().isolated()) return;  // claims nothing
   const Learned first = run.learn();
   const at::Tensor before = first.model.forward(run.probe(), {}).at("logits").clone();
   const Model start(run.backbone, first.model.shared_recipe(), first.model.numbers().only(Scope::kShared));
@@ -180,7 +180,7 @@ TEST_P(Learning, GrowsAHeadWithoutTouchingOldColumns) {
     return {};
   };
   const auto before = rows(first);
-  if (!before) return;   // this head has no vector a class
+  if (!before) return;  // this head has no vector a class
   run.recipe.epochs = 0;
   const Learned grown = learn(first.model, toy_task("toy", 5), toy_sources(20, 5), run.recipe, {});
   const auto after = rows(grown);
@@ -199,7 +199,7 @@ Sources poisoned(const Sources& clean, bool all) {
 
 TEST_P(Learning, ANonFiniteStepChangesNothingAndIsCounted) {
   PlugCase run(GetParam(), 1);
-  if (run.start.recipe().driver()) return;   // a driver's own business
+  if (run.start.recipe().driver()) return;  // a driver's own business
   PlugCase untouched(GetParam(), 0);
   const Learned start = untouched.learn();
   const Learned all = learn(run.start, run.task, poisoned(run.sources, true), run.recipe, {});
@@ -228,7 +228,9 @@ TEST(Pairs, LearnOrFailWithAReason) {
         EXPECT_TRUE(error.code() == Code::kInvalidArgument || error.code() == Code::kUnsupported ||
                     error.code() == Code::kAlreadyExists)
             << name(error.code()) << ": " << error.what();
-        if (i == j) EXPECT_EQ(error.code(), Code::kAlreadyExists) << error.what();
+        if (i == j) {
+          EXPECT_EQ(error.code(), Code::kAlreadyExists) << error.what();
+        }
       }
     }
 }

@@ -35,9 +35,7 @@ inline std::vector<std::string> plug_variants() {
   return texts;
 }
 
-inline const MethodInfo& info_of(const std::string& plug) {
-  return Registry::instance().find(parse_plug(plug).method);
-}
+inline const MethodInfo& info_of(const std::string& plug) { return Registry::instance().find(parse_plug(plug).method); }
 inline std::unique_ptr<const Method> make_method(const std::string& plug) {
   return info_of(plug).make(parse_plug(plug).options);
 }
@@ -59,7 +57,8 @@ inline std::string case_name(const testing::TestParamInfo<std::string>& info) {
 }
 
 /// The plug-in and, where it moves nothing itself, the preferred plug-ins beside it if they go together.
-inline Model plug_model(const std::shared_ptr<const Backbone>& backbone, const Recipe& recipe, const std::string& plug) {
+inline Model plug_model(const std::shared_ptr<const Backbone>& backbone, const Recipe& recipe,
+                        const std::string& plug) {
   const Anatomy& anatomy = backbone->anatomy();
   const std::vector<PlugSpec> alone = merge_plugs(recipe, {parse_plug(plug)}, anatomy);
   const auto method = make_method(plug);
@@ -107,7 +106,7 @@ struct PlugCase {
   std::shared_ptr<const Backbone> backbone;
   Model start;
   Task task = toy_task();
-  Sources sources = toy_sources(/*rows=*/20);   // batches of 8, 8 and 4: the last one is ragged
+  Sources sources = toy_sources(/*rows=*/20);  // batches of 8, 8 and 4: the last one is ragged
 };
 
 /// Numbers of one scope over those of another: a task and the newest shared state.

@@ -51,8 +51,24 @@ TEST(Sources, NobodyElseNamesAPlugin) {
     }
 }
 
+std::string text_of(const fs::path& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+TEST(Docs, TheWorkedExampleIsTheOneThatCompiles) {
+  const std::string example = text_of(kRoot / "examples/my_lora.cc"), page = text_of(kRoot / "docs/adding-a-method.md");
+  const std::string from = "// [docs/adding-a-method.md quotes from here]\n", to = "// [to here]";
+  const std::size_t begin = example.find(from), end = example.find(to);
+  ASSERT_TRUE(begin != example.npos && end != example.npos);
+  const std::string quoted = example.substr(begin + from.size(), end - begin - from.size());
+  EXPECT_NE(page.find("```cpp\n" + quoted + "```"), page.npos);
+}
+
 TEST(Sources, FoldersUseOnlyThoseAboveThem) {
-  const std::vector<std::string> order = {"base",   "format", "data",  "model", "mimic",
+  const std::vector<std::string> order = {"base",   "format",  "data",  "model", "mimic",
                                           "method", "methods", "train", "store", "run"};
   const auto place = [&](const std::string& folder) {
     return std::find(order.begin(), order.end(), folder) - order.begin();
@@ -62,7 +78,8 @@ TEST(Sources, FoldersUseOnlyThoseAboveThem) {
   for (const char* tree : {"src", "include/recast"})
     for (const fs::path& path : sources_under(kRoot / tree)) {
       const std::string folder = fs::relative(path, kRoot / tree).begin()->string();
-      ASSERT_LT(place(folder), static_cast<std::ptrdiff_t>(order.size())) << path << " lies in a folder without a place";
+      ASSERT_LT(place(folder), static_cast<std::ptrdiff_t>(order.size()))
+          << path << " lies in a folder without a place";
       for (const std::string& line : lines_of(path)) {
         std::smatch match;
         if (line.find("version.h") != line.npos || !std::regex_match(line, match, include)) continue;

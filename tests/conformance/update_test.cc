@@ -61,12 +61,15 @@ class Probe final : public Method, public Branch, public UpdateRule {
   }
   inline static std::vector<at::Tensor> values_;
 };
-const bool kProbe =
-    describe<Probe, NoOptions>("test-probe").summary("-").paper("-").families({{.name = "gain"}}).claims({Claim::kIsolated}).add();
+const bool kProbe = describe<Probe, NoOptions>("test-probe")
+                        .summary("-")
+                        .paper("-")
+                        .families({{.name = "gain"}})
+                        .claims({Claim::kIsolated})
+                        .add();
 
 class Update : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Plugin, Update,
-                         testing::ValuesIn(variants_where([](const std::string& plug) {
+INSTANTIATE_TEST_SUITE_P(Plugin, Update, testing::ValuesIn(variants_where([](const std::string& plug) {
                            return make_method(plug)->roles().update != nullptr;
                          })),
                          case_name);
@@ -76,10 +79,11 @@ Learned learn_with_probe(const std::string& plug, double clip) {
   PlugCase run(plug);
   run.recipe.clip_norm = clip;
   run.recipe.weight_decay = 0.1;
-  const Model model(run.backbone,
-                    compose(merge_plugs(run.recipe, {parse_plug("test-probe"), parse_plug(plug)}, run.backbone->anatomy()),
-                            run.backbone->anatomy()),
-                    {});
+  const Model model(
+      run.backbone,
+      compose(merge_plugs(run.recipe, {parse_plug("test-probe"), parse_plug(plug)}, run.backbone->anatomy()),
+              run.backbone->anatomy()),
+      {});
   return learn(model, run.task, run.sources, run.recipe, {});
 }
 

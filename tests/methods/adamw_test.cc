@@ -19,11 +19,16 @@ void expect_as_torch(double beta1, double beta2, double eps, double decay) {
   recipe.weight_decay = decay;
   recipe.rate = 1e-2;
   TensorFile question;
-  question.metadata = {{"what", "adamw"},       {"steps", std::to_string(kSteps)}, {"rate", "0.01"},
-                       {"beta1", option_text(beta1)}, {"beta2", option_text(beta2)},     {"eps", option_text(eps)},
+  question.metadata = {{"what", "adamw"},
+                       {"steps", std::to_string(kSteps)},
+                       {"rate", "0.01"},
+                       {"beta1", option_text(beta1)},
+                       {"beta2", option_text(beta2)},
+                       {"eps", option_text(eps)},
                        {"decay", option_text(decay)}};
   NamedTensors ours;
-  const std::string adamw = "adamw:beta1=" + option_text(beta1) + ",beta2=" + option_text(beta2) + ",eps=" + option_text(eps);
+  const std::string adamw =
+      "adamw:beta1=" + option_text(beta1) + ",beta2=" + option_text(beta2) + ",eps=" + option_text(eps);
   run_steps(kSteps, {adamw}, recipe, [&](Step& step) {
     const std::int64_t at = step.context().at().step;
     for (Param& param : step.context().params()) {
@@ -39,7 +44,8 @@ void expect_as_torch(double beta1, double beta2, double eps, double decay) {
   });
   const NamedTensors theirs = python_reference("torch_reference.py", question);
   ASSERT_EQ(ours.size(), static_cast<std::size_t>(2 * kSteps));
-  for (const auto& [name, tensor] : ours) EXPECT_LE(relative_difference(tensor, theirs.find(name)->second), 1e-6) << name;
+  for (const auto& [name, tensor] : ours)
+    EXPECT_LE(relative_difference(tensor, theirs.find(name)->second), 1e-6) << name;
 }
 
 TEST(AdamW, MovesAsTorchDoes) {

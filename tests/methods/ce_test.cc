@@ -8,7 +8,7 @@ namespace {
 
 struct Answer {
   double loss;
-  at::Tensor gradient;   ///< [B, C], of the logits
+  at::Tensor gradient;  ///< [B, C], of the logits
 };
 
 Answer ask(const std::string& plug, const at::Tensor& logits, const Batch& batch) {
@@ -59,9 +59,10 @@ TEST(CrossEntropy, RowsOfWeightZeroDoNotMatterWhateverTheyHold) {
       return Batch{{{"weight", w}, soft ? std::pair{"target", t} : std::pair{"label", l}}, w.size(0)};
     };
     const Answer with = ask("ce:smoothing=0.1", spoilt, rows(label, target, weight));
-    const Answer without = ask("ce:smoothing=0.1", logits().index_select(0, kept),
-                               rows(labels().index_select(0, kept), at::one_hot(labels(), 3).to(at::kFloat).index_select(0, kept),
-                                    weight.index_select(0, kept)));
+    const Answer without =
+        ask("ce:smoothing=0.1", logits().index_select(0, kept),
+            rows(labels().index_select(0, kept), at::one_hot(labels(), 3).to(at::kFloat).index_select(0, kept),
+                 weight.index_select(0, kept)));
     EXPECT_NEAR(with.loss, without.loss, 1e-6);
     EXPECT_LE((with.gradient.index_select(0, kept) - without.gradient).abs().max().item<double>(), 1e-6);
     EXPECT_EQ(with.gradient[1].abs().max().item<double>(), 0);

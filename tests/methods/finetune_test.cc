@@ -56,8 +56,9 @@ TEST(Finetune, TrainsEveryParameterAndNotTheBackbones) {
     EXPECT_TRUE(equal(before, backbone_numbers(*run.backbone)));
     const State weights = learned.model.weights();
     for (const Slot& slot : run.backbone->anatomy().slots)
-      if (slot.kind == SlotKind::kWeight || slot.kind == SlotKind::kVector)
+      if (slot.kind == SlotKind::kWeight || slot.kind == SlotKind::kVector) {
         EXPECT_FALSE(at::equal(weights.tensor(slot.name), run.backbone->weight(slot))) << slot.name << " stood still";
+      }
   }
 }
 

@@ -8,8 +8,10 @@ namespace recast {
 namespace {
 
 at::Tensor factors(std::int64_t steps, double warm, double div, double final_div) {
-  const auto method = Registry::instance().find("one-cycle").make(
-      {{"warm", option_text(warm)}, {"div", option_text(div)}, {"final_div", option_text(final_div)}});
+  const auto method =
+      Registry::instance()
+          .find("one-cycle")
+          .make({{"warm", option_text(warm)}, {"div", option_text(div)}, {"final_div", option_text(final_div)}});
   at::Tensor out = at::zeros({steps}, at::kDouble);
   for (std::int64_t step = 0; step < steps; ++step)
     out[step] = method->roles().update->rate("group", 0, Counters{.step = step, .total_steps = steps});
@@ -22,7 +24,8 @@ TEST(OneCycle, GivesTorchsRates) {
     std::int64_t steps;
     double warm, div, final_div;
   };
-  for (const Case& c : {Case{150, 0.3, 25, 1e4}, Case{37, 0.3, 25, 1e4}, Case{40, 0.1, 10, 100}, Case{11, 0, 25, 1e4}}) {
+  for (const Case& c :
+       {Case{150, 0.3, 25, 1e4}, Case{37, 0.3, 25, 1e4}, Case{40, 0.1, 10, 100}, Case{11, 0, 25, 1e4}}) {
     TensorFile question;
     question.metadata = {{"what", "one_cycle"},
                          {"steps", std::to_string(c.steps)},

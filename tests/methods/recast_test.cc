@@ -50,7 +50,8 @@ std::vector<std::string> covered_slots(const Backbone& backbone) {
 }
 
 TEST(Recast, CountsThePapersNumbersOnVitSmall) {
-  for (const auto& [target, numbers] : std::map<std::string, std::int64_t>{{"attn", 48}, {"mlp", 96}, {"attn+mlp", 144}}) {
+  for (const auto& [target, numbers] :
+       std::map<std::string, std::int64_t>{{"attn", 48}, {"mlp", 96}, {"attn+mlp", 144}}) {
     const Learned learned = learn_recast(vit_small(target), "slot", 0);
     EXPECT_EQ(count(coefficients(learned)), numbers) << target;
     EXPECT_EQ(coefficients(learned).bytes(), 4 * numbers) << target;
@@ -113,7 +114,7 @@ TEST(Recast, CoefficientGradientsAreInnerProductsWithTheTemplates) {
   at::Tensor values = c.detach();
   for (std::int64_t k = 0; k < 2; ++k)
     for (std::int64_t i = 0; i < 2; ++i) {
-      const double by_template = (g * slot.bank[i].to(at::kDouble)).sum().item<double>() / 2;   // <dL/dW, T_i> / K
+      const double by_template = (g * slot.bank[i].to(at::kDouble)).sum().item<double>() / 2;  // <dL/dW, T_i> / K
       const float kept = values[k][0][i].item<float>();
       values[k][0][i] = kept + h;
       const double above = loss().item<double>();
@@ -143,7 +144,7 @@ TEST(Recast, EqualSetsGetEqualGradientsAndNeverPart) {
 /// Rows or columns that share a coefficient, from the definition of the grains.
 std::int64_t block_length(const Slot& slot, const std::string& grain, std::int64_t side) {
   if (grain == "part" && slot.role == "attn.qkv") return side / 3;
-  if (grain == "head" && slot.role.starts_with("attn.")) return 16;   // width 32 in two heads
+  if (grain == "head" && slot.role.starts_with("attn.")) return 16;  // width 32 in two heads
   return grain == "block" ? std::min<std::int64_t>(64, side) : side;
 }
 
@@ -171,14 +172,16 @@ TEST(Recast, AgreesWithAnIndependentImplementation) {
       // An element of the gradient is an inner product in fp32: its error is that of the sum, not of its result.
       allowed[id + ".weight"] = 1e-6;
       allowed[id + ".coefficient_gradient"] =
-          1e-6 + (std::numeric_limits<float>::epsilon() * g.norm() * slot.bank[0].norm() / c.grad().abs().max()).item<double>();
+          1e-6 + (std::numeric_limits<float>::epsilon() * g.norm() * slot.bank[0].norm() / c.grad().abs().max())
+                     .item<double>();
       ours[id + ".weight"] = weights.tensor(name).detach();
       ours[id + ".coefficient_gradient"] = c.grad();
     }
   }
   const NamedTensors theirs = python_reference("recast_reference.py", question);
   ASSERT_EQ(theirs.size(), ours.size());
-  for (const auto& [name, tensor] : ours) EXPECT_LE(relative_difference(tensor, theirs.find(name)->second), allowed[name]) << name;
+  for (const auto& [name, tensor] : ours)
+    EXPECT_LE(relative_difference(tensor, theirs.find(name)->second), allowed[name]) << name;
 }
 
 }  // namespace

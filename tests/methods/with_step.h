@@ -20,9 +20,8 @@ class StepTester final : public Method, public UpdateRule {
   void drive(Step& step) const override { each_step(step); }
   inline static std::function<void(Step&)> each_step;
 };
-inline const bool kStepTester = describe<StepTester, NoOptions>("test-step")
-                                    .families({{.name = "p"}, {.name = "q", .decay_scale = 0}})
-                                    .add();
+inline const bool kStepTester =
+    describe<StepTester, NoOptions>("test-step").families({{.name = "p"}, {.name = "q", .decay_scale = 0}}).add();
 
 /// Runs `steps` steps of a recipe with these plug-ins; `each_step` sees every one of them.
 inline Learned run_steps(std::int64_t steps, const std::vector<std::string>& plugs, const Recipe& recipe,
@@ -33,7 +32,8 @@ inline Learned run_steps(std::int64_t steps, const std::vector<std::string>& plu
   settings.batch_size = 8;
   std::vector<std::string> all = plugs;
   all.push_back("test-step");
-  return learn(toy_model(toy_backbone(), settings, all), toy_task(), {toy_source(8, 3, 1), toy_source(4, 3, 2)}, settings, {});
+  return learn(toy_model(toy_backbone(), settings, all), toy_task(), {toy_source(8, 3, 1), toy_source(4, 3, 2)},
+               settings, {});
 }
 
 }  // namespace recast

@@ -177,7 +177,7 @@ class Step {
   virtual std::vector<at::Tensor> grad(const at::Tensor& scalar, std::string_view plug, bool twice) = 0;
   /// After backward: gradient of what this plug-in's weight() returned at the slot. Needs kWeightGradient declared.
   virtual at::Tensor weight_grad(std::string_view slot) = 0;
-  /// What apply() would add to each param, without doing it.
+  /// What update() would add to each param, clipping and frozen rows included, hooks not; changes nothing.
   virtual std::vector<at::Tensor> preview() = 0;
   /// Clip, before_step hooks, apply, frozen rows back, after_step hooks, gradients cleared. For drivers.
   virtual void update() = 0;
@@ -222,7 +222,7 @@ class Head {
   /// in: "features" [B, D] fp32, "tap.SLOT". Returns "logits" [B, C] or what the head gives. below: what the head that
   /// this one corrects returned, else null.
   virtual Fields forward(const Fields& in, const Fields* below, const View& numbers, Pass& pass) const = 0;
-  /// New columns (dense class numbers, ascending) begin at zero knowledge; old ones stay bit-equal.
+  /// New columns (dense class numbers, ascending), those beyond class_rows(); old ones stay bit-equal.
   virtual void grow(std::span<const std::int64_t> columns, Context& context) const {}
   /// Takes over a linear classifier, weight [C, D] and bias [C]. False: this head is not linear.
   virtual bool adopt(const at::Tensor& weight, const at::Tensor& bias, State& own) const { return false; }
@@ -288,7 +288,7 @@ class Method {
   virtual std::vector<std::string> slots(const Anatomy&) const { return {}; }
   /// Slots whose outputs its head or loss wants to see as "tap.SLOT".
   virtual std::vector<std::string> taps(const Anatomy&) const { return {}; }
-  /// Creates the task's numbers. Called once per task before any data is read.
+  /// Creates the task's numbers, before any data is read. Not called where the task goes on from numbers of its own.
   virtual void begin_task(Context&) const {}
   virtual void end_task(Context&) const {}
   /// Bytes of its numbers in a task file. Default: those of its task and shared states.
