@@ -102,7 +102,7 @@ void Learner::freeze(const Plug& plug, std::string_view name, at::Tensor rows) {
   params_changed_ = true;
 }
 
-void Learner::start_from(std::string_view task, bool join) {
+void Learner::start_from(std::string_view task) {
   const Model other = other_model("task:" + std::string(task));
   for (const Plug& plug : recipe().plugs()) {
     const State theirs = other.numbers().at(plug.alias(), Scope::kTask).clone();

@@ -35,7 +35,7 @@ class Learner {
   at::ScalarType dtype() const { return settings_.bf16 ? at::kBFloat16 : at::kFloat; }
   at::Tensor create(const Plug& plug, std::string_view name, at::Tensor init);
   void freeze(const Plug& plug, std::string_view name, at::Tensor rows);
-  void start_from(std::string_view task, bool join);
+  void start_from(std::string_view task);
   Batch draw(const Plug& plug, std::string_view source);
   [[noreturn]] void reject(const Plug& plug, const std::string& reason) const;
 

@@ -18,7 +18,7 @@ class RunContext final : public Context {
     return learner_.create(plug_, name, std::move(init));
   }
   void freeze(std::string_view name, at::Tensor rows) override { learner_.freeze(plug_, name, std::move(rows)); }
-  void start_from(std::string_view task, bool join) override { learner_.start_from(task, join); }
+  void start_from(std::string_view task) override { learner_.start_from(task); }
   Model model(std::string_view which) override { return learner_.other_model(which); }
   Batch draw(std::string_view source) override { return learner_.draw(plug_, source); }
   void reject(std::string reason) override { learner_.reject(plug_, reason); }

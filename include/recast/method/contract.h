@@ -153,8 +153,9 @@ class Context {
   virtual at::Tensor create(std::string_view name, at::Tensor init) = 0;
   /// Rows of a trained tensor that must not move, whatever the optimiser does: bool [rows].
   virtual void freeze(std::string_view name, at::Tensor rows) = 0;
-  /// Starts from another task's numbers of all plug-ins. join: both tasks go on sharing them. Throws kNotFound.
-  virtual void start_from(std::string_view task, bool join) = 0;
+  /// Starts from a copy of another task's numbers of all plug-ins. Numbers that two tasks go on sharing are kShared
+  /// ones, under a key of their group. Throws kNotFound.
+  virtual void start_from(std::string_view task) = 0;
   /// "current", "previous" (as the run began), "backbone", "task:NAME". Throws kNotFound.
   virtual Model model(std::string_view which) = 0;
   /// The next batch of "train" or "validation", with a cursor of this plug-in's own. Throws kNotFound.
