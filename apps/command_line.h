@@ -102,6 +102,7 @@ void add_eval(CommandLine&);
 void add_predict(CommandLine&);
 void add_tasks(CommandLine&);
 void add_inspect(CommandLine&);
+void add_report(CommandLine&);
 void add_methods(CommandLine&);
 void add_doctor(CommandLine&);
 

@@ -47,7 +47,7 @@ class CommandLineTest : public ::testing::Test {
 };
 
 const std::vector<std::string> kCommands = {"import", "mimic",   "learn",   "eval",  "predict",
-                                            "tasks",  "inspect", "methods", "doctor"};
+                                            "tasks",  "inspect", "report",  "methods", "doctor"};
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithAnExampleAndAVersion) {
   EXPECT_EQ(recast({"--help"}).status, 0);

@@ -1,0 +1,62 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace recast {
+
+// Plots as inline SVG, 420 units wide, coloured by the page's style sheet (report_page.cc). Texts are plain; they are
+// escaped here. Every plot has a title and a description for those who do not see it.
+
+struct PlotText {
+  std::string id;  ///< unique on the page: letters, digits, . _ -
+  std::string title, description;
+};
+
+/// A value per epoch. Epochs lie in stages side by side; a stage of one epoch is a point under its own name.
+struct CurvePlot {
+  struct Line {
+    std::string name;
+    std::vector<std::optional<double>> values;  ///< one per epoch, absent where it was not measured
+  };
+  struct Stage {
+    std::string name;
+    std::size_t first = 0, count = 0;  ///< epochs of `values`
+  };
+  PlotText text;
+  std::string axis;
+  bool share = false;               ///< values are shares, shown in percent
+  std::vector<Line> lines;          ///< at most two
+  std::vector<Stage> stages;        ///< in order, covering every epoch
+  std::optional<std::size_t> kept;  ///< epoch that is ringed on the last line
+};
+std::string draw(const CurvePlot& plot);
+
+/// A value per row, rows from top to bottom: bars from zero, or dots where zero would hide what differs.
+struct RowPlot {
+  struct Row {
+    std::string name;
+    double value = 0;
+    std::string shown;                ///< the value as text beside it
+    std::optional<double> low, high;  ///< interval around it
+    std::optional<double> mark;       ///< a second value, as a diamond
+  };
+  PlotText text;
+  std::string axis;
+  bool bars = true, share = false;
+  std::optional<double> maximum;  ///< end of the axis; absent: what the values need
+  std::string mark_name;          ///< what diamonds are; empty: none
+  std::vector<Row> rows;
+};
+std::string draw(const RowPlot& plot);
+
+/// Counts [truth][answer], shaded by their share of the row.
+struct HeatMap {
+  PlotText text;
+  std::vector<std::string> labels;
+  std::vector<std::vector<std::int64_t>> counts;
+};
+std::string draw(const HeatMap& plot);
+
+}  // namespace recast
