@@ -222,7 +222,7 @@ std::string forgetting(const ReportFacts& facts) {
   if (table.empty()) return "";
   return fmt::format("<h3>Forgetting</h3>\n<p>{}</p>\n{}",
                      worst == 0
-                         ? "Measured again for this page: no task lost anything."
+                         ? "Measured again for this page: no task’s test accuracy fell."
                          : fmt::format("Measured again for this page: the largest loss is {:.1f} points.", 100 * worst),
                      table.html());
 }
