@@ -32,11 +32,6 @@ class MyLora final : public Method, public WeightRule {
  public:
   explicit MyLora(MyLoraOptions options) : options_(options) {}
 
-  Roles roles() const override {
-    Roles roles;
-    roles.weight = this;
-    return roles;
-  }
   Stage stage() const override { return Stage::kAdd; }
 
   std::vector<std::string> slots(const Anatomy& anatomy) const override {

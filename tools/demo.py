@@ -162,7 +162,7 @@ def main():
     print(text)
 
     heading("Report")
-    recast("report", MODEL, "--out", REPORT)
+    recast("report", MODEL, "--measure", "--out", REPORT)
     seconds = time.monotonic() - started
     print(f"\nSet-up and build {options.setup_seconds:.0f} s, the rest {seconds:.0f} s on {processor()}.")
     print(f"Report: {REPORT}; figures: {RESULTS}/")

@@ -26,6 +26,7 @@ int exit_status(Code code) {
     case Code::kInvalidArgument:
     case Code::kAlreadyExists: return 2;
     case Code::kShapeMismatch:
+    case Code::kExhausted:
     case Code::kUnsupported: return 3;
     case Code::kNotFound: return 4;
     case Code::kDataCorruption: return 5;

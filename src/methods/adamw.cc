@@ -18,11 +18,6 @@ class AdamW final : public Method, public UpdateRule {
  public:
   explicit AdamW(AdamWOptions options) : options_(options) {}
 
-  Roles roles() const override {
-    Roles roles;
-    roles.update = this;
-    return roles;
-  }
   bool takes(const Param&) const override { return true; }
 
   void apply(std::span<Param> params, std::span<const double> factors, Step& step) const override {

@@ -16,11 +16,6 @@ class CrossEntropy final : public Method, public LossTerm {
  public:
   explicit CrossEntropy(CrossEntropyOptions options) : smoothing_(options.smoothing) {}
 
-  Roles roles() const override {
-    Roles roles;
-    roles.loss = this;
-    return roles;
-  }
   bool primary() const override { return true; }
 
   at::Tensor loss(const Batch& batch, const Fields& out, Step&) const override {

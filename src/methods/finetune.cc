@@ -17,11 +17,6 @@ class Finetune final : public Method, public WeightRule {
       : scope_(options.scope == "task" ? Scope::kTask : Scope::kShared),
         family_(options.scope == "task" ? "own" : "w") {}
 
-  Roles roles() const override {
-    Roles roles;
-    roles.weight = this;
-    return roles;
-  }
   Stage stage() const override { return Stage::kSource; }
 
   std::vector<std::string> slots(const Anatomy& anatomy) const override {

@@ -17,12 +17,6 @@ class LinearProbe final : public Method, public Head {
  public:
   explicit LinearProbe(NoOptions) {}
 
-  Roles roles() const override {
-    Roles roles;
-    roles.head = this;
-    return roles;
-  }
-
   Fields forward(const Fields& in, const Fields*, const View& numbers, Pass&) const override {
     return {{"logits", at::linear(in.at("features"), numbers.global("weight"), numbers.global("bias"))}};
   }

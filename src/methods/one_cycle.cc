@@ -18,11 +18,6 @@ class OneCycle final : public Method, public UpdateRule {
  public:
   explicit OneCycle(OneCycleOptions options) : options_(options) {}
 
-  Roles roles() const override {
-    Roles roles;
-    roles.update = this;
-    return roles;
-  }
   bool schedules() const override { return true; }
   double rate(std::string_view, std::int64_t, const Counters& at) const override {
     const double last = static_cast<double>(std::max<std::int64_t>(at.total_steps - 1, 1));

@@ -26,11 +26,6 @@ class Recast final : public Method, public WeightRule {
  public:
   explicit Recast(RecastOptions options) : grain_(std::move(options.grain)) {}
 
-  Roles roles() const override {
-    Roles roles;
-    roles.weight = this;
-    return roles;
-  }
   Stage stage() const override { return Stage::kSource; }
 
   std::vector<std::string> slots(const Anatomy& anatomy) const override {

@@ -16,11 +16,6 @@ class StepDecay final : public Method, public UpdateRule {
  public:
   explicit StepDecay(StepDecayOptions options) : options_(options) {}
 
-  Roles roles() const override {
-    Roles roles;
-    roles.update = this;
-    return roles;
-  }
   bool schedules() const override { return true; }
   double rate(std::string_view, std::int64_t, const Counters& at) const override {
     return std::pow(options_.gamma, static_cast<double>(at.epoch / options_.every));

@@ -28,13 +28,6 @@ struct Carry {
   Sources sources = toy_sources(20);
 };
 
-inline Roles roles_of(const WeightRule* weight, const UpdateRule* update = nullptr) {
-  Roles roles;
-  roles.weight = weight;
-  roles.update = update;
-  return roles;
-}
-
 inline std::vector<std::int64_t> all_rows_of(const Source& source) {
   std::vector<std::int64_t> rows(static_cast<std::size_t>(source.rows()));
   std::iota(rows.begin(), rows.end(), 0);

@@ -19,7 +19,6 @@ at::Tensor noise(Key key, const std::string& name, std::int64_t member, at::IntA
 class Population final : public Method, public WeightRule, public UpdateRule {
  public:
   explicit Population(NoOptions) {}
-  Roles roles() const override { return roles_of(this, this); }
   Stage stage() const override { return Stage::kAdd; }
   std::vector<std::string> slots(const Anatomy&) const override { return {"recast.c@*"}; }
   at::Tensor weight(const Slot& slot, const at::Tensor& w, const View&, Pass& pass) const override {
@@ -119,12 +118,6 @@ std::string refusal;
 class Objectives final : public Method, public LossTerm, public UpdateRule {
  public:
   explicit Objectives(NoOptions) {}
-  Roles roles() const override {
-    Roles roles;
-    roles.loss = this;
-    roles.update = this;
-    return roles;
-  }
   bool primary() const override { return true; }
   at::Tensor loss(const Batch& batch, const Fields& out, Step& step) const override {
     const at::Tensor logits = out.at("logits");

@@ -14,13 +14,6 @@ bool mixed_up_params = false;
 class Surgery final : public Method, public Branch, public UpdateRule, public BatchRule {
  public:
   explicit Surgery(NoOptions) {}
-  Roles roles() const override {
-    Roles roles;
-    roles.branch = this;
-    roles.update = this;
-    roles.batch = this;
-    return roles;
-  }
   std::vector<std::string> slots(const Anatomy&) const override { return {kSlot}; }
   void begin_task(Context& context) const override {
     const Slot& slot = context.anatomy().at(kSlot);
@@ -163,11 +156,6 @@ constexpr double kRidge = 0.1;
 class Analytic final : public Method, public Head {
  public:
   explicit Analytic(NoOptions) {}
-  Roles roles() const override {
-    Roles roles;
-    roles.head = this;
-    return roles;
-  }
   void grow(std::span<const std::int64_t> columns, Context& context) const override {
     State& own = context.own(Scope::kShared);
     const std::int64_t d = context.feature_width();
@@ -249,11 +237,6 @@ TEST(Analytic, IsRefusedBesideWhatMovesTheFeatures) {
 class Statistics final : public Method, public Branch {
  public:
   explicit Statistics(NoOptions) {}
-  Roles roles() const override {
-    Roles roles;
-    roles.branch = this;
-    return roles;
-  }
   bool replaces() const override { return true; }
   std::vector<std::string> slots(const Anatomy&) const override { return {"norm"}; }
   void begin_task(Context& context) const override {

@@ -24,7 +24,6 @@ int lora_products = 0;
 class Lora final : public Method, public WeightRule {
  public:
   explicit Lora(LoraOptions options) : options_(options) {}
-  Roles roles() const override { return roles_of(this); }
   Stage stage() const override { return Stage::kAdd; }
   std::vector<std::string> slots(const Anatomy& anatomy) const override { return slots_of_role(anatomy, "attn.qkv"); }
   void begin_task(Context& context) const override {
@@ -104,7 +103,6 @@ std::map<std::string, std::int64_t> born_seen;
 class Incre final : public Method, public WeightRule, public UpdateRule {
  public:
   explicit Incre(NoOptions) {}
-  Roles roles() const override { return roles_of(this, this); }
   Stage stage() const override { return Stage::kAdd; }
   std::vector<std::string> slots(const Anatomy&) const override { return {kSlot}; }
   void begin_task(Context& context) const override { grow(context, "0"); }
@@ -168,7 +166,6 @@ struct HyperOptions {
 class Hyper final : public Method, public WeightRule, public UpdateRule {
  public:
   explicit Hyper(HyperOptions options) : options_(options) {}
-  Roles roles() const override { return roles_of(this, this); }
   Stage stage() const override { return Stage::kSource; }
   std::vector<std::string> slots(const Anatomy&) const override { return {"recast.c@*"}; }
   void begin_task(Context& context) const override {
@@ -272,11 +269,6 @@ TEST(Hypernet, TwoSourcesOfTheSameNumbersAreRefused) {
 class Double final : public Method, public Branch {
  public:
   explicit Double(NoOptions) {}
-  Roles roles() const override {
-    Roles roles;
-    roles.branch = this;
-    return roles;
-  }
   std::vector<std::string> slots(const Anatomy&) const override { return {"features"}; }
   at::Tensor around(const Slot&, const at::Tensor& x, const Next& next, const View&, Pass&) const override {
     return next(x) * 2;
@@ -297,7 +289,6 @@ TEST(FeatureSlot, IsGoneThroughOnceFromPixelsAndFromFeatures) {
 class Circle final : public Method, public WeightRule {
  public:
   explicit Circle(NoOptions) {}
-  Roles roles() const override { return roles_of(this); }
   Stage stage() const override { return Stage::kAdd; }
   std::vector<std::string> slots(const Anatomy&) const override { return {"recast.c@*"}; }
   at::Tensor weight(const Slot& slot, const at::Tensor& w, const View&, Pass& pass) const override {

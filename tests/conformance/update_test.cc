@@ -17,12 +17,6 @@ Seen seen;
 class Probe final : public Method, public Branch, public UpdateRule {
  public:
   explicit Probe(NoOptions) {}
-  Roles roles() const override {
-    Roles roles;
-    roles.branch = this;
-    roles.update = this;
-    return roles;
-  }
   std::vector<std::string> slots(const Anatomy&) const override { return {"features"}; }
   void begin_task(Context& context) const override {
     context.create("gain@features", at::ones({context.feature_width()}));

@@ -31,7 +31,7 @@ inline std::string missing_for_effects() {
 }
 #define RECAST_NEED_REAL_TASK()                                                        \
   if (const std::string why = ::recast::missing_for_effects(); !why.empty()) {         \
-    if (::recast::on_ci()) FAIL() << why;                                              \
+    if (::recast::on_ci()) { FAIL() << why; }                                          \
     GTEST_SKIP() << why;                                                               \
   }
 

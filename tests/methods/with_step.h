@@ -7,11 +7,6 @@ namespace recast {
 class StepTester final : public Method, public UpdateRule {
  public:
   explicit StepTester(NoOptions) {}
-  Roles roles() const override {
-    Roles roles;
-    roles.update = this;
-    return roles;
-  }
   bool drives() const override { return true; }
   void begin_task(Context& context) const override {
     context.create("p", Key(1).fold("p").normal({5, 3}));

@@ -284,7 +284,8 @@ struct Roles {
 class Method {
  public:
   virtual ~Method() = default;
-  virtual Roles roles() const = 0;
+  /// Default: every role interface that the plug-in itself derives from.
+  virtual Roles roles() const;
   /// Names of the slots it acts on: weight, vector and kParam slots for the weight rule, the others for the branch.
   virtual std::vector<std::string> slots(const Anatomy&) const { return {}; }
   /// Slots whose outputs its head or loss wants to see as "tap.SLOT".

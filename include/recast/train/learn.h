@@ -76,7 +76,7 @@ struct Learned {
   std::vector<EpochMetrics> history;
   Evaluation validation;
   double seconds = 0;
-  std::int64_t best_epoch = 0;
+  std::int64_t best_epoch = 0;                          ///< epochs done when the numbers kept were taken; 0: none
 };
 
 /// Learns one task: phases of the plug-ins, the recipe's epochs, the best epoch by validation. Reentrant; the model
