@@ -50,7 +50,18 @@ void write_features(const PredictRequest& request, const LoadedTask& task, const
                                         {"fingerprint", task.record.fingerprint}}});
 }
 
+/// The bare backbone in a task's place: it has features and no head.
+LoadedTask bare_backbone(const ModelDirectory& directory) {
+  TaskRecord record;
+  record.fingerprint = directory.fingerprint();
+  return {std::move(record), Model(directory.backbone(), compose({}, directory.backbone()->anatomy()), {}),
+          directory.files().config.preprocessing};
+}
+
 void check_request(const PredictRequest& request) {
+  if (request.task.empty() && request.features.empty())
+    fail(Code::kInvalidArgument,
+         "[predict] --task NAME is missing (without it, --features FILE gives those of the bare backbone)");
   if (request.images.empty()) fail(Code::kInvalidArgument, "[predict] no image given");
   if (request.top < 1) fail(Code::kInvalidArgument, "[predict] --top must be at least 1, got {}", request.top);
   for (const auto& image : request.images)
@@ -64,7 +75,8 @@ void check_request(const PredictRequest& request) {
 
 nlohmann::json predict_images(const ModelDirectory& directory, const PredictRequest& request) {
   check_request(request);
-  const LoadedTask task = directory.load(request.task);
+  const bool bare = request.task.empty();
+  const LoadedTask task = bare ? bare_backbone(directory) : directory.load(request.task);
   const at::NoGradGuard no_grad;
   Run run;
   run.dtype = request.bf16 ? at::kBFloat16 : at::kFloat;
@@ -79,9 +91,9 @@ nlohmann::json predict_images(const ModelDirectory& directory, const PredictRequ
     Batch batch;
     batch.rows = static_cast<std::int64_t>(kBatch);
     batch.at["input"] = normalise(at::stack(pixels).to(directory.device()), task.preprocessing);
-    const Fields out = task.model.forward(batch, run);
-    const at::Tensor logits = out.at("logits").to(at::kCPU, at::kFloat);
-    for (std::size_t i = begin; i < end; ++i)
+    const Fields out = bare ? Fields{{"features", task.model.features(batch, run)}} : task.model.forward(batch, run);
+    const at::Tensor logits = bare ? at::Tensor() : out.at("logits").to(at::kCPU, at::kFloat);
+    for (std::size_t i = begin; i < end && !bare; ++i)
       predictions.push_back(describe_row(request.images[i], logits[static_cast<std::int64_t>(i - begin)],
                                          task.record.labels, request.top));
     if (!request.features.empty())
@@ -91,8 +103,8 @@ nlohmann::json predict_images(const ModelDirectory& directory, const PredictRequ
       request.listener->step(static_cast<std::int64_t>(end), static_cast<std::int64_t>(request.images.size()));
   }
   if (!request.features.empty()) write_features(request, task, at::cat(features));
-  return {{"task", task.record.name},
-          {"version", task.record.version},
+  return {{"task", bare ? nlohmann::json() : nlohmann::json(task.record.name)},
+          {"version", bare ? nlohmann::json() : nlohmann::json(task.record.version)},
           {"labels", task.record.labels},
           {"predictions", predictions}};
 }

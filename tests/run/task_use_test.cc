@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "format/expect_error.h"
+#include "recast/data/image.h"
 #include "recast/format/files.h"
 #include "recast/run/describe_methods.h"
 #include "recast/run/evaluate_task.h"
@@ -141,6 +142,20 @@ TEST_F(TaskUse, TravelsInOneFileToTheSameBackboneOnly) {
   EXPECT_THAT(message, HasSubstr(open().fingerprint()));
   EXPECT_THAT(message, HasSubstr(stranger.fingerprint()));
   EXPECT_TRUE(list_tasks(stranger, true)["tasks"].empty());
+}
+
+TEST_F(TaskUse, GivesTheBareBackbonesFeaturesWithoutATask) {
+  PredictRequest request;
+  request.images = {image("red/1.png")};
+  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { predict_images(open(), request); }), HasSubstr("--task"));
+  request.features = own_ / "bare.safetensors";
+  EXPECT_TRUE(predict_images(open(), request)["predictions"].empty());
+  const ModelDirectory directory = open();
+  PlainRoute route(*directory.backbone());
+  const Preprocessing& p = directory.files().config.preprocessing;
+  const at::Tensor pixels = evaluation_pixels(decode_image(read_file(image("red/1.png"), 1 << 20), "red"), p);
+  const at::Tensor expected = directory.backbone()->features(normalise(pixels.unsqueeze(0), p), route);
+  EXPECT_TRUE(at::allclose(read_tensor_file(request.features).tensors.at("features"), expected, 1e-5, 1e-5));
 }
 
 TEST_F(TaskUse, RefusesATaskFileWhoseNumbersDoNotFit) {
