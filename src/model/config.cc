@@ -94,7 +94,7 @@ VitConfig read_vit(const json& object, std::string_view origin) {
   vit.class_position = in.boolean("class_position");
   vit.norm_eps = in.number("norm_eps");
   vit.pooling = in.text("pooling");
-  vit.position_interpolation = in.text("position_interpolation");
+  vit.pos_interpolation = in.text("pos_interpolation");
   in.finish();
   if (const std::string fault = fault_of(vit); !fault.empty()) {
     fail(Code::kDataCorruption, "[model] {}: vit: {}", origin, fault);
@@ -116,7 +116,7 @@ json write_vit(const VitConfig& vit) {
           {"class_position", vit.class_position},
           {"norm_eps", vit.norm_eps},
           {"pooling", vit.pooling},
-          {"position_interpolation", vit.position_interpolation}};
+          {"pos_interpolation", vit.pos_interpolation}};
 }
 
 BankConfig::Group read_group(const json& object, std::string_view origin, std::size_t index) {
@@ -178,9 +178,9 @@ std::string fault_of(const VitConfig& vit) {
   if (vit.pooling != "token" && vit.pooling != "average" && vit.pooling != "token+average") {
     return fmt::format("pooling must be token, average or token+average, got {}", printable(vit.pooling));
   }
-  if (vit.position_interpolation != "bicubic" && vit.position_interpolation != "bicubic_antialias") {
-    return fmt::format("position_interpolation must be bicubic or bicubic_antialias, got {}",
-                       printable(vit.position_interpolation));
+  if (vit.pos_interpolation != "bicubic" && vit.pos_interpolation != "bicubic_antialias") {
+    return fmt::format("pos_interpolation must be bicubic or bicubic_antialias, got {}",
+                       printable(vit.pos_interpolation));
   }
   if (!vit.class_token && (vit.class_position || vit.pooling != "average")) {
     return "without a class token there is no class_position, and pooling must be average";

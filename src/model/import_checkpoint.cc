@@ -293,7 +293,7 @@ void Importer::adjust_config() {
     const bool plain_vit = !vit().layer_scale;
     if (plain_vit) vit().norm_eps = 1e-12;  // ViTConfig's default; Dinov2Config's is 1e-6
     // ViTModel and Dinov2Model resample without antialiasing, Dinov2WithRegistersModel with it.
-    vit().position_interpolation = vit().register_tokens > 0 ? "bicubic_antialias" : "bicubic";
+    vit().pos_interpolation = vit().register_tokens > 0 ? "bicubic_antialias" : "bicubic";
   }
   if (out_.naming == "torchvision") {
     // ViT_B_16_Weights and its sisters: resize to 256, crop 224, bilinear, ImageNet's mean and deviation.

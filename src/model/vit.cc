@@ -274,7 +274,7 @@ at::Tensor Vit::kept_positions(std::int64_t rows, std::int64_t columns) const {
 /// transformers' interpolate_pos_encoding; both give the size wanted, not a scale.
 at::Tensor Vit::resampled(const at::Tensor& grid, std::int64_t rows, std::int64_t columns) const {
   const at::Tensor planes = grid.permute({2, 0, 1}).unsqueeze(0);
-  const at::Tensor other = config_.position_interpolation == "bicubic"
+  const at::Tensor other = config_.pos_interpolation == "bicubic"
                                ? at::upsample_bicubic2d(planes, {rows, columns}, /*align_corners=*/false)
                                : at::_upsample_bicubic2d_aa(planes, {rows, columns}, /*align_corners=*/false);
   return other.squeeze(0).permute({1, 2, 0}).reshape({rows * columns, config_.width});

@@ -192,12 +192,12 @@ TEST(Import, SetsEpsilonAndResamplingOfTheLibrary) {
   VitConfig registers = dinov2_toy();
   registers.register_tokens = 4;
   EXPECT_EQ(vit(toy_vit_config(), kTimm).norm_eps, 1e-6);
-  EXPECT_EQ(vit(toy_vit_config(), kTimm).position_interpolation, "bicubic_antialias");
+  EXPECT_EQ(vit(toy_vit_config(), kTimm).pos_interpolation, "bicubic_antialias");
   EXPECT_EQ(vit(toy_vit_config(), kVit).norm_eps, 1e-12);
-  EXPECT_EQ(vit(toy_vit_config(), kVit).position_interpolation, "bicubic");
+  EXPECT_EQ(vit(toy_vit_config(), kVit).pos_interpolation, "bicubic");
   EXPECT_EQ(vit(dinov2_toy(), kDinov2).norm_eps, 1e-6);
-  EXPECT_EQ(vit(dinov2_toy(), kDinov2).position_interpolation, "bicubic");
-  EXPECT_EQ(vit(registers, kDinov2).position_interpolation, "bicubic_antialias");
+  EXPECT_EQ(vit(dinov2_toy(), kDinov2).pos_interpolation, "bicubic");
+  EXPECT_EQ(vit(registers, kDinov2).pos_interpolation, "bicubic_antialias");
 }
 
 TEST(Import, KeepsTheCheckpointsOwnClassifier) {

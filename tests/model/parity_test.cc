@@ -33,7 +33,7 @@ TEST_P(Parity, ImportReadsOffTheLibrarysChoices) {
   EXPECT_EQ(vit.qkv_bias, golden.about.at("qkv_bias").get<bool>());
   EXPECT_EQ(golden.imported.classifier_weight.defined(), golden.about.at("classes").get<int>() > 0);
   if (golden.imported.naming != "torchvision") {  // which takes one size only, so it has no choice to read off
-    EXPECT_EQ(vit.position_interpolation, golden.about.at("pos_interpolation").get<std::string>());
+    EXPECT_EQ(vit.pos_interpolation, golden.about.at("pos_interpolation").get<std::string>());
   }
   const std::string library = golden.about.at("library");
   const bool huggingface = library == "transformers" || library == "onnxruntime";  // the zoo writes Dinov2's names
@@ -114,7 +114,7 @@ TEST_P(ParityMutation, AnotherResamplingOfPositionsFailsTheParityTest) {
   RECAST_REQUIRE_GOLDEN(GetParam());
   const GoldenCase golden(GetParam());
   ModelFiles files = golden.imported.files;
-  std::string& interpolation = files.config.vit.position_interpolation;
+  std::string& interpolation = files.config.vit.pos_interpolation;
   interpolation = interpolation == "bicubic" ? "bicubic_antialias" : "bicubic";
   const int size = golden.sizes().back();
   EXPECT_GT(difference(plain_features(*make_backbone(files), golden.images_at(size)), golden.features_at(size)),

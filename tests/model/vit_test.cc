@@ -81,7 +81,7 @@ VitConfig everything_on() {
   vit.layer_scale = true;
   vit.register_tokens = 3;
   vit.pooling = "token+average";
-  vit.position_interpolation = "bicubic";
+  vit.pos_interpolation = "bicubic";
   return vit;
 }
 

@@ -22,7 +22,7 @@ struct VitConfig {
   bool class_position = true;           ///< the class token has a position of its own (not in register-token models of timm)
   double norm_eps = 1e-6;
   std::string pooling = "token";        ///< token | average | token+average (features [B, 2D])
-  std::string position_interpolation = "bicubic_antialias";  ///< | bicubic
+  std::string pos_interpolation = "bicubic_antialias";  ///< | bicubic
 };
 
 /// The banks of a mimicked directory: L/G runs of equal-shaped slots share n templates each.

@@ -57,7 +57,7 @@ struct ImportedCheckpoint {
 };
 /// Recognises timm, Hugging Face (ViTModel, ViTForImageClassification, Dinov2Model, Dinov2WithRegisters,
 /// Dinov2ForImageClassification) and torchvision names for the architecture of `config`.
-/// What the names and tensors tell is written into the config that comes back: norm_eps, position_interpolation,
+/// What the names and tensors tell is written into the config that comes back: norm_eps, pos_interpolation,
 /// qkv_bias, class_position, pooling (a Dinov2 classifier reads token+average) and torchvision's own preprocessing.
 /// fp16, bf16 and fp64 become fp32. Ignored: pooler.*, mask_token.
 /// Throws kShapeMismatch when the architecture does not fit, saying which one the checkpoint looks like, or naming the
