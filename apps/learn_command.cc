@@ -31,10 +31,12 @@ std::string text(const nlohmann::json& results) {
   out += fmt::format("kept: {} (validation top1: {})\n", results["kept"].get<std::string>(), candidates);
   out += "validation, " + figures_text(results["validation"]) + "\n";
   if (!results["test"].is_null()) out += "test, " + figures_text(results["test"]) + "\n";
-  out += fmt::format("{} coefficients, {} head numbers, {} stored; {:.1f} s; {}\n",
+  const double shared = results["shared_bytes"];
+  out += fmt::format("{} coefficients, {} head numbers, {} stored{}; {:.1f} s; {}\n",
                      results["coefficients"].get<std::int64_t>(), results["head_numbers"].get<std::int64_t>(),
-                     bytes_text(results["stored_bytes"].get<double>()), results["seconds"].get<double>(),
-                     results["run"].get<std::string>());
+                     bytes_text(results["stored_bytes"].get<double>()),
+                     shared > 0 ? " and " + bytes_text(shared) + " shared with other tasks" : "",
+                     results["seconds"].get<double>(), results["run"].get<std::string>());
   return out;
 }
 

@@ -36,17 +36,18 @@ nlohmann::json figures(const EpochMetrics& e) {
 }
 
 nlohmann::json count_numbers(const Model& model) {
-  std::int64_t coefficients = 0, head = 0, bytes = 0;
+  std::int64_t coefficients = 0, head = 0, bytes = 0, shared_bytes = 0;
   for (const Plug& plug : model.recipe().plugs()) {
     const State& task = model.numbers().at(plug.alias(), Scope::kTask);
+    const State& shared = model.numbers().at(plug.alias(), Scope::kShared);
     if (plug.roles.head)
       head += count_elements(plug, task, false);
     else
-      coefficients += count_elements(plug, task, true) +
-                      count_elements(plug, model.numbers().at(plug.alias(), Scope::kShared), true);
+      coefficients += count_elements(plug, task, true) + count_elements(plug, shared, true);
     bytes += plug.method->stored_bytes(task);
+    shared_bytes += shared.bytes();
   }
-  return {{"coefficients", coefficients}, {"head_numbers", head}, {"stored_bytes", bytes}};
+  return {{"coefficients", coefficients}, {"head_numbers", head}, {"stored_bytes", bytes}, {"shared_bytes", shared_bytes}};
 }
 
 }  // namespace recast

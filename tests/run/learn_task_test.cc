@@ -63,6 +63,7 @@ TEST_F(LearnTask, StoresATaskWhoseTestFiguresEvalRepeatsExactly) {
   EXPECT_EQ(results["coefficients"], 16);  // 4 slots, n = 2, K = 2
   EXPECT_EQ(results["head_numbers"], 3 * 32 + 3);
   EXPECT_EQ(results["stored_bytes"], 4 * (16 + 3 * 32 + 3));
+  EXPECT_EQ(results["shared_bytes"], 0);
   EXPECT_GT(results["test"]["top1"], 0.5);
   const nlohmann::json again = evaluate("colours");
   for (const char* key : {"rows", "top1", "top5", "loss", "per_class"})
@@ -120,7 +121,7 @@ TEST_F(LearnTask, KeepsTheOldVersionAndItsRunFolder) {
 TEST_F(LearnTask, SharesOneStateAmongTasksThatAreNotIsolated) {
   LearnRequest first = request("first");
   first.plugs = {"finetune"};
-  learn_task(first);
+  EXPECT_GT(learn_task(first).results["shared_bytes"].get<std::int64_t>(), 4 * 32 * 32);
   LearnRequest second = request("second");
   second.plugs = {"finetune"};
   second.seed = 3;

@@ -12,7 +12,8 @@ nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::stri
 /// One of EpochMetrics: {epoch, stage, train_loss, eval_loss, eval_top1, lr, seconds, skipped_steps}.
 nlohmann::json figures(const EpochMetrics& epoch);
 
-/// What a task's numbers amount to: {coefficients: trained numbers beside the head, head_numbers, stored_bytes}.
+/// What a task's numbers amount to: {coefficients: trained numbers beside the head, head_numbers, stored_bytes,
+/// shared_bytes: of the state that it shares with other tasks}.
 nlohmann::json count_numbers(const Model& model);
 
 }  // namespace recast

@@ -35,8 +35,8 @@ struct LearnRequest {
 struct LearnReport {
   /// {task, version, recipe, plugs, classes, labels, images: {train, validation, test}, kept, candidates: {stage: top1},
   ///  best_epoch, validation: {rows, top1, top5, loss, per_class}, test: the same or null, confusion: [[truth][answer]]
-  ///  of test or null, coefficients, head_numbers, stored_bytes, file_bytes, seconds, history: [lines of metrics.csv],
-  ///  machine, versions, command, seed, split_seed, image_size, fingerprint, run}.
+  ///  of test or null, coefficients, head_numbers, stored_bytes, shared_bytes, file_bytes, seconds, history: [lines of
+  ///  metrics.csv], machine, versions, command, seed, split_seed, image_size, fingerprint, run}.
   nlohmann::json results;
   bool finished_before = false;                   ///< `resume` found a run that was complete; nothing was done
 };
