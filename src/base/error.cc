@@ -7,16 +7,26 @@ namespace recast {
 
 std::string_view name(Code code) {
   switch (code) {
-    case Code::kInvalidArgument: return "invalid_argument";
-    case Code::kNotFound: return "not_found";
-    case Code::kAlreadyExists: return "already_exists";
-    case Code::kShapeMismatch: return "shape_mismatch";
-    case Code::kDataCorruption: return "data_corruption";
-    case Code::kUnsupported: return "unsupported";
-    case Code::kExhausted: return "exhausted";
-    case Code::kUnavailable: return "unavailable";
-    case Code::kCancelled: return "cancelled";
-    case Code::kInternal: return "internal";
+    case Code::kInvalidArgument:
+      return "invalid_argument";
+    case Code::kNotFound:
+      return "not_found";
+    case Code::kAlreadyExists:
+      return "already_exists";
+    case Code::kShapeMismatch:
+      return "shape_mismatch";
+    case Code::kDataCorruption:
+      return "data_corruption";
+    case Code::kUnsupported:
+      return "unsupported";
+    case Code::kExhausted:
+      return "exhausted";
+    case Code::kUnavailable:
+      return "unavailable";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kInternal:
+      return "internal";
   }
   return "internal";
 }
@@ -24,14 +34,20 @@ std::string_view name(Code code) {
 int exit_status(Code code) {
   switch (code) {
     case Code::kInvalidArgument:
-    case Code::kAlreadyExists: return 2;
+    case Code::kAlreadyExists:
+      return 2;
     case Code::kShapeMismatch:
     case Code::kExhausted:
-    case Code::kUnsupported: return 3;
-    case Code::kNotFound: return 4;
-    case Code::kDataCorruption: return 5;
-    case Code::kCancelled: return 130;
-    default: return 1;
+    case Code::kUnsupported:
+      return 3;
+    case Code::kNotFound:
+      return 4;
+    case Code::kDataCorruption:
+      return 5;
+    case Code::kCancelled:
+      return 130;
+    default:
+      return 1;
   }
 }
 

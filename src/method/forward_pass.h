@@ -38,10 +38,10 @@ class ForwardPass final : public Pass, private Route {
   const Numbers& numbers_;
   const Batch& batch_;
   const Run& run_;
-  const Plug* current_ = nullptr;   ///< whose code runs: the owner of what it emits
+  const Plug* current_ = nullptr;  ///< whose code runs: the owner of what it emits
   std::set<std::string, std::less<>> taps_;
   std::map<std::string, at::Tensor, std::less<>> weights_, once_;
-  std::set<std::string, std::less<>> in_making_;   ///< kParam slots whose rules run
+  std::set<std::string, std::less<>> in_making_;  ///< kParam slots whose rules run
   Fields out_;
 };
 

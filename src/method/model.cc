@@ -85,7 +85,8 @@ State Model::weights(const Run& run) const {
   ForwardPass pass(*backbone_, *recipe_, numbers_, none, run);
   State weights;
   for (const Slot& slot : backbone_->anatomy().slots)
-    if (slot.kind == SlotKind::kWeight || slot.kind == SlotKind::kVector) weights.set(slot.name, pass.weight(slot.name));
+    if (slot.kind == SlotKind::kWeight || slot.kind == SlotKind::kVector)
+      weights.set(slot.name, pass.weight(slot.name));
   return weights;
 }
 

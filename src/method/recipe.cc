@@ -40,9 +40,10 @@ bool needs_met(const MethodInfo& info, const Anatomy& anatomy) {
 std::string Recipe::text() const {
   std::string plug_list;
   for (const PlugSpec& plug : plugs) plug_list += (plug_list.empty() ? "" : " + ") + plug_text(plug);
-  return fmt::format("{}: {} epochs, batch {}, rate {}, head rate {}, weight decay {}, clip {}, augmentation {}{}{}; {}",
-                     name, epochs, batch_size, rate, head_rate, weight_decay, clip_norm, augmentation,
-                     fit_head ? ", fitted head" : "", bf16 ? ", bf16" : "", plug_list);
+  return fmt::format(
+      "{}: {} epochs, batch {}, rate {}, head rate {}, weight decay {}, clip {}, augmentation {}{}{}; {}", name, epochs,
+      batch_size, rate, head_rate, weight_decay, clip_norm, augmentation, fit_head ? ", fitted head" : "",
+      bf16 ? ", bf16" : "", plug_list);
 }
 
 bool add_recipe(Recipe recipe) {
@@ -73,7 +74,8 @@ std::vector<PlugSpec> merge_plugs(const Recipe& recipe, std::vector<PlugSpec> ch
   std::vector<PlugSpec> merged = chosen;
   for (const PlugSpec& spec : recipe.plugs) {
     const Exclusive roles(spec);
-    const bool replaced = std::any_of(taken.begin(), taken.end(), [&](const Exclusive& t) { return t.overlaps(roles); });
+    const bool replaced =
+        std::any_of(taken.begin(), taken.end(), [&](const Exclusive& t) { return t.overlaps(roles); });
     if (!replaced) merged.push_back(spec);
   }
   return merged;

@@ -28,12 +28,8 @@ static const T& typed(const Number& number, std::string_view name, const char* w
   return *value;
 }
 
-const at::Tensor& State::tensor(std::string_view name) const {
-  return typed<at::Tensor>(number(name), name, "tensor");
-}
-std::int64_t State::integer(std::string_view name) const {
-  return typed<std::int64_t>(number(name), name, "integer");
-}
+const at::Tensor& State::tensor(std::string_view name) const { return typed<at::Tensor>(number(name), name, "tensor"); }
+std::int64_t State::integer(std::string_view name) const { return typed<std::int64_t>(number(name), name, "integer"); }
 double State::real(std::string_view name) const { return typed<double>(number(name), name, "real number"); }
 const std::string& State::text(std::string_view name) const { return typed<std::string>(number(name), name, "text"); }
 

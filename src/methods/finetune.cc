@@ -43,16 +43,15 @@ class Finetune final : public Method, public WeightRule {
   std::string family_;
 };
 
-const bool kRegistered =
-    describe<Finetune, FinetuneOptions>("finetune")
-        .summary("every parameter of the backbone trains, in a copy")
-        .paper("-")
-        .families({{.name = "w", .scope = Scope::kShared}, {.name = "own", .scope = Scope::kTask}})
-        .claims({Claim::kNeutralStart})
-        .suggested_rate(5e-5)
-        .option("scope", &FinetuneOptions::scope, one_of({"shared", "task"}),
-                "shared: one network for all tasks; task: a copy of its own for this task")
-        .add();
+const bool kRegistered = describe<Finetune, FinetuneOptions>("finetune")
+                             .summary("every parameter of the backbone trains, in a copy")
+                             .paper("-")
+                             .families({{.name = "w", .scope = Scope::kShared}, {.name = "own", .scope = Scope::kTask}})
+                             .claims({Claim::kNeutralStart})
+                             .suggested_rate(5e-5)
+                             .option("scope", &FinetuneOptions::scope, one_of({"shared", "task"}),
+                                     "shared: one network for all tasks; task: a copy of its own for this task")
+                             .add();
 
 }  // namespace
 }  // namespace recast

@@ -47,7 +47,8 @@ nlohmann::json count_numbers(const Model& model) {
     bytes += plug.method->stored_bytes(task);
     shared_bytes += shared.bytes();
   }
-  return {{"coefficients", coefficients}, {"head_numbers", head}, {"stored_bytes", bytes}, {"shared_bytes", shared_bytes}};
+  return {
+      {"coefficients", coefficients}, {"head_numbers", head}, {"stored_bytes", bytes}, {"shared_bytes", shared_bytes}};
 }
 
 }  // namespace recast

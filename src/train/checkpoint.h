@@ -8,7 +8,8 @@ namespace recast {
 class Checkpoint {
  public:
   static void save(const Learner& learner, const std::filesystem::path& path);
-  /// False if there is no file. Throws kShapeMismatch for a checkpoint of another recipe, task or seed, kDataCorruption.
+  /// False if there is no file. Throws kShapeMismatch for a checkpoint of another recipe, task or seed,
+  /// kDataCorruption.
   static bool load(Learner& learner, const std::filesystem::path& path);
 };
 

@@ -37,9 +37,7 @@ namespace {
 /// Sums over rows from which an Evaluation follows.
 class Tally {
  public:
-  explicit Tally(std::int64_t classes) {
-    result_.confusion.assign(classes, std::vector<std::int64_t>(classes, 0));
-  }
+  explicit Tally(std::int64_t classes) { result_.confusion.assign(classes, std::vector<std::int64_t>(classes, 0)); }
 
   void add(const at::Tensor& logits, const at::Tensor& label) {
     const at::Tensor log_p = at::log_softmax(logits.to(at::kDouble), 1);
@@ -64,7 +62,8 @@ class Tally {
     result_.top5 = static_cast<double>(top5_) / rows;
     result_.loss = loss_ / rows;
     for (std::size_t c = 0; c < result_.confusion.size(); ++c) {
-      const std::int64_t count = std::accumulate(result_.confusion[c].begin(), result_.confusion[c].end(), std::int64_t{0});
+      const std::int64_t count =
+          std::accumulate(result_.confusion[c].begin(), result_.confusion[c].end(), std::int64_t{0});
       result_.per_class.push_back(
           count == 0 ? -1 : static_cast<double>(result_.confusion[c][c]) / static_cast<double>(count));
     }

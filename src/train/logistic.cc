@@ -12,11 +12,15 @@
 namespace recast {
 namespace {
 
-/// Mean cross-entropy + |W|^2 / (2 C n) over rows x [n, D], as a function of theta = [W, b] flattened; the bias is free.
+/// Mean cross-entropy + |W|^2 / (2 C n) over rows x [n, D], as a function of theta = [W, b] flattened; the bias is
+/// free.
 class LogisticObjective {
  public:
   LogisticObjective(const at::Tensor& x, const at::Tensor& label, std::int64_t classes, double strength)
-      : x_(x), label_(label.unsqueeze(1)), classes_(classes), rows_(static_cast<double>(x.size(0))),
+      : x_(x),
+        label_(label.unsqueeze(1)),
+        classes_(classes),
+        rows_(static_cast<double>(x.size(0))),
         penalty_(1.0 / (strength * rows_)) {}
 
   /// Value and gradient in theta.
@@ -47,7 +51,7 @@ class LogisticObjective {
 void minimise(const LogisticObjective& objective, at::Tensor& theta) {
   constexpr int kMemory = 10, kIterations = 200;
   constexpr double kGradientTolerance = 1e-5, kProgressTolerance = 1e-9;
-  std::deque<std::pair<at::Tensor, at::Tensor>> history;   // (step, change of the gradient)
+  std::deque<std::pair<at::Tensor, at::Tensor>> history;  // (step, change of the gradient)
   auto [value, gradient] = objective(theta);
   for (int iteration = 0; iteration < kIterations; ++iteration) {
     if (gradient.abs().max().item<double>() < kGradientTolerance) return;
@@ -132,7 +136,8 @@ LinearClassifier fit_logistic(const FeatureTable& train, const FeatureTable& val
       break;
     }
   }
-  if (!best_theta.defined()) fail(Code::kDataCorruption, "[learn] the features hold NaN or infinity: no head can be fitted");
+  if (!best_theta.defined())
+    fail(Code::kDataCorruption, "[learn] the features hold NaN or infinity: no head can be fitted");
   const at::Tensor w = best_theta.narrow(0, 0, classes * width).view({classes, width}) / scale;
   const at::Tensor b = best_theta.narrow(0, classes * width, classes) - w.matmul(mean);
   best.weight = w.to(at::kFloat).contiguous();

@@ -25,14 +25,17 @@ inline const std::filesystem::path kFashion = "/usr/share/datasets/fashion-mnist
 
 /// What keeps an effect test from running, or empty.
 inline std::string missing_for_effects() {
-  if (!std::filesystem::exists(kZooVitSmall)) return "no data: zoo/fetch_imgfocus.py has not made " + kZooVitSmall.string();
+  if (!std::filesystem::exists(kZooVitSmall))
+    return "no data: zoo/fetch_imgfocus.py has not made " + kZooVitSmall.string();
   if (!std::filesystem::exists(kFashion)) return "no data: Debian package dataset-fashion-mnist";
   return "";
 }
-#define RECAST_NEED_REAL_TASK()                                                        \
-  if (const std::string why = ::recast::missing_for_effects(); !why.empty()) {         \
-    if (::recast::on_ci()) { FAIL() << why; }                                          \
-    GTEST_SKIP() << why;                                                               \
+#define RECAST_NEED_REAL_TASK()                                                \
+  if (const std::string why = ::recast::missing_for_effects(); !why.empty()) { \
+    if (::recast::on_ci()) {                                                   \
+      FAIL() << why;                                                           \
+    }                                                                          \
+    GTEST_SKIP() << why;                                                       \
   }
 
 /// The zoo's ViT-S/14 under templates.

@@ -195,8 +195,8 @@ TEST(RecastEffect, CoefficientsGainOverTheHeadAlone) {
   options.sets = 1;
   make_zoo_model(folder.path(), options);
   double gain = 0;
-  const std::vector<std::uint64_t> seeds = full_effects() ? std::vector<std::uint64_t>{42, 1998, 3142592}
-                                                          : std::vector<std::uint64_t>{42};
+  const std::vector<std::uint64_t> seeds =
+      full_effects() ? std::vector<std::uint64_t>{42, 1998, 3142592} : std::vector<std::uint64_t>{42};
   for (const std::uint64_t seed : seeds) {
     const nlohmann::json head = learn_fashion(folder.path(), "linear-probe", seed);
     const nlohmann::json recast = learn_fashion(folder.path(), "recast:grain=block", seed);
@@ -204,7 +204,8 @@ TEST(RecastEffect, CoefficientsGainOverTheHeadAlone) {
     EXPECT_GE(recast["validation"]["top1"], head["validation"]["top1"]) << "never below the head alone on validation";
     const double before = recast["history"][1]["train_loss"], after = recast["history"][3]["train_loss"];
     EXPECT_LT(after, before) << "training loss of the last epoch against the first";
-    gain += (recast["test"]["top1"].get<double>() - head["test"]["top1"].get<double>()) / static_cast<double>(seeds.size());
+    gain +=
+        (recast["test"]["top1"].get<double>() - head["test"]["top1"].get<double>()) / static_cast<double>(seeds.size());
     std::printf("seed %d: head %.4f, recast %.4f (test top1), kept %s, %.1f + %.1f s\n", static_cast<int>(seed),
                 head["test"]["top1"].get<double>(), recast["test"]["top1"].get<double>(),
                 recast["kept"].get<std::string>().c_str(), head["seconds"].get<double>(),

@@ -27,7 +27,8 @@ class Recorder : public Listener {
 TEST(Learn, NeverEndsBelowTheHeadAloneOnValidation) {
   const auto backbone = toy_backbone();
   const Recipe recipe = fitted_recipe();
-  const Learned learned = learn(toy_model(backbone, recipe, {"recast:grain=head"}), toy_task(), toy_sources(30), recipe, {});
+  const Learned learned =
+      learn(toy_model(backbone, recipe, {"recast:grain=head"}), toy_task(), toy_sources(30), recipe, {});
   ASSERT_EQ(learned.candidates.size(), 3u);
   EXPECT_EQ(learned.candidates[0].first, "head");
   EXPECT_EQ(learned.candidates[1].first, "train");
@@ -41,7 +42,8 @@ TEST(Learn, FitsAHeadAloneWithoutEpochs) {
   Recorder recorder;
   Budget budget;
   budget.listener = &recorder;
-  const Learned learned = learn(toy_model(backbone, recipe, {"linear-probe"}), toy_task(), toy_sources(30), recipe, budget);
+  const Learned learned =
+      learn(toy_model(backbone, recipe, {"linear-probe"}), toy_task(), toy_sources(30), recipe, budget);
   EXPECT_EQ(learned.kept, "head");
   ASSERT_EQ(recorder.epochs.size(), 1u);
   EXPECT_EQ(recorder.epochs[0].stage, "head");
@@ -58,7 +60,8 @@ TEST(Learn, KeepsTheEpochThatValidatesBest) {
   double best = 0;
   for (const EpochMetrics& metrics : learned.history) best = std::max(best, metrics.validation_top1);
   EXPECT_EQ(learned.validation.top1, best);
-  EXPECT_EQ(evaluate(learned.model, *sources.validation, 3, false).top1, best) << "the numbers kept are a copy of that epoch's";
+  EXPECT_EQ(evaluate(learned.model, *sources.validation, 3, false).top1, best)
+      << "the numbers kept are a copy of that epoch's";
   EXPECT_EQ(learned.history[learned.best_epoch - 1].validation_top1, best);
 }
 
@@ -84,8 +87,10 @@ TEST(Learn, GivesHeadAndPluginsTheirOwnRates) {
   still.epochs = 0;
   const Learned none = learn(start, toy_task(), toy_sources(), still, {});
   const Learned moved = learn(start, toy_task(), toy_sources(), recipe, budget);
-  EXPECT_TRUE(equal(none.model.numbers().at("linear-probe", Scope::kTask), moved.model.numbers().at("linear-probe", Scope::kTask)));
-  EXPECT_FALSE(equal(none.model.numbers().at("recast", Scope::kTask), moved.model.numbers().at("recast", Scope::kTask)));
+  EXPECT_TRUE(equal(none.model.numbers().at("linear-probe", Scope::kTask),
+                    moved.model.numbers().at("linear-probe", Scope::kTask)));
+  EXPECT_FALSE(
+      equal(none.model.numbers().at("recast", Scope::kTask), moved.model.numbers().at("recast", Scope::kTask)));
 }
 
 TEST(Learn, RefusesACheckpointOfAnotherSeed) {

@@ -39,7 +39,8 @@ template <class... Args>
 }
 
 std::string_view name(Code code);
-/// Exit status of a command that ended with this code (design: 2 usage, 3 content, 4 missing, 5 corrupt, 130 cancelled).
+/// Exit status of a command that ended with this code (design: 2 usage, 3 content, 4 missing, 5 corrupt, 130
+/// cancelled).
 int exit_status(Code code);
 
 /// The candidate nearest to `word` by edit distance, or empty if none is near enough to suggest.
@@ -48,7 +49,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 }  // namespace recast
 
 /// For our own bugs only: never reachable from a file, a request or a flag.
-#define RECAST_ASSERT(condition)                                                                             \
-  do {                                                                                                       \
+#define RECAST_ASSERT(condition)                                                                              \
+  do {                                                                                                        \
     if (!(condition)) ::recast::fail(::recast::Code::kInternal, "{}:{}: {}", __FILE__, __LINE__, #condition); \
   } while (false)

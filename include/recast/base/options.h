@@ -1,4 +1,6 @@
 #pragma once
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <functional>
@@ -9,8 +11,6 @@
 #include <type_traits>
 #include <vector>
 
-#include <fmt/ranges.h>
-
 #include "recast/base/error.h"
 
 namespace recast {
@@ -20,15 +20,15 @@ using OptionTexts = std::map<std::string, std::string>;
 
 /// One declared option: it becomes a flag key, a config key and a row of the generated docs.
 struct OptionSpec {
-  std::string name, type, default_text, range, help;   ///< type: integer | number | flag | text
-  std::vector<std::string> choices;                    ///< text options with a closed set
+  std::string name, type, default_text, range, help;  ///< type: integer | number | flag | text
+  std::vector<std::string> choices;                   ///< text options with a closed set
 };
 
 /// What values an option may take. Made by in_range, at_least, positive, one_of, any_value.
 struct Check {
-  std::string range;                      ///< for help and errors: "1..256"
+  std::string range;  ///< for help and errors: "1..256"
   std::vector<std::string> choices;
-  std::function<bool(double)> allows;     ///< numbers only
+  std::function<bool(double)> allows;  ///< numbers only
 };
 Check in_range(double low, double high);
 Check at_least(double low);
@@ -39,7 +39,7 @@ Check any_value();
 /// Text to value; the whole text must be used and the value finite. False: not such a value.
 bool parse_option(std::string_view text, std::int64_t& value);
 bool parse_option(std::string_view text, double& value);
-bool parse_option(std::string_view text, bool& value);   ///< true|false|1|0|yes|no|on|off
+bool parse_option(std::string_view text, bool& value);  ///< true|false|1|0|yes|no|on|off
 bool parse_option(std::string_view text, std::string& value);
 std::string option_text(std::int64_t value);
 std::string option_text(double value);

@@ -32,7 +32,7 @@ struct Plug {
 class Composition {
  public:
   const std::vector<Plug>& plugs() const { return plugs_; }
-  const Plug& plug(std::string_view alias) const;   ///< throws kNotFound
+  const Plug& plug(std::string_view alias) const;  ///< throws kNotFound
   std::vector<PlugSpec> specs() const;
 
   /// In the order of application.

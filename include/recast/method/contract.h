@@ -14,8 +14,8 @@
 #include "recast/model/anatomy.h"
 
 /// The plug-in contract. Four rules: a plug-in holds options only, its numbers are States outside of it, and every
-/// virtual is const; a forward pass changes nothing (what must change is emitted and applied by the loop); randomness is
-/// a function of a Key; the backbone is never written. docs/design.md says why, docs/adding-a-method.md how.
+/// virtual is const; a forward pass changes nothing (what must change is emitted and applied by the loop); randomness
+/// is a function of a Key; the backbone is never written. docs/design.md says why, docs/adding-a-method.md how.
 ///
 /// Shapes: B batch rows, C classes, D feature width, n templates, K coefficient sets.
 namespace recast {
@@ -31,7 +31,7 @@ struct Batch {
   Fields at;
   std::int64_t rows = 0;
 
-  const at::Tensor& column(std::string_view name) const;   ///< throws kNotFound naming the columns that there are
+  const at::Tensor& column(std::string_view name) const;  ///< throws kNotFound naming the columns that there are
   bool has(std::string_view name) const { return at.find(name) != at.end(); }
 };
 
@@ -56,23 +56,23 @@ struct Family {
 
 struct Task {
   std::string name;
-  std::vector<std::string> labels;   ///< C texts; column c of the head's logits stands for labels[c]
+  std::vector<std::string> labels;  ///< C texts; column c of the head's logits stands for labels[c]
 };
 
 struct Counters {
-  std::int64_t step = 0, epoch = 0, phase = 0;   ///< done so far in this phase
+  std::int64_t step = 0, epoch = 0, phase = 0;  ///< done so far in this phase
   std::int64_t total_steps = 0, total_epochs = 0;
 };
 
 /// A trainable tensor as update rules see it.
 struct Param {
-  std::string name;    ///< "plug.family@slot#key"
-  std::string group;   ///< the plug-in's alias
-  at::Tensor value;    ///< leaf; .grad() holds the gradient after backward
-  at::Tensor frozen;   ///< bool mask over rows that must not move, or undefined
+  std::string name;   ///< "plug.family@slot#key"
+  std::string group;  ///< the plug-in's alias
+  at::Tensor value;   ///< leaf; .grad() holds the gradient after backward
+  at::Tensor frozen;  ///< bool mask over rows that must not move, or undefined
   std::int64_t born_step = 0;
-  double rate = 0;     ///< base learning rate of this tensor, before the schedule's factor
-  double decay = 0;    ///< weight decay (decoupled), before the rate
+  double rate = 0;   ///< base learning rate of this tensor, before the schedule's factor
+  double decay = 0;  ///< weight decay (decoupled), before the rate
 };
 
 /// What a name declared by a plug-in reads, with rules on kParam slots applied. Valid for the call it is handed to.
@@ -130,7 +130,7 @@ struct Phase {
   std::vector<std::string> taps;  ///< slots whose outputs come as "tap.SLOT"
   bool trains = false;
   std::int64_t epochs = 1;
-  double rate = 0;                ///< 0: the recipe's
+  double rate = 0;  ///< 0: the recipe's
 };
 enum class When { kBefore, kMain, kAfter };
 
@@ -143,7 +143,7 @@ class Context {
   virtual const Task& task() const = 0;
   virtual const Anatomy& anatomy() const = 0;
   virtual std::int64_t feature_width() const = 0;
-  virtual Key key() const = 0;   ///< of this plug-in in this run, the same at every call
+  virtual Key key() const = 0;  ///< of this plug-in in this run, the same at every call
   virtual const Counters& at() const = 0;
   virtual std::span<Param> params() = 0;
   /// A reference into the run, valid for the call.

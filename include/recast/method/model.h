@@ -12,8 +12,8 @@ namespace recast {
 
 /// What a training pass hands back besides its outputs.
 struct Emissions {
-  std::map<std::pair<std::string, std::string>, at::Tensor> values;   ///< (plug-in, name) -> next value
-  std::vector<std::pair<std::string, at::Tensor>> losses;             ///< add to the objective
+  std::map<std::pair<std::string, std::string>, at::Tensor> values;  ///< (plug-in, name) -> next value
+  std::vector<std::pair<std::string, at::Tensor>> losses;            ///< add to the objective
   /// (plug-in, slot) -> what its weight() returned, for plug-ins that declare Need::kWeightGradient.
   std::map<std::pair<std::string, std::string>, at::Tensor> weights;
 };
@@ -23,9 +23,9 @@ struct Run {
   Mode mode = Mode::kEvaluate;
   Key key{0};
   std::int64_t step = 0;
-  at::ScalarType dtype = at::kFloat;    ///< of matrix products: kFloat or kBFloat16
-  std::vector<std::string> taps;        ///< beside those that the recipe's plug-ins ask for
-  Emissions* emissions = nullptr;       ///< null: emits and losses of plug-ins are dropped
+  at::ScalarType dtype = at::kFloat;  ///< of matrix products: kFloat or kBFloat16
+  std::vector<std::string> taps;      ///< beside those that the recipe's plug-ins ask for
+  Emissions* emissions = nullptr;     ///< null: emits and losses of plug-ins are dropped
 };
 
 /// Backbone + composed recipe + numbers: a value, cheap to copy (tensors are shared). Threads: all calls in parallel.

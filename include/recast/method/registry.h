@@ -13,16 +13,16 @@ namespace recast {
 
 /// What a plug-in promises; the conformance suite holds it to each.
 enum class Claim {
-  kIsolated,          ///< learning one task cannot change another
-  kNeutralStart,      ///< before training the backbone's features are unchanged, bit for bit
-  kDefaultHead,       ///< taken where no other plug-in of a recipe has the base head
-  kPreferred,         ///< taken where the user names no plug-in and its needs are met
+  kIsolated,      ///< learning one task cannot change another
+  kNeutralStart,  ///< before training the backbone's features are unchanged, bit for bit
+  kDefaultHead,   ///< taken where no other plug-in of a recipe has the base head
+  kPreferred,     ///< taken where the user names no plug-in and its needs are met
 };
 /// What a plug-in cannot do without, checked when a recipe is composed.
 enum class Need {
-  kBank,              ///< a mimicked model directory
-  kWeightGradient,    ///< Step::weight_grad of its own weights (turns product() off at its slots)
-  kFixedFeatures,     ///< a head that is refused beside plug-ins that move the features
+  kBank,            ///< a mimicked model directory
+  kWeightGradient,  ///< Step::weight_grad of its own weights (turns product() off at its slots)
+  kFixedFeatures,   ///< a head that is refused beside plug-ins that move the features
 };
 
 /// All that is known of a plug-in without making one. Plain data.
@@ -32,8 +32,8 @@ struct MethodInfo {
   std::vector<Family> families;
   std::set<Claim> claims;
   std::set<Need> needs;
-  std::vector<std::string> varies_by;   ///< batch columns that its weight() reads: the engine slices on them
-  double suggested_rate = 0;            ///< learning rate for recipes that ask the plug-in; 0: the recipe's own
+  std::vector<std::string> varies_by;  ///< batch columns that its weight() reads: the engine slices on them
+  double suggested_rate = 0;           ///< learning rate for recipes that ask the plug-in; 0: the recipe's own
   std::function<std::unique_ptr<const Method>(const OptionTexts&)> make;
 
   bool has(Claim claim) const { return claims.count(claim) > 0; }
@@ -47,7 +47,7 @@ class Registry {
   static const Registry& instance();
   /// Throws kInvalidArgument with the nearest name.
   const MethodInfo& find(const std::string& name) const;
-  std::vector<const MethodInfo*> all() const;   ///< by name
+  std::vector<const MethodInfo*> all() const;  ///< by name
   /// A duplicate name ends the program at start-up with a message: it is a fault of the build.
   static bool add(MethodInfo info);
 

@@ -8,10 +8,10 @@
 namespace recast {
 
 struct MimicryOptions {
-  std::string target = "attn";   ///< attn (qkv) | mlp (fc1, fc2) | attn+mlp | all (qkv, proj, fc1, fc2)
-  std::int64_t groups = 6;       ///< runs of consecutive layers; each role of a run has a bank of its own
-  std::int64_t templates = 2;    ///< n per bank
-  std::int64_t sets = 2;         ///< K coefficient vectors a slot
+  std::string target = "attn";  ///< attn (qkv) | mlp (fc1, fc2) | attn+mlp | all (qkv, proj, fc1, fc2)
+  std::int64_t groups = 6;      ///< runs of consecutive layers; each role of a run has a bank of its own
+  std::int64_t templates = 2;   ///< n per bank
+  std::int64_t sets = 2;        ///< K coefficient vectors a slot
   std::string solver = "closed";
   std::uint64_t seed = 42;
 };
@@ -24,8 +24,8 @@ struct SlotFidelity {
 
 struct Mimicry {
   ModelFiles files;
-  std::vector<SlotFidelity> fidelity;   ///< in depth order
-  std::int64_t coefficients;            ///< numbers a task trains at grain slot: slots * K * n
+  std::vector<SlotFidelity> fidelity;  ///< in depth order
+  std::int64_t coefficients;           ///< numbers a task trains at grain slot: slots * K * n
 };
 
 /// One group's solution: templates [n, shape...] and, per slot, one coefficient vector: a [L, n] (all K sets start

@@ -20,16 +20,16 @@ struct Part {
 
 /// A named place in a backbone where a plug-in may act.
 struct Slot {
-  std::string name;                  ///< "blocks.3.attn.qkv"
+  std::string name;  ///< "blocks.3.attn.qkv"
   SlotKind kind;
-  std::vector<std::int64_t> shape;   ///< of the weight or vector; [width] for activations, norms and features
-  int depth = 0;                     ///< position from input to output: index in Anatomy::slots
-  std::string role;                  ///< the same for slots that do the same work at other depths: "attn.qkv"
-  std::vector<Part> parts;           ///< fused weights only
-  std::int64_t unit = 0;             ///< rows of one attention head in a part (columns for "attn.proj"), else 0
-  int group = -1;                    ///< index of its bank, -1 if none covers it
-  at::Tensor bank;                   ///< templates [n, shape...], frozen; undefined if group is -1
-  at::Tensor coefficients;           ///< [K, n] fp32, those that give the backbone's own weight back
+  std::vector<std::int64_t> shape;  ///< of the weight or vector; [width] for activations, norms and features
+  int depth = 0;                    ///< position from input to output: index in Anatomy::slots
+  std::string role;                 ///< the same for slots that do the same work at other depths: "attn.qkv"
+  std::vector<Part> parts;          ///< fused weights only
+  std::int64_t unit = 0;            ///< rows of one attention head in a part (columns for "attn.proj"), else 0
+  int group = -1;                   ///< index of its bank, -1 if none covers it
+  at::Tensor bank;                  ///< templates [n, shape...], frozen; undefined if group is -1
+  at::Tensor coefficients;          ///< [K, n] fp32, those that give the backbone's own weight back
 };
 
 /// Width-wise couplings between slots: unit u of every tensor of a coupling feeds unit u of the others (what structured
@@ -46,8 +46,8 @@ struct Anatomy {
   std::vector<Slot> slots;
   std::vector<Coupling> couplings;
 
-  const Slot* find(std::string_view name) const;   ///< null if there is none
-  const Slot& at(std::string_view name) const;     ///< throws kNotFound naming the nearest
+  const Slot* find(std::string_view name) const;  ///< null if there is none
+  const Slot& at(std::string_view name) const;    ///< throws kNotFound naming the nearest
 };
 
 }  // namespace recast

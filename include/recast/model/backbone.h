@@ -31,8 +31,8 @@ class Backbone {
   virtual const Anatomy& anatomy() const = 0;
   /// D, width of the feature slot.
   virtual std::int64_t feature_width() const = 0;
-  /// The backbone's own number of a kWeight or kVector slot, in fp32, rebuilt from templates where a bank covers it. Not
-  /// to be written. Where plug-ins replace the weight of a covered slot the rebuilt copy is never made.
+  /// The backbone's own number of a kWeight or kVector slot, in fp32, rebuilt from templates where a bank covers it.
+  /// Not to be written. Where plug-ins replace the weight of a covered slot the rebuilt copy is never made.
   virtual at::Tensor weight(const Slot& slot) const = 0;
   /// input [B, 3, height, width], normalised pixels in any floating dtype, to features [B, D] in fp32 (fp64 for fp64).
   /// The residual stream and the norms stay in that dtype; a route that casts x and weight makes a product, and the

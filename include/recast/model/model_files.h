@@ -15,22 +15,22 @@ namespace recast {
 /// Shapes by name.
 using TensorShapes = std::map<std::string, std::vector<std::int64_t>, std::less<>>;
 
-/// Every tensor of a backbone before mimicry, by recast's names, all fp32: SLOT.weight and SLOT.bias for weight and norm
-/// slots, blocks.N.attn.scale and blocks.N.mlp.scale (LayerScale) [D], class_token [D], class_position [D],
+/// Every tensor of a backbone before mimicry, by recast's names, all fp32: SLOT.weight and SLOT.bias for weight and
+/// norm slots, blocks.N.attn.scale and blocks.N.mlp.scale (LayerScale) [D], class_token [D], class_position [D],
 /// register_tokens [R, D], positions [grid, grid, D].
 TensorShapes backbone_tensors(const VitConfig&);
 
 /// What config.json, backbone.safetensors and bank.safetensors of a model directory hold, checked against each other.
 struct ModelFiles {
   ModelConfig config;
-  NamedTensors backbone;   ///< frozen weights that no bank covers, by recast's names ("blocks.0.attn.qkv.weight")
-  NamedTensors bank;       ///< "GROUP.templates" [n, shape...], "SLOT.coefficients" [K, n]; empty if not mimicked
+  NamedTensors backbone;  ///< frozen weights that no bank covers, by recast's names ("blocks.0.attn.qkv.weight")
+  NamedTensors bank;      ///< "GROUP.templates" [n, shape...], "SLOT.coefficients" [K, n]; empty if not mimicked
 
   /// SHA-256 (hex) over architecture and preprocessing and, sorted by name, over name, dtype, shape and bytes of every
   /// tensor of both files; metadata and padding do not count. Byte by byte: the canonical JSON of {architecture, vit,
   /// preprocessing, groups}, where groups maps each bank to its slots ({} if not mimicked) since that decides what the
-  /// tensors mean; then for each tensor of both files together, by name: a line feed, name, line feed, "F32", line feed,
-  /// shape as JSON without spaces ("[1152,384]"), line feed, the elements in little endian, row-major.
+  /// tensors mean; then for each tensor of both files together, by name: a line feed, name, line feed, "F32", line
+  /// feed, shape as JSON without spaces ("[1152,384]"), line feed, the elements in little endian, row-major.
   std::string fingerprint() const;
 };
 
@@ -52,8 +52,8 @@ std::shared_ptr<const Backbone> make_backbone(const ModelFiles& files, at::Devic
 /// A checkpoint's tensors turned into ModelFiles, and its own classifier where it has one.
 struct ImportedCheckpoint {
   ModelFiles files;
-  at::Tensor classifier_weight, classifier_bias;   ///< [C, D] and [C]; undefined if the checkpoint has none
-  std::string naming;                              ///< timm | huggingface | torchvision
+  at::Tensor classifier_weight, classifier_bias;  ///< [C, D] and [C]; undefined if the checkpoint has none
+  std::string naming;                             ///< timm | huggingface | torchvision
 };
 /// Recognises timm, Hugging Face (ViTModel, ViTForImageClassification, Dinov2Model, Dinov2WithRegisters,
 /// Dinov2ForImageClassification) and torchvision names for the architecture of `config`.

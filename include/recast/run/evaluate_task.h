@@ -10,8 +10,8 @@
 namespace recast {
 
 struct EvaluateRequest {
-  std::string task;                      ///< "NAME" or "NAME:VERSION"; empty: every task
-  std::filesystem::path data;            ///< empty: the data that the task was learned from
+  std::string task;            ///< "NAME" or "NAME:VERSION"; empty: every task
+  std::filesystem::path data;  ///< empty: the data that the task was learned from
   bool bf16 = false;
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;

@@ -10,11 +10,11 @@
 namespace recast {
 
 struct ImageSourceOptions {
-  Augmentation augmentation;                  ///< for streams that are opened augmented
-  int threads = 2;                            ///< of each open stream
+  Augmentation augmentation;  ///< for streams that are opened augmented
+  int threads = 2;            ///< of each open stream
   std::int64_t cache_bytes = Pixels::kDefaultCacheBytes;
-  at::Device device = at::kCPU;               ///< where batches come out
-  std::vector<std::int64_t> label_of_class;   ///< task's label for each class of the dataset; empty: the same
+  at::Device device = at::kCPU;              ///< where batches come out
+  std::vector<std::int64_t> label_of_class;  ///< task's label for each class of the dataset; empty: the same
 };
 
 /// One split of a dataset as rows to learn from. Batches: "input" fp32 [B, 3, S, S] normalised, "label" int64 [B],

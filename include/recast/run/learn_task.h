@@ -14,31 +14,32 @@ namespace recast {
 struct LearnRequest {
   std::filesystem::path directory, data;
   std::string task, recipe = "fast";
-  std::vector<std::string> plugs;                 ///< "NAME[:key=value,...]"
+  std::vector<std::string> plugs;  ///< "NAME[:key=value,...]"
   std::optional<std::int64_t> image_size, epochs, batch_size;
-  std::optional<double> lr;                       ///< goes before what plug-ins suggest
-  std::optional<double> head_lr;                  ///< where absent and the recipe has one rate for all: follows `lr`
+  std::optional<double> lr;       ///< goes before what plug-ins suggest
+  std::optional<double> head_lr;  ///< where absent and the recipe has one rate for all: follows `lr`
   std::optional<double> weight_decay;
-  std::optional<std::string> augmentation;        ///< none | flips | paper
-  std::optional<bool> bf16;                       ///< matrix products while learning; figures of test are fp32
+  std::optional<std::string> augmentation;  ///< none | flips | paper
+  std::optional<bool> bf16;                 ///< matrix products while learning; figures of test are fp32
   std::uint64_t seed = 42, split_seed = 42;
-  std::int64_t limit_train = 0, limit_test = 0;   ///< images per class, 0: all
-  std::string shared;                             ///< name of the shared state; empty: made of those plug-ins' names
+  std::int64_t limit_train = 0, limit_test = 0;  ///< images per class, 0: all
+  std::string shared;                            ///< name of the shared state; empty: made of those plug-ins' names
   std::string device = "cpu";
-  std::filesystem::path run_folder;               ///< empty: DIRECTORY/runs/TASK/vVERSION: no run is overwritten
+  std::filesystem::path run_folder;  ///< empty: DIRECTORY/runs/TASK/vVERSION: no run is overwritten
   bool resume = false, force = false, test = true;
-  std::string command;                            ///< as typed, for the record
+  std::string command;  ///< as typed, for the record
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;
 };
 
 struct LearnReport {
-  /// {task, version, recipe, plugs, classes, labels, images: {train, validation, test}, kept, candidates: {stage: top1},
+  /// {task, version, recipe, plugs, classes, labels, images: {train, validation, test}, kept, candidates: {stage:
+  /// top1},
   ///  best_epoch, validation: {rows, top1, top5, loss, per_class}, test: the same or null, confusion: [[truth][answer]]
   ///  of test or null, coefficients, head_numbers, stored_bytes, shared_bytes, file_bytes, seconds, history: [lines of
   ///  metrics.csv], machine, versions, command, seed, split_seed, image_size, fingerprint, run}.
   nlohmann::json results;
-  bool finished_before = false;                   ///< `resume` found a run that was complete; nothing was done
+  bool finished_before = false;  ///< `resume` found a run that was complete; nothing was done
 };
 
 /// Learns a task from images and stores it as its next version. Checks everything that can be known before it writes:

@@ -9,7 +9,7 @@ namespace recast {
 struct MimicRequest {
   std::filesystem::path directory;
   MimicryOptions options;
-  std::filesystem::path out;   ///< the new model directory
+  std::filesystem::path out;  ///< the new model directory
   bool force = false;
 };
 

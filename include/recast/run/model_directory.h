@@ -16,7 +16,7 @@ namespace recast {
 /// A task as users write it: "NAME", the newest version, or "NAME:VERSION".
 struct TaskReference {
   std::string name;
-  std::int64_t version = 0;   ///< 0: the newest
+  std::int64_t version = 0;  ///< 0: the newest
 };
 /// Throws kInvalidArgument.
 TaskReference parse_task_reference(const std::string& text);
@@ -25,7 +25,7 @@ TaskReference parse_task_reference(const std::string& text);
 struct LoadedTask {
   TaskRecord record;
   Model model;
-  Preprocessing preprocessing;   ///< the backbone's, at the image size that the task was learned with
+  Preprocessing preprocessing;  ///< the backbone's, at the image size that the task was learned with
 };
 
 /// An opened model directory: its checked files, the backbone on a device and its task store.
@@ -65,8 +65,8 @@ class ModelDirectory {
   at::Device device_ = at::kCPU;
 };
 
-/// "cpu", "cuda", "cuda:1". Throws kInvalidArgument for another text, kUnsupported where this libtorch or machine has no
-/// such device.
+/// "cpu", "cuda", "cuda:1". Throws kInvalidArgument for another text, kUnsupported where this libtorch or machine has
+/// no such device.
 at::Device parse_device(const std::string& text);
 
 }  // namespace recast

@@ -11,11 +11,11 @@
 namespace recast {
 
 struct PredictRequest {
-  std::string task;                              ///< "NAME" or "NAME:VERSION"; empty: the bare backbone, features only
-  std::vector<std::filesystem::path> images;     ///< JPEG or PNG files
-  std::int64_t top = 5;                          ///< how many classes to name, at most all
-  std::filesystem::path features;                ///< safetensors file for the features; empty: none
-  bool force = false;                            ///< replace `features`
+  std::string task;                           ///< "NAME" or "NAME:VERSION"; empty: the bare backbone, features only
+  std::vector<std::filesystem::path> images;  ///< JPEG or PNG files
+  std::int64_t top = 5;                       ///< how many classes to name, at most all
+  std::filesystem::path features;             ///< safetensors file for the features; empty: none
+  bool force = false;                         ///< replace `features`
   bool bf16 = false;
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;

@@ -36,7 +36,8 @@ struct TaskRecord {
 
 /// The bytes of a task file (docs/formats.md, "Task file"): one safetensors file that stands alone. Numbers of scope
 /// kTask and kShared are written, those of other scopes are not part of a task. Equal records give equal bytes.
-/// Throws  kInvalidArgument: what decode_task() would refuse (names, duplicate labels, texts that are not UTF-8);  kDataCorruption: NaN or infinity;  kUnsupported: sparse or odd tensors.
+/// Throws  kInvalidArgument: what decode_task() would refuse (names, duplicate labels, texts that are not UTF-8);
+/// kDataCorruption: NaN or infinity;  kUnsupported: sparse or odd tensors.
 std::string encode_task(const TaskRecord& task);
 
 /// Reads a task file from anywhere; `origin` names it in messages. Plug-ins are not looked up: whether they exist and

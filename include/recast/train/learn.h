@@ -36,17 +36,17 @@ struct Sources {
 /// Figures of a pass over labelled rows. top1, top5 and per_class lie in 0..1; top5 counts among min(5, C).
 struct Evaluation {
   double top1 = 0, top5 = 0, loss = 0;
-  std::vector<double> per_class;                        ///< accuracy of each class; -1 for a class without rows
-  std::vector<std::vector<std::int64_t>> confusion;     ///< [truth][answer]
+  std::vector<double> per_class;                     ///< accuracy of each class; -1 for a class without rows
+  std::vector<std::vector<std::int64_t>> confusion;  ///< [truth][answer]
   std::int64_t rows = 0;
 };
 
 /// One line of metrics.csv.
 struct EpochMetrics {
-  std::string stage;                                    ///< "head", "train", "refit"
+  std::string stage;  ///< "head", "train", "refit"
   std::int64_t epoch = 0;
   double train_loss = 0, validation_loss = 0, validation_top1 = 0, rate = 0, seconds = 0;
-  std::int64_t skipped_steps = 0;                       ///< non-finite losses or gradients, skipped and counted
+  std::int64_t skipped_steps = 0;  ///< non-finite losses or gradients, skipped and counted
 };
 
 /// What a run reports while it goes on. Called from the learning thread.
@@ -61,22 +61,22 @@ class Listener {
 
 struct Budget {
   std::uint64_t seed = 42;
-  std::map<std::string, double> rates;                  ///< by plug-in alias, before everything else
-  std::filesystem::path checkpoint;                     ///< written after each epoch and on a stop; empty: none
-  bool resume = false;                                  ///< go on from `checkpoint` if it is there
-  const std::atomic<bool>* stop = nullptr;              ///< set by Ctrl-C: stops after the step at hand (kCancelled)
+  std::map<std::string, double> rates;      ///< by plug-in alias, before everything else
+  std::filesystem::path checkpoint;         ///< written after each epoch and on a stop; empty: none
+  bool resume = false;                      ///< go on from `checkpoint` if it is there
+  const std::atomic<bool>* stop = nullptr;  ///< set by Ctrl-C: stops after the step at hand (kCancelled)
   Listener* listener = nullptr;
-  std::function<Model(std::string_view task)> other_task;   ///< for Context::model("task:NAME")
+  std::function<Model(std::string_view task)> other_task;  ///< for Context::model("task:NAME")
 };
 
 struct Learned {
-  Model model;                                          ///< with the numbers kept
-  std::string kept;                                     ///< "head", "train", "refit" or "last": which candidate won
-  std::vector<std::pair<std::string, double>> candidates;   ///< stage -> validation top1
+  Model model;                                             ///< with the numbers kept
+  std::string kept;                                        ///< "head", "train", "refit" or "last": which candidate won
+  std::vector<std::pair<std::string, double>> candidates;  ///< stage -> validation top1
   std::vector<EpochMetrics> history;
   Evaluation validation;
   double seconds = 0;
-  std::int64_t best_epoch = 0;                          ///< epochs done when the numbers kept were taken; 0: none
+  std::int64_t best_epoch = 0;  ///< epochs done when the numbers kept were taken; 0: none
 };
 
 /// Learns one task: phases of the plug-ins, the recipe's epochs, the best epoch by validation. Reentrant; the model
@@ -100,7 +100,7 @@ FeatureTable extract_features(const Model& model, const Source& source, bool bf1
 /// unstandardised features.
 struct LinearClassifier {
   at::Tensor weight, bias;
-  double strength = 0;             ///< inverse strength C of the penalty, as scikit-learn counts it
+  double strength = 0;  ///< inverse strength C of the penalty, as scikit-learn counts it
   double validation_top1 = 0;
 };
 LinearClassifier fit_logistic(const FeatureTable& train, const FeatureTable& validation, std::int64_t classes);
