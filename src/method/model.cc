@@ -1,9 +1,6 @@
 #include "recast/method/model.h"
 
-#include <ATen/ops/_unique2.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/nonzero.h>
+#include <ATen/ATen.h>
 
 #include <set>
 

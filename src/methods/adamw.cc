@@ -1,7 +1,7 @@
 // AdamW. Loshchilov and Hutter, ICLR 2019, arXiv:1711.05101, algorithm 2.
 // Idea     p <- p - rate * decay * p; then p <- p - rate * m^ / (sqrt(v^) + eps), m^ and v^ bias-corrected.
 // State    run only: m and v like each parameter, t steps taken by it (a parameter born later starts at 0).
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 

@@ -1,7 +1,7 @@
 // Cross-entropy of the softmax of the logits, in fp32.
 // Idea     mean over rows of -sum_c t_c log softmax(z)_c; t is one-hot from "label" or the soft "target" [B, C].
 // Rows     weighted by "weight" [B] where the batch has it: sum(w l) / sum(w); rows of weight 0 do not matter.
-#include <ATen/ops/log_softmax.h>
+#include <ATen/ATen.h>
 
 #include "recast/method/registry.h"
 

@@ -3,8 +3,7 @@
 // State    weight [C, D], bias [C], fp32: 4 C (D + 1) bytes.
 // Start    uniform in +-1/sqrt(D), as linear layers of PyTorch start, drawn per column so that columns added later do
 //          not change the others.
-#include <ATen/ops/cat.h>
-#include <ATen/ops/linear.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 

@@ -8,8 +8,7 @@
 //          columns. A slot without the parts or heads that a grain asks for keeps one block.
 // Note     with K sets that start equal all sets get equal gradients and never part (tested), so K = 2 stores 48
 //          numbers and moves 24 freely.
-#include <ATen/ops/arange.h>
-#include <ATen/ops/mv.h>
+#include <ATen/ATen.h>
 
 #include "recast/method/registry.h"
 

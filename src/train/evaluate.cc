@@ -1,6 +1,5 @@
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/log_softmax.h>
 
 #include <algorithm>
 #include <numeric>

@@ -1,9 +1,7 @@
 #include "training_step.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/isfinite.h>
-#include <ATen/ops/stack.h>
-#include <ATen/ops/where.h>
 #include <torch/csrc/autograd/autograd.h>
 
 namespace recast {
