@@ -156,6 +156,7 @@ std::unique_ptr<Dataset> limit_per_class(std::unique_ptr<Dataset> dataset, std::
   if (train < 0 || test < 0) {
     fail(Code::kInvalidArgument, "[data] limits per class must be 0 (all) or more, got {} and {}", train, test);
   }
+  if (train == 0 && test == 0) return dataset;
   return std::make_unique<LimitedDataset>(std::move(dataset), train, test);
 }
 

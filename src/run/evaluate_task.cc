@@ -30,12 +30,6 @@ std::array<std::int64_t, 2> limits_of(const nlohmann::json& data) {
   return {data["limits"].value("train", std::int64_t{0}), data["limits"].value("test", std::int64_t{0})};
 }
 
-std::unique_ptr<Dataset> open_limited(const fs::path& path, std::uint64_t seed, std::array<std::int64_t, 2> limits) {
-  auto dataset = open_dataset(path, seed);
-  if (limits[0] == 0 && limits[1] == 0) return dataset;
-  return limit_per_class(std::move(dataset), limits[0], limits[1]);
-}
-
 OpenedData open_data(const TaskRecord& record, const fs::path& chosen) {
   const nlohmann::json& data = record.data;
   const std::string known = test_digest(data);
@@ -48,7 +42,7 @@ OpenedData open_data(const TaskRecord& record, const fs::path& chosen) {
   }
   const std::uint64_t seed = data.is_object() ? data.value("split_seed", std::uint64_t{42}) : 42;
   const auto limits = limits_of(data);
-  OpenedData opened{open_limited(path, seed, limits), {}};
+  OpenedData opened{limit_per_class(open_dataset(path, seed), limits[0], limits[1]), {}};
   if (test_digest(describe_splits(*opened.dataset)) == known) return opened;
   if (chosen.empty()) {
     opened.notes.push_back(fmt::format(
@@ -103,7 +97,7 @@ nlohmann::json evaluate_one(const ModelDirectory& directory, const EvaluateReque
   options.label_of_class = match_labels(task.record, *data.dataset);
   const ImageSource source(data.dataset, Split::kTest, task.preprocessing, options);
   if (request.listener) {
-    request.listener->stage("evaluate " + name, (source.rows() + 63) / 64);
+    request.listener->stage("evaluate " + name, evaluation_batches(source));
     for (const std::string& note : data.notes) request.listener->note(note);
   }
   const Evaluation evaluation = evaluate(task.model, source, static_cast<std::int64_t>(task.record.labels.size()),

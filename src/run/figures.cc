@@ -51,4 +51,10 @@ nlohmann::json count_numbers(const Model& model) {
       {"coefficients", coefficients}, {"head_numbers", head}, {"stored_bytes", bytes}, {"shared_bytes", shared_bytes}};
 }
 
+std::int64_t count_bytes(const NamedTensors& tensors) {
+  std::int64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors) bytes += static_cast<std::int64_t>(tensor.nbytes());
+  return bytes;
+}
+
 }  // namespace recast

@@ -3,15 +3,10 @@
 #include <ATen/ATen.h>
 
 #include "recast/format/printable.h"
+#include "recast/run/figures.h"
 
 namespace recast {
 namespace {
-
-std::int64_t count_bytes(const NamedTensors& tensors) {
-  std::int64_t bytes = 0;
-  for (const auto& [name, tensor] : tensors) bytes += static_cast<std::int64_t>(tensor.nbytes());
-  return bytes;
-}
 
 nlohmann::json describe_groups(const ModelFiles& files) {
   nlohmann::json groups = nlohmann::json::array();

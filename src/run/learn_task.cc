@@ -85,10 +85,8 @@ struct Images {
 
 Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
   Images images;
-  std::unique_ptr<Dataset> dataset = open_dataset(request.data, request.split_seed);
-  if (request.limit_train > 0 || request.limit_test > 0)
-    dataset = limit_per_class(std::move(dataset), request.limit_train, request.limit_test);
-  images.dataset = std::move(dataset);
+  images.dataset =
+      limit_per_class(open_dataset(request.data, request.split_seed), request.limit_train, request.limit_test);
   Preprocessing preprocessing = directory.files().config.preprocessing;
   preprocessing.size_px = plan.image_size;
   ImageSourceOptions options;
@@ -223,8 +221,7 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
                                 plan.recipe, make_budget(request, directory, folder));
   std::optional<Evaluation> test;
   if (images.test) {
-    const auto batches = (images.test->rows() + 63) / 64;
-    folder.stage("test", batches);
+    folder.stage("test", evaluation_batches(*images.test));
     test = evaluate(learned.model, *images.test, static_cast<std::int64_t>(task.labels.size()), false, request.stop,
                     &folder);
   }

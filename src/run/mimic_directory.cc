@@ -6,17 +6,12 @@
 #include <chrono>
 
 #include "recast/format/printable.h"
+#include "recast/run/figures.h"
 #include "recast/run/import_checkpoint.h"
 #include "recast/run/model_directory.h"
 
 namespace recast {
 namespace {
-
-std::int64_t count_bytes(const NamedTensors& tensors) {
-  std::int64_t bytes = 0;
-  for (const auto& [name, tensor] : tensors) bytes += static_cast<std::int64_t>(tensor.nbytes());
-  return bytes;
-}
 
 /// The pretrained classifier as a task of the new directory, where it reads nothing but features.
 std::optional<TaskRecord> carried_task(const ModelDirectory& source, const std::string& fingerprint) {

@@ -94,9 +94,8 @@ std::vector<FeatureLikeness> compare_features(const Model& model, const at::Tens
 std::unique_ptr<Dataset> open_recorded(const nlohmann::json& data) {
   auto dataset = open_dataset(data.at("path").get<std::string>(), data.value("split_seed", std::uint64_t{42}));
   const nlohmann::json limits = data.value("limits", nlohmann::json::object());
-  const std::int64_t train = limits.value("train", std::int64_t{0}), test = limits.value("test", std::int64_t{0});
-  if (train > 0 || test > 0) dataset = limit_per_class(std::move(dataset), train, test);
-  return dataset;
+  return limit_per_class(std::move(dataset), limits.value("train", std::int64_t{0}),
+                         limits.value("test", std::int64_t{0}));
 }
 
 /// Rows of the test split class by class in turn, the first of each first: chosen before anything is predicted.

@@ -12,6 +12,10 @@ void check_stop(const std::atomic<bool>* stop) {
   if (stop && stop->load()) fail(Code::kCancelled, "[learn] stopped on request");
 }
 
+std::int64_t evaluation_batches(const Source& source) {
+  return (source.rows() + kEvaluationBatch - 1) / kEvaluationBatch;
+}
+
 std::vector<std::int64_t> all_rows(const Source& source) {
   std::vector<std::int64_t> rows(static_cast<std::size_t>(source.rows()));
   std::iota(rows.begin(), rows.end(), 0);
@@ -22,7 +26,7 @@ void for_each_batch(const Source& source, const std::atomic<bool>* stop, Listene
                     const std::function<void(const Batch&)>& use) {
   const at::NoGradGuard no_grad;
   const auto stream = source.open(all_rows(source), kEvaluationBatch, false, Key(0));
-  const std::int64_t total = (source.rows() + kEvaluationBatch - 1) / kEvaluationBatch;
+  const std::int64_t total = evaluation_batches(source);
   std::int64_t done = 0;
   while (const auto batch = stream->next()) {
     use(*batch);

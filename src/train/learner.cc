@@ -215,8 +215,7 @@ bool Learner::trains_beside_head() const {
 void Learner::fit_head(const std::string& stage) {
   const auto start = Clock::now();
   const Plug& head = recipe().head();
-  if (budget_.listener)
-    budget_.listener->stage(stage, (sources_.train->rows() + kEvaluationBatch - 1) / kEvaluationBatch);
+  if (budget_.listener) budget_.listener->stage(stage, evaluation_batches(*sources_.train));
   const FeatureTable train = extract_features(model_, *sources_.train, settings_.bf16, budget_.stop, budget_.listener);
   const FeatureTable held_out = extract_features(model_, *sources_.validation, settings_.bf16, budget_.stop);
   note(fmt::format("{}: features of {} images, {:.1f} MB", stage, train.features.size(0) + held_out.features.size(0),

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "recast/format/tensor_file.h"
 #include "recast/train/learn.h"
 
 namespace recast {
@@ -15,5 +16,8 @@ nlohmann::json figures(const EpochMetrics& epoch);
 /// What a task's numbers amount to: {coefficients: trained numbers beside the head, head_numbers, stored_bytes,
 /// shared_bytes: of the state that it shares with other tasks}.
 nlohmann::json count_numbers(const Model& model);
+
+/// Bytes of the tensors' elements.
+std::int64_t count_bytes(const NamedTensors& tensors);
 
 }  // namespace recast

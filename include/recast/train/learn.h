@@ -84,6 +84,9 @@ struct Learned {
 /// Throws kCancelled (stopped, or rejected by a plug-in), kInvalidArgument (parameters that no or two optimisers take).
 Learned learn(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe, const Budget& budget);
 
+/// How many batches evaluate() and extract_features() take for a source: the total of their Listener::step().
+std::int64_t evaluation_batches(const Source& source);
+
 /// Runs the model over a source in evaluation mode, in order.
 Evaluation evaluate(const Model& model, const Source& source, std::int64_t classes, bool bf16,
                     const std::atomic<bool>* stop = nullptr, Listener* listener = nullptr);
