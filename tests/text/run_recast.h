@@ -33,7 +33,7 @@ class RunningRecast {
 
   RunningRecast(const std::filesystem::path& folder, std::vector<std::string> words, const Environment& more = {})
       : out_(folder / "stdout"), err_(folder / "stderr") {
-    words.insert(words.begin(), RECAST_SOURCE_DIR "/build/bin/recast");
+    words.insert(words.begin(), RECAST_PROGRAM);
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
