@@ -3,7 +3,7 @@
 #include <string_view>
 #include <vector>
 
-#include "recast/method/compose.h"
+#include "recast/method/plug_spec.h"
 
 namespace recast {
 

@@ -5,16 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "recast/method/plug_spec.h"
 #include "recast/method/registry.h"
 
 namespace recast {
 
-/// A plug-in by name with its options and the name that it goes by in this recipe.
-struct PlugSpec {
-  std::string method, alias;
-  OptionTexts options;
-  bool operator==(const PlugSpec&) const = default;
-};
 /// "recast", "recast:grain=head", "lora:rank=4,as=second". Throws kInvalidArgument.
 PlugSpec parse_plug(const std::string& text);
 std::string plug_text(const PlugSpec& spec);
