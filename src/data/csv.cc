@@ -146,7 +146,7 @@ class CsvSource final : public RecordSource {
   }
 
   std::string_view kind() const override { return "csv"; }
-  at::Tensor image(std::size_t record) const override { return read_image(folder_ / records_[record].id); }
+  Picture image(std::size_t record) const override { return read_image(folder_ / records_[record].id); }
 
  private:
   void add(const Row& row, const Columns& columns, const CsvReader& reader) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "recast/base/error.h"
+#include "recast/data/image.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "source.h"
@@ -30,7 +31,7 @@ class SplitDataset final : public Dataset {
   const std::vector<std::string>& classes() const override { return partition_.classes; }
   const std::vector<Example>& examples(Split split) const override { return partition_.examples[index_of(split)]; }
   at::Tensor image(Split split, std::int64_t index) const override {
-    return source_->image(partition_.rows[index_of(split)].at(static_cast<std::size_t>(index)));
+    return to_tensor(source_->image(partition_.rows[index_of(split)].at(static_cast<std::size_t>(index))));
   }
   const fs::path& path() const override { return path_; }
   std::string_view kind() const override { return source_->kind(); }
@@ -131,18 +132,6 @@ std::string digest(const Dataset& dataset, Split split) {
 }
 
 }  // namespace
-
-std::string_view name(Split split) {
-  switch (split) {
-    case Split::kTrain:
-      return "train";
-    case Split::kValidation:
-      return "validation";
-    case Split::kTest:
-      return "test";
-  }
-  return "";
-}
 
 std::unique_ptr<Dataset> open_dataset(const fs::path& path, std::uint64_t split_seed) {
   try {

@@ -11,9 +11,9 @@ namespace recast {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 3> kRead = {".jpg", ".jpeg", ".png"};
+constexpr std::array<std::string_view, 4> kRead = {".jpg", ".jpeg", ".png", ".webp"};
 // Left out in silence, these would shrink a class without anyone noticing.
-constexpr std::array<std::string_view, 7> kRefused = {".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"};
+constexpr std::array<std::string_view, 6> kRefused = {".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"};
 
 std::string shown(const fs::path& path) { return printable(path.string(), 300); }
 
@@ -54,7 +54,7 @@ class FolderSource final : public RecordSource {
   }
 
   std::string_view kind() const override { return "folder"; }
-  at::Tensor image(std::size_t record) const override { return read_image(root_ / records_[record].id); }
+  Picture image(std::size_t record) const override { return read_image(root_ / records_[record].id); }
 
  private:
   // A class may well be called "train" (and hold images of trains): split folders hold class folders, not images.
@@ -88,7 +88,7 @@ class FolderSource final : public RecordSource {
     }
     if (!empty.empty() && records_.size() > before) {
       fail(Code::kUnsupported,
-           "[data] {}: class folder '{}' holds no image (endings read: .jpg, .jpeg, .png); "
+           "[data] {}: class folder '{}' holds no image (endings read: .jpg, .jpeg, .png, .webp); "
            "fill or remove it",
            shown(root_), printable(empty.front()));
     }
@@ -116,7 +116,7 @@ class FolderSource final : public RecordSource {
 
   void add_file(const fs::path& below, const std::string& class_name, Given given) {
     if (ends_in(below, kRefused)) {
-      fail(Code::kUnsupported, "[data] {}: {} images are not read; convert to PNG or JPEG, or move them away",
+      fail(Code::kUnsupported, "[data] {}: {} images are not read; convert to PNG, JPEG or WebP, or move them away",
            shown(root_ / below), lower_case(below.extension().string()).substr(1));
     }
     if (!ends_in(below, kRead)) return;
@@ -133,7 +133,7 @@ class FolderSource final : public RecordSource {
     }
     fail(Code::kUnsupported,
          "[data] {}: no images found; expected CLASS/IMAGE below it (endings read: .jpg, .jpeg, "
-         ".png), CIFAR binary or IDX files{}",
+         ".png, .webp), CIFAR binary or IDX files{}",
          shown(root_), hint);
   }
 

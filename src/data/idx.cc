@@ -8,7 +8,7 @@
 
 #include "packed.h"
 #include "recast/base/error.h"
-#include "recast/data/image.h"
+#include "recast/data/picture.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 

@@ -1,68 +1,30 @@
 #include "recast/data/image.h"
 
-#include <array>
+#include <ATen/ATen.h>
 
 #include "codec.h"
 #include "recast/base/error.h"
 
 namespace recast {
-namespace {
 
-using namespace std::literals;
-
-struct Signature {
-  std::string_view bytes;
-  std::size_t offset;
-  std::string_view what;
-};
-
-constexpr std::array kForeign = {
-    Signature{"WEBP"sv, 8, "a WebP image; convert it to PNG or JPEG"sv},
-    Signature{"GIF8"sv, 0, "a GIF image; convert it to PNG"sv},
-    Signature{"BM"sv, 0, "a BMP image; convert it to PNG"sv},
-    Signature{"II*\0"sv, 0, "a TIFF image; convert it to PNG"sv},
-    Signature{"MM\0*"sv, 0, "a TIFF image; convert it to PNG"sv},
-    Signature{"ftypavif"sv, 4, "an AVIF image; convert it to PNG or JPEG"sv},
-    Signature{"ftyphei"sv, 4, "a HEIC image; convert it to PNG or JPEG"sv},
-    Signature{"\0\0\0\x0cJXL "sv, 0, "a JPEG XL image; convert it to PNG or JPEG"sv},
-    Signature{"\0\0\0\x0cjP  "sv, 0, "a JPEG 2000 image; convert it to PNG or JPEG"sv},
-    Signature{"\x1f\x8b"sv, 0, "gzip data; unpack it"sv},
-    Signature{"PK\x03\x04"sv, 0, "a zip archive; unpack it"sv},
-    Signature{"%PDF"sv, 0, "a PDF document"sv},
-    Signature{"version https://git-lfs"sv, 0, "a Git LFS pointer; run git lfs pull"sv},
-    Signature{"<"sv, 0, "text (SVG, XML or HTML), not pixels"sv},
-};
-
-bool has(std::string_view bytes, std::string_view signature, std::size_t offset = 0) {
-  return bytes.size() >= offset && bytes.substr(offset).starts_with(signature);
-}
-
-[[noreturn]] void fail_foreign(std::string_view bytes, std::string_view origin) {
-  for (const auto& s : kForeign) {
-    if (has(bytes, s.bytes, s.offset)) {
-      fail(Code::kUnsupported, "[data] {}: holds {}; only JPEG and PNG are read", origin, s.what);
-    }
-  }
-  fail(Code::kUnsupported, "[data] {}: holds no image that is known; only JPEG and PNG are read", origin);
-}
-
-}  // namespace
-
-void check_image_size(std::uint64_t width, std::uint64_t height, std::string_view origin) {
-  if (width > kMaxImageSidePx || height > kMaxImageSidePx || width * height > kMaxImagePixels) {
-    fail(Code::kExhausted, "[data] {}: {} x {} pixels; at most {} a side and {} in all are decoded, so scale it down",
-         origin, width, height, kMaxImageSidePx, kMaxImagePixels);
-  }
+at::Tensor to_tensor(Picture picture) {
+  std::uint8_t* planes = picture.planes.release();
+  return at::from_blob(
+      planes, {3, picture.height, picture.width}, [](void* p) { delete[] static_cast<std::uint8_t*>(p); }, at::kByte);
 }
 
 at::Tensor decode_image(std::string_view bytes, std::string_view origin) {
-  if (bytes.empty()) fail(Code::kDataCorruption, "[data] {}: is empty (0 bytes), expected a JPEG or PNG image", origin);
-  if (bytes.size() > kMaxImageBytes) {
-    fail(Code::kExhausted, "[data] {}: {} bytes, at most {} are decoded", origin, bytes.size(), kMaxImageBytes);
+  return to_tensor(decode_picture(bytes, origin));
+}
+
+std::string encode_png(const at::Tensor& rgb) {
+  if (rgb.dim() != 3 || rgb.size(0) != 3 || rgb.scalar_type() != at::kByte || rgb.numel() == 0) {
+    fail(Code::kShapeMismatch, "[data] encode_png takes uint8 [3, H, W], got {} of rank {}",
+         c10::toString(rgb.scalar_type()), rgb.dim());
   }
-  if (has(bytes, "\xff\xd8\xff"sv)) return decode_jpeg(bytes, origin);
-  if (has(bytes, "\x89PNG\r\n\x1a\n"sv)) return decode_png(bytes, origin);
-  fail_foreign(bytes, origin);
+  const at::Tensor rows = rgb.cpu().permute({1, 2, 0}).contiguous();
+  return encode_png_rows(rows.data_ptr<std::uint8_t>(), static_cast<std::uint32_t>(rows.size(0)),
+                         static_cast<std::uint32_t>(rows.size(1)));
 }
 
 }  // namespace recast

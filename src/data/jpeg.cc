@@ -1,23 +1,26 @@
 // JPEG through libjpeg-turbo. Its errors leave by longjmp, so every function that calls setjmp holds plain data only:
 // no destructor of ours may lie between a setjmp and the jump back.
-#include <ATen/ATen.h>
+// clang-format off
+#include <cstdio>  // jpeglib.h needs it
+#include <jpeglib.h>
 #include <jerror.h>
-#include <jpeglib.h>  // needs <cstdio> before it
+// clang-format on
 
 #include <csetjmp>
-#include <cstdio>
 #include <string>
 #include <vector>
 
 #include "codec.h"
 #include "recast/base/error.h"
-#include "recast/data/image.h"
 
 namespace recast {
 namespace {
 
 // Real progressive files have about ten scans; a hostile one has thousands, each a walk over the whole image.
 constexpr int kMaxScans = 100;
+// Pixels walked over in all scans: 40 scans of the largest picture.
+constexpr std::uint64_t kMaxScannedPixels = 40 * kMaxImagePixels;
+constexpr long kMaxMemoryBytes = 512l << 20;  // planes included
 
 struct Reader {
   jpeg_decompress_struct info{};
@@ -46,7 +49,10 @@ void on_message(j_common_ptr info, int level) {
 }
 
 void on_progress(j_common_ptr info) {
-  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMaxScans) return;
+  const auto& image = *reinterpret_cast<j_decompress_ptr>(info);
+  const std::uint64_t pixels = std::uint64_t{image.image_width} * image.image_height;
+  const auto scans = static_cast<std::uint64_t>(image.input_scan_number);
+  if (image.input_scan_number <= kMaxScans && scans * pixels <= kMaxScannedPixels) return;
   Reader& reader = reader_of(info);
   reader.too_many_scans = true;
   std::longjmp(reader.escape, 1);
@@ -95,6 +101,7 @@ void spread_cmyk(const unsigned char* line, std::int64_t width, unsigned char* r
 bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
   auto& info = reader.info;
   const auto width = static_cast<std::int64_t>(info.image_width), size = width * info.image_height;
+  info.mem->max_memory_to_use = kMaxMemoryBytes - 3 * static_cast<long>(size);
   if (setjmp(reader.escape)) return false;
   jpeg_start_decompress(&info);
   while (info.output_scanline < info.output_height) {
@@ -108,7 +115,8 @@ bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
 
 [[noreturn]] void fail_jpeg(const Reader& reader, std::string_view origin) {
   if (reader.too_many_scans) {
-    fail(Code::kExhausted, "[data] {}: JPEG with more than {} scans; save it again", origin, kMaxScans);
+    fail(Code::kExhausted, "[data] {}: JPEG with too many scans ({}, at most {} and {} pixels in all); save it again",
+         origin, reader.info.input_scan_number, kMaxScans, kMaxScannedPixels);
   }
   switch (reader.errors.msg_code) {
     case JERR_BAD_PRECISION:
@@ -119,7 +127,9 @@ bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
     case JERR_IMAGE_TOO_BIG:
       fail(Code::kExhausted, "[data] {}: more than {} pixels a side; scale it down", origin, kMaxImageSidePx);
     case JERR_OUT_OF_MEMORY:
-      fail(Code::kExhausted, "[data] {}: not enough memory to decode the JPEG", origin);
+    case JERR_NO_BACKING_STORE:
+      fail(Code::kExhausted, "[data] {}: decoding the JPEG would take more than {} MiB of memory; save it as baseline",
+           origin, kMaxMemoryBytes >> 20);
     default:
       fail(Code::kDataCorruption, "[data] {}: damaged or truncated JPEG ({}); replace or remove it", origin,
            reader.text);
@@ -128,7 +138,7 @@ bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
 
 }  // namespace
 
-at::Tensor decode_jpeg(std::string_view bytes, std::string_view origin) {
+Picture decode_jpeg(std::string_view bytes, std::string_view origin) {
   Reader reader;
   const struct Close {
     Reader& reader;
@@ -138,9 +148,9 @@ at::Tensor decode_jpeg(std::string_view bytes, std::string_view origin) {
   const std::int64_t width = reader.info.image_width, height = reader.info.image_height;
   check_image_size(width, height, origin);
   std::vector<unsigned char> line(static_cast<std::size_t>(width) * 4);
-  at::Tensor planes = at::empty({3, height, width}, at::kByte);
-  if (!read_pixels(reader, line.data(), planes.data_ptr<std::uint8_t>())) fail_jpeg(reader, origin);
-  return planes;
+  Picture picture = Picture::of_size(height, width);
+  if (!read_pixels(reader, line.data(), picture.planes.get())) fail_jpeg(reader, origin);
+  return picture;
 }
 
 }  // namespace recast

@@ -1,7 +1,5 @@
 #include "packed.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -22,14 +20,14 @@ void PackedSource::add(PackedImages images, const std::string& name, const std::
   files_.push_back(std::move(images));
 }
 
-at::Tensor PackedSource::image(std::size_t record) const {
+Picture PackedSource::image(std::size_t record) const {
   const auto next = std::upper_bound(starts_.begin(), starts_.end(), record);
   const auto file = static_cast<std::size_t>(next - starts_.begin()) - 1;
   const PackedImages& f = files_[file];
   const char* from = f.bytes.data() + f.first + (record - starts_[file]) * f.stride;
-  at::Tensor out = at::empty({3, f.height, f.width}, at::kByte);
+  Picture out = Picture::of_size(f.height, f.width);
   const auto plane = static_cast<std::size_t>(f.height * f.width);
-  auto* to = out.data_ptr<std::uint8_t>();
+  auto* to = out.planes.get();
   for (std::size_t c = 0; c < 3; ++c) std::memcpy(to + c * plane, f.channels == 3 ? from + c * plane : from, plane);
   return out;
 }

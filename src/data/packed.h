@@ -25,7 +25,7 @@ class PackedSource final : public RecordSource {
   void add(PackedImages images, const std::string& name, const std::vector<std::string>& labels, Given given);
 
   std::string_view kind() const override { return kind_; }
-  at::Tensor image(std::size_t record) const override;
+  Picture image(std::size_t record) const override;
 
  private:
   const std::string_view kind_;

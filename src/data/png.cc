@@ -1,5 +1,4 @@
 // PNG through libpng. Its errors leave by longjmp, so every function that calls setjmp holds plain data only.
-#include <ATen/ATen.h>
 #include <png.h>
 
 #include <csetjmp>
@@ -10,7 +9,6 @@
 
 #include "codec.h"
 #include "recast/base/error.h"
-#include "recast/data/image.h"
 
 namespace recast {
 namespace {
@@ -82,18 +80,6 @@ bool read_pixels(Reader& reader, png_bytepp rows) {
        reader.fault.text);
 }
 
-void composite_on_white(const std::vector<unsigned char>& rgba, at::Tensor& planes) {
-  const auto size = static_cast<std::int64_t>(rgba.size() / 4);
-  auto* out = planes.data_ptr<std::uint8_t>();
-  for (std::int64_t i = 0; i < size; ++i) {
-    const unsigned char* pixel = &rgba[4 * i];
-    const unsigned alpha = pixel[3];
-    for (int c = 0; c < 3; ++c) {
-      out[c * size + i] = static_cast<std::uint8_t>((pixel[c] * alpha + 255 * (255 - alpha) + 127) / 255);
-    }
-  }
-}
-
 struct Writer {
   std::string* out = nullptr;
   Fault fault;
@@ -124,7 +110,7 @@ bool write(Writer& writer, const std::uint8_t* pixels, std::uint32_t width, std:
 
 }  // namespace
 
-at::Tensor decode_png(std::string_view bytes, std::string_view origin) {
+Picture decode_png(std::string_view bytes, std::string_view origin) {
   Reader reader;
   reader.bytes = bytes;
   if (!read_header(reader)) fail_png(reader, origin);
@@ -136,24 +122,16 @@ at::Tensor decode_png(std::string_view bytes, std::string_view origin) {
   std::vector<png_bytep> rows(height);
   for (std::size_t y = 0; y < height; ++y) rows[y] = &rgba[y * width * 4];
   if (!read_pixels(reader, rows.data())) fail_png(reader, origin);
-  at::Tensor planes = at::empty({3, static_cast<std::int64_t>(height), static_cast<std::int64_t>(width)}, at::kByte);
-  composite_on_white(rgba, planes);
-  return planes;
+  Picture picture = Picture::of_size(static_cast<std::int64_t>(height), static_cast<std::int64_t>(width));
+  composite_on_white(rgba.data(), picture);
+  return picture;
 }
 
-std::string encode_png(const at::Tensor& rgb) {
-  if (rgb.dim() != 3 || rgb.size(0) != 3 || rgb.scalar_type() != at::kByte || rgb.numel() == 0) {
-    fail(Code::kShapeMismatch, "[data] encode_png takes uint8 [3, H, W], got {} of rank {}",
-         c10::toString(rgb.scalar_type()), rgb.dim());
-  }
-  const at::Tensor rows = rgb.cpu().permute({1, 2, 0}).contiguous();
+std::string encode_png_rows(const std::uint8_t* rgb, std::uint32_t height, std::uint32_t width) {
   std::string out;
   Writer writer;
   writer.out = &out;
-  if (!write(writer, rows.data_ptr<std::uint8_t>(), static_cast<std::uint32_t>(rows.size(1)),
-             static_cast<std::uint32_t>(rows.size(0)))) {
-    fail(Code::kInternal, "[data] writing a PNG failed: {}", writer.fault.text);
-  }
+  if (!write(writer, rgb, width, height)) fail(Code::kInternal, "[data] writing a PNG failed: {}", writer.fault.text);
   return out;
 }
 

@@ -2,15 +2,14 @@
 
 #include <algorithm>
 
-#include "recast/data/image.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 
 namespace recast {
 namespace fs = std::filesystem;
 
-at::Tensor read_image(const fs::path& file) {
-  return decode_image(read_file(file, kMaxImageBytes), printable(file.string(), 300));
+Picture read_image(const fs::path& file) {
+  return decode_picture(read_file(file, kMaxImageBytes), printable(file.string(), 300));
 }
 
 std::vector<std::string> names_in(const fs::path& folder) {

@@ -1,6 +1,4 @@
 #pragma once
-#include <ATen/core/Tensor.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -8,6 +6,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "recast/data/picture.h"
 
 namespace recast {
 
@@ -26,7 +26,7 @@ class RecordSource {
   virtual ~RecordSource() = default;
   virtual std::string_view kind() const = 0;
   /// Of records()[record]; all calls may run in parallel.
-  virtual at::Tensor image(std::size_t record) const = 0;
+  virtual Picture image(std::size_t record) const = 0;
 
   const std::vector<Record>& records() const { return records_; }
 
@@ -47,7 +47,7 @@ bool holds_idx(const std::filesystem::path& folder);
 bool is_idx_name(std::string_view file_name);
 
 /// Reads and decodes one image file.
-at::Tensor read_image(const std::filesystem::path& file);
+Picture read_image(const std::filesystem::path& file);
 /// Names of what lies in `folder`, sorted bytewise, without those that begin with a dot.
 std::vector<std::string> names_in(const std::filesystem::path& folder);
 std::string lower_case(std::string_view ascii);

@@ -84,6 +84,18 @@ std::size_t share_of(std::size_t count, double share) {
 
 }  // namespace
 
+std::string_view name(Split split) {
+  switch (split) {
+    case Split::kTrain:
+      return "train";
+    case Split::kValidation:
+      return "validation";
+    case Split::kTest:
+      return "test";
+  }
+  return "";
+}
+
 std::string split_order(const std::string& id, std::uint64_t split_seed) {
   return sha256_hex(fmt::format("{}\n{}", split_seed, id));
 }

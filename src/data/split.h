@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "recast/data/dataset.h"
+#include "recast/data/example.h"
 #include "source.h"
 
 namespace recast {

@@ -10,17 +10,9 @@
 #include <string_view>
 #include <vector>
 
+#include "recast/data/example.h"
+
 namespace recast {
-
-enum class Split { kTrain, kValidation, kTest };
-inline constexpr std::array<Split, 3> kSplits = {Split::kTrain, Split::kValidation, Split::kTest};
-/// "train", "validation", "test".
-std::string_view name(Split split);
-
-struct Example {
-  std::string id;      ///< relative path, or FILE#INDEX inside a file of many images; unique in the dataset, UTF-8
-  std::int64_t label;  ///< index into classes()
-};
 
 /// Labelled images in three splits. What is on disk was listed and checked when it was opened; folders and CSV decode
 /// an image when it is asked for, CIFAR and IDX files are held in memory as they are.

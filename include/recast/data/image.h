@@ -1,16 +1,12 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 
-namespace recast {
+#include "recast/data/picture.h"
 
-/// Limits on one image, checked in its header before any pixel memory is taken.
-inline constexpr std::uint64_t kMaxImageBytes = 256ull << 20;  ///< compressed
-inline constexpr std::uint64_t kMaxImagePixels = 50'000'000;
-inline constexpr std::uint64_t kMaxImageSidePx = 20'000;
+namespace recast {
 
 /// Decodes one JPEG or PNG to RGB. The format is found by content, whatever the file is called.
 /// JPEG equals Pillow's default decode bit by bit (accurate integer DCT, smooth chroma upsampling); progressive, grey,
@@ -22,6 +18,9 @@ inline constexpr std::uint64_t kMaxImageSidePx = 20'000;
 ///          kExhausted: above one of the limits. kUnsupported: another format (named), with what to do.
 /// Threads  all calls may run in parallel.
 at::Tensor decode_image(std::string_view bytes, std::string_view origin);
+
+/// The same memory as uint8 [3, H, W], contiguous, CPU.
+at::Tensor to_tensor(Picture picture);
 
 /// Encodes uint8 [3, H, W] (any strides) as a PNG file, 8-bit RGB. Throws kShapeMismatch.
 std::string encode_png(const at::Tensor& rgb);
