@@ -13,10 +13,11 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string csv(const std::vector<EpochMetrics>& history) {
-  std::string text = "epoch,stage,train_loss,eval_loss,eval_top1,lr,seconds,skipped_steps\n";
+  // No times: a resumed run leaves the very bytes that an uninterrupted one does.
+  std::string text = "epoch,stage,train_loss,eval_loss,eval_top1,lr,skipped_steps\n";
   for (const EpochMetrics& e : history)
-    text += fmt::format("{},{},{},{},{},{},{:.3f},{}\n", e.epoch, e.stage, e.train_loss, e.validation_loss,
-                        e.validation_top1, e.rate, e.seconds, e.skipped_steps);
+    text += fmt::format("{},{},{},{},{},{},{}\n", e.epoch, e.stage, e.train_loss, e.validation_loss, e.validation_top1,
+                        e.rate, e.skipped_steps);
   return text;
 }
 
@@ -30,14 +31,29 @@ void RunFolder::create(const Settings& settings) {
     made_.insert(made_.begin(), missing);
   fs::create_directories(path_ / "checkpoints", error);
   if (error) fail(Code::kUnavailable, "[learn] {}: cannot create the run folder: {}", path_.string(), error.message());
+  remove_leftovers();
   write_file_atomically(config(), settings_yaml(settings));
   log_.open(path_ / "run.log", std::ios::app);
+}
+
+bool RunFolder::has_checkpoint() const {
+  std::error_code ignored;
+  return fs::exists(checkpoint(), ignored) || fs::exists(previous_checkpoint(checkpoint()), ignored);
+}
+
+/// What a writer that was killed left half-done: nobody will ever rename it.
+void RunFolder::remove_leftovers() const {
+  for (const fs::path& folder : {path_, path_ / "checkpoints"})
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with(".recast-") && name.ends_with(".tmp")) fs::remove(entry.path());
+    }
 }
 
 void RunFolder::discard() noexcept {
   std::error_code ignored;
   log_.close();
-  if (made_.empty() || fs::exists(checkpoint(), ignored)) return;
+  if (made_.empty() || has_checkpoint()) return;
   fs::remove_all(path_, ignored);
   for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) fs::remove(*folder, ignored);  // empty ones only
 }
@@ -90,6 +106,11 @@ void RunFolder::epoch(const EpochMetrics& m) {
   seen_.push_back(m);
   write_metrics(seen_);
   if (next_) next_->epoch(m);
+}
+
+void RunFolder::resumed(const std::vector<EpochMetrics>& history) {
+  seen_ = history;
+  write_metrics(seen_);
 }
 
 void RunFolder::note(const std::string& text) {

@@ -22,6 +22,7 @@ class RunFolder final : public Listener {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoint() const { return path_ / "checkpoints" / "last.safetensors"; }
+  bool has_checkpoint() const;
   std::filesystem::path results() const { return path_ / "results.json"; }
   std::filesystem::path config() const { return path_ / "config.yaml"; }
   bool exists() const { return std::filesystem::exists(path_); }
@@ -37,8 +38,10 @@ class RunFolder final : public Listener {
   void step(std::int64_t done, std::int64_t total) override;
   void epoch(const EpochMetrics& metrics) override;
   void note(const std::string& text) override;
+  void resumed(const std::vector<EpochMetrics>& history) override;
 
  private:
+  void remove_leftovers() const;
   void log(const std::string& line);
   std::filesystem::path path_;
   Listener* next_;

@@ -1,15 +1,19 @@
 #include "checkpoint.h"
 
+#include <ATen/Parallel.h>
+
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "recast/format/canonical_json.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
 #include "recast/format/tensor_file.h"
 #include "recast/method/numbers_file.h"
 
 namespace recast {
 namespace {
-
+namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr Scope kScopes[] = {Scope::kTask, Scope::kShared, Scope::kClient, Scope::kLive, Scope::kRun};
@@ -78,9 +82,56 @@ json identity(const std::string& task, const std::vector<std::string>& labels, c
           {"validation_rows", sources.validation->rows()}};
 }
 
+/// Of everything in the file but this digest itself.
+std::string digest_of(const TensorFile& file) {
+  Sha256 digest;
+  digest.update(file.metadata.at("recast"));
+  for (const auto& [name, tensor] : file.tensors) {
+    digest.update(
+        fmt::format("\n{}\n{}\n{}\n", name, static_cast<int>(tensor.scalar_type()), fmt::join(tensor.sizes(), ",")));
+    const at::Tensor dense = tensor.detach().cpu().contiguous();
+    digest.update({static_cast<const char*>(dense.const_data_ptr()), dense.nbytes()});
+  }
+  return digest.finish_hex();
+}
+
+TensorFile read_whole(const fs::path& path) {
+  TensorFile file = read_tensor_file(path);
+  const auto digest = file.metadata.find("sha256");
+  if (!file.metadata.count("recast") || digest == file.metadata.end())
+    fail(Code::kDataCorruption, "[resume] {}: no checkpoint of this recast", path.string());
+  if (const std::string found = digest_of(file); found != digest->second)
+    fail(Code::kDataCorruption, "[resume] {}: damaged: SHA-256 is {}, {} was written", path.string(), found,
+         printable(digest->second, 64));
+  return file;
+}
+
+/// The newest checkpoint that is whole, and its place; nothing if there is none at all.
+struct Found {
+  TensorFile file;
+  fs::path path;
+};
+std::optional<Found> find_whole(const fs::path& newest, Listener* listener) {
+  std::string damage;
+  for (const fs::path& path : {newest, previous_checkpoint(newest)}) {
+    if (!fs::exists(path)) continue;
+    try {
+      return Found{read_whole(path), path};
+    } catch (const Error& error) {
+      if (error.code() == Code::kUnavailable) throw;
+      damage = error.what();
+      if (listener) listener->note(damage + "; trying the checkpoint before it");
+    }
+  }
+  if (damage.empty()) return {};
+  fail(Code::kDataCorruption, "{}; no other checkpoint is whole: --force instead of --resume starts afresh", damage);
+}
+
 }  // namespace
 
-void Checkpoint::save(const Learner& learner, const std::filesystem::path& path) {
+fs::path previous_checkpoint(const fs::path& newest) { return newest.parent_path() / "previous.safetensors"; }
+
+void Checkpoint::save(const Learner& learner, const fs::path& path) {
   TensorFile file;
   pack_all(learner.model_.numbers(), "now", file);
   json candidates = json::array();
@@ -98,7 +149,9 @@ void Checkpoint::save(const Learner& learner, const std::filesystem::path& path)
   const json state = {{"place", static_cast<int>(learner.place_)},
                       {"current", phase},
                       {"format", "recast-checkpoint"},
-                      {"format_version", 1},
+                      {"format_version", 2},
+                      {"threads", at::get_num_threads()},
+                      {"seconds", learner.seconds()},
                       {"identity", identity(learner.task_.name, learner.task_.labels, learner.settings_,
                                             learner.budget_.seed, learner.recipe(), learner.sources_)},
                       {"step", at.step},
@@ -113,16 +166,22 @@ void Checkpoint::save(const Learner& learner, const std::filesystem::path& path)
                       {"candidates", candidates},
                       {"history", history}};
   file.metadata["recast"] = state.dump();
+  file.metadata["sha256"] = digest_of(file);
+  std::error_code none_yet;
+  fs::rename(path, previous_checkpoint(path), none_yet);  // made durable with the new file's own entry
   write_tensor_file(path, file);
+  read_whole(path);
 }
 
-bool Checkpoint::load(Learner& learner, const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return false;
-  const TensorFile file = read_tensor_file(path);
-  const auto entry = file.metadata.find("recast");
-  if (entry == file.metadata.end()) fail(Code::kDataCorruption, "[resume] {}: no checkpoint of recast", path.string());
+bool Checkpoint::load(Learner& learner, const fs::path& newest) {
+  const std::optional<Found> found = find_whole(newest, learner.budget_.listener);
+  if (!found) return false;
+  const auto& [file, path] = *found;
   try {
-    const json state = parse_json(entry->second, path.string());
+    const json state = parse_json(file.metadata.at("recast"), path.string());
+    if (const int version = state.at("format_version"); version != 2)
+      fail(Code::kUnsupported, "[resume] {}: a checkpoint of format {}, this recast goes on from format 2 only",
+           path.string(), version);
     const json expected = identity(learner.task_.name, learner.task_.labels, learner.settings_, learner.budget_.seed,
                                    learner.recipe(), learner.sources_);
     for (const auto& [key, value] : expected.items())
@@ -149,7 +208,13 @@ bool Checkpoint::load(Learner& learner, const std::filesystem::path& path) {
     learner.counters_.epoch = state.at("epoch");
     learner.counters_.phase = state.at("phase");
     learner.steps_in_epoch_ = state.at("steps_in_epoch");
-    learner.sums_ = {state.at("loss_sum"), state.at("sum_steps"), state.at("sum_skipped")};
+    learner.sums_ = {real(state.at("loss_sum")), state.at("sum_steps"), state.at("sum_skipped")};
+    learner.seconds_before_ = state.at("seconds");
+    if (const int threads = state.at("threads"); threads != at::get_num_threads())
+      learner.note(
+          fmt::format("the run was started with {} threads and goes on with {}: its last digits may differ "
+                      "from those of an uninterrupted one",
+                      threads, at::get_num_threads()));
     state.at("born").get_to(learner.born_);
     state.at("cursors").get_to(learner.cursors_);
   } catch (const json::exception& error) {
@@ -166,6 +231,7 @@ bool Learner::load_checkpoint() {
   const bool found = !budget_.checkpoint.empty() && Checkpoint::load(*this, budget_.checkpoint);
   note(found ? fmt::format("resumed at epoch {}, step {}", counters_.epoch, counters_.step)
              : "nothing to resume from: starting afresh");
+  if (found && budget_.listener) budget_.listener->resumed(history_);
   return found;
 }
 

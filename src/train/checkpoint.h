@@ -3,14 +3,16 @@
 
 namespace recast {
 
-/// A learning run between two steps, as one file: the numbers of all scopes, counters and cursors, and the candidates
-/// so far. There is no generator state: randomness is a function of the seed.
+/// A learning run between two steps, as one file: the numbers of all scopes, counters and cursors, the candidates so
+/// far, and a SHA-256 over all of it. There is no generator state: randomness is a function of the seed.
 class Checkpoint {
  public:
+  /// Writes `path`, whole or not at all, and reads it back; the one that was there stays as previous_checkpoint().
+  /// A power failure at any moment leaves at least one of the two. Throws kUnavailable, kDataCorruption (read back).
   static void save(const Learner& learner, const std::filesystem::path& path);
-  /// False if there is no file. Throws kShapeMismatch for a checkpoint of another recipe, task or seed,
-  /// kDataCorruption.
-  static bool load(Learner& learner, const std::filesystem::path& path);
+  /// Goes on from `newest` or, where that is missing or damaged, from the one before it. False if there is neither.
+  /// Throws kShapeMismatch for a checkpoint of another recipe, task or seed, kDataCorruption, kUnsupported (format).
+  static bool load(Learner& learner, const std::filesystem::path& newest);
 };
 
 }  // namespace recast

@@ -53,6 +53,7 @@ class Tally {
       const std::int64_t t = label[row].item<std::int64_t>(), a = answer[row].item<std::int64_t>();
       ++result_.confusion.at(t).at(a);
       top1_ += t == a;
+      result_.correct.push_back(t == a);
       top5_ += rank[row].item<std::int64_t>() < 5;
       loss_ -= truth[row].item<double>();
       ++result_.rows;

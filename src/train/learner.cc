@@ -44,6 +44,8 @@ void Learner::note(const std::string& text) const {
   if (budget_.listener) budget_.listener->note(text);
 }
 
+double Learner::seconds() const { return seconds_before_ + seconds_since(start_); }
+
 const Source& Learner::source(std::string_view name) const {
   if (name == "train" || name == "train_plain") return *sources_.train;
   if (name == "validation") return *sources_.validation;
@@ -410,7 +412,6 @@ void Learner::run_main() {
 }
 
 Learned Learner::run() {
-  const auto start = Clock::now();
   if (!budget_.resume || !load_checkpoint()) begin();
   if (place_ == Place::kBefore) {
     run_phases(When::kBefore);
@@ -420,10 +421,12 @@ Learned Learner::run() {
     if (settings_.fit_head) fit_head("head");
     if (trains_beside_head()) give_feedback(candidates_.empty() ? validate() : candidates_.back().validation);
     place_ = Place::kMain;
+    save_checkpoint();
   }
   if (place_ == Place::kMain) {
     run_main();
     place_ = Place::kAfter;
+    save_checkpoint();
   }
   Candidate kept = best_candidate();
   if (run_phases(When::kAfter)) kept.validation = validate();
@@ -431,7 +434,7 @@ Learned Learner::run() {
     RunContext context(*this, plug);
     plug.method->end_task(context);
   }
-  Learned learned{model_, kept.stage, {}, history_, kept.validation, seconds_since(start), kept.epoch};
+  Learned learned{model_, kept.stage, {}, history_, kept.validation, seconds(), kept.epoch};
   for (const Candidate& candidate : candidates_)
     learned.candidates.emplace_back(candidate.stage, candidate.validation.top1);
   learned.model.numbers() = {};

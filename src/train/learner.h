@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <map>
 #include <set>
 #include <string>
@@ -72,6 +73,8 @@ class Learner {
   const Source& source(std::string_view name) const;
   bool trains_beside_head() const;
   void note(const std::string& text) const;
+  /// Spent on this run, sittings before a resume included.
+  double seconds() const;
 
   Model model_, previous_;
   Task task_;
@@ -98,6 +101,8 @@ class Learner {
   std::vector<EpochMetrics> history_;
   std::int64_t steps_in_epoch_ = 0;  ///< done in the epoch at hand; where a resumed run goes on
   EpochSums sums_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  double seconds_before_ = 0;
 };
 
 }  // namespace recast

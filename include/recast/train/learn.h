@@ -38,6 +38,7 @@ struct Evaluation {
   double top1 = 0, top5 = 0, loss = 0;
   std::vector<double> per_class;                     ///< accuracy of each class; -1 for a class without rows
   std::vector<std::vector<std::int64_t>> confusion;  ///< [truth][answer]
+  std::vector<bool> correct;                         ///< [rows] of top 1, in order; checkpoints do not keep it
   std::int64_t rows = 0;
 };
 
@@ -57,12 +58,14 @@ class Listener {
   virtual void step(std::int64_t done, std::int64_t total) {}
   virtual void epoch(const EpochMetrics&) {}
   virtual void note(const std::string& text) {}
+  /// A run goes on from a checkpoint: the epochs that were reported before it.
+  virtual void resumed(const std::vector<EpochMetrics>& history) {}
 };
 
 struct Budget {
   std::uint64_t seed = 42;
   std::map<std::string, double> rates;      ///< by plug-in alias, before everything else
-  std::filesystem::path checkpoint;         ///< written after each epoch and on a stop; empty: none
+  std::filesystem::path checkpoint;         ///< written after each stage, each epoch and on a stop; empty: none
   bool resume = false;                      ///< go on from `checkpoint` if it is there
   const std::atomic<bool>* stop = nullptr;  ///< set by Ctrl-C: stops after the step at hand (kCancelled)
   Listener* listener = nullptr;
@@ -75,12 +78,16 @@ struct Learned {
   std::vector<std::pair<std::string, double>> candidates;  ///< stage -> validation top1
   std::vector<EpochMetrics> history;
   Evaluation validation;
-  double seconds = 0;
+  double seconds = 0;           ///< of all sittings of a resumed run, up to their last checkpoints
   std::int64_t best_epoch = 0;  ///< epochs done when the numbers kept were taken; 0: none
 };
 
+/// The checkpoint before the newest one, beside it: what a run goes on from where the newest one is damaged or missing.
+std::filesystem::path previous_checkpoint(const std::filesystem::path& newest);
+
 /// Learns one task: phases of the plug-ins, the recipe's epochs, the best epoch by validation. Reentrant; the model
-/// handed in is not changed. Deterministic for a seed, a machine and a thread count.
+/// handed in is not changed. Deterministic for a seed, a machine and a thread count, also when it is killed at any
+/// moment and resumed: same numbers, same history but for its seconds.
 /// Throws kCancelled (stopped, or rejected by a plug-in), kInvalidArgument (parameters that no or two optimisers take).
 Learned learn(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe, const Budget& budget);
 
