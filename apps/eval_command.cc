@@ -26,17 +26,19 @@ std::string per_class_text(const nlohmann::json& result) {
 
 std::string text(const nlohmann::json& document) {
   const bool one = !document.contains("tasks");
-  Table table({"task", "version", "images", "top1", "top5", "loss"});
+  Table table({"task", "version", "images", "top1", "95 % interval", "top5", "loss"});
   std::string notes;
   for (const auto& result : one ? nlohmann::json::array({document}) : document["tasks"])
     table.add({result["task"].get<std::string>(), std::to_string(result["version"].get<std::int64_t>()),
                std::to_string(result["rows"].get<std::int64_t>()), share_text(result["top1"].get<double>()),
+               share_text(result["top1_interval95"][0].get<double>()) + " to " +
+                   share_text(result["top1_interval95"][1].get<double>()),
                share_text(result["top5"].get<double>()), share_text(result["loss"].get<double>())});
-  if (one) return table.text() + "\n" + per_class_text(document);
+  if (one) return table.text() + "\n" + per_class_text(document) + provenance_text(document) + "\n";
   for (const auto& skipped : document["skipped"])
     notes +=
         fmt::format("{}: not measured: {}\n", skipped["task"].get<std::string>(), skipped["reason"].get<std::string>());
-  return table.text() + notes;
+  return table.text() + notes + provenance_text(document) + "\n";
 }
 
 }  // namespace
@@ -54,6 +56,7 @@ void add_eval(CommandLine& line) {
     Progress progress(line.quiet(), line.verbose());
     flags->request.data = flags->data;
     flags->request.bf16 = flags->amp == "bf16";
+    flags->request.command = line.command();
     flags->request.stop = line.stop();
     flags->request.listener = &progress;
     const ModelDirectory directory = ModelDirectory::open(flags->directory, true, parse_device(flags->device));

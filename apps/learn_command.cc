@@ -5,6 +5,7 @@
 #include "command_line.h"
 #include "progress.h"
 #include "recast/base/error.h"
+#include "recast/run/learn_seeds.h"
 #include "recast/run/learn_task.h"
 #include "table.h"
 
@@ -12,14 +13,16 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, data, out, amp;
+  std::string directory, data, out, amp, seeds;
   bool no_test = false, print_config = false;
   LearnRequest request;
 };
 
 std::string figures_text(const nlohmann::json& figures) {
-  return fmt::format("{} images: top1 {:.4f}, top5 {:.4f}, loss {:.4f}", figures["rows"].get<std::int64_t>(),
-                     figures["top1"].get<double>(), figures["top5"].get<double>(), figures["loss"].get<double>());
+  return fmt::format("{} images: top1 {:.4f} (95 % interval {:.4f} to {:.4f}), top5 {:.4f}, loss {:.4f}",
+                     figures["rows"].get<std::int64_t>(), figures["top1"].get<double>(),
+                     figures["top1_interval95"][0].get<double>(), figures["top1_interval95"][1].get<double>(),
+                     figures["top5"].get<double>(), figures["loss"].get<double>());
 }
 
 std::string text(const nlohmann::json& results) {
@@ -32,12 +35,34 @@ std::string text(const nlohmann::json& results) {
   out += "validation, " + figures_text(results["validation"]) + "\n";
   if (!results["test"].is_null()) out += "test, " + figures_text(results["test"]) + "\n";
   const double shared = results["shared_bytes"];
-  out += fmt::format("{} coefficients, {} head numbers, {} stored{}; {:.1f} s; {}\n",
-                     results["coefficients"].get<std::int64_t>(), results["head_numbers"].get<std::int64_t>(),
-                     bytes_text(results["stored_bytes"].get<double>()),
+  out += fmt::format("{} coefficients, {} head numbers, {} stored{}; {}\n", results["coefficients"].get<std::int64_t>(),
+                     results["head_numbers"].get<std::int64_t>(), bytes_text(results["stored_bytes"].get<double>()),
                      shared > 0 ? " and " + bytes_text(shared) + " shared with other tasks" : "",
-                     results["seconds"].get<double>(), results["run"].get<std::string>());
-  return out;
+                     results["run"].get<std::string>());
+  return out + provenance_text(results) + "\n";
+}
+
+std::string spread_text(const nlohmann::json& spread) {
+  if (spread.is_null()) return "not measured";
+  const auto& interval = spread["interval95"];
+  return fmt::format(
+      "{:.4f}, standard deviation {:.4f}{}", spread["mean"].get<double>(), spread["deviation"].get<double>(),
+      interval.is_null() ? ""
+                         : fmt::format(", 95 % interval of the mean {:.4f} to {:.4f} (t, {} seeds)",
+                                       interval[0].get<double>(), interval[1].get<double>(), spread["values"].size()));
+}
+
+std::string seeds_text(const nlohmann::json& results) {
+  Table table({"seed", "version", "kept", "validation top1", "test top1", "seconds"});
+  for (const auto& run : results["runs"])
+    table.add({std::to_string(run["seed"].get<std::uint64_t>()), std::to_string(run["version"].get<std::int64_t>()),
+               run["kept"].get<std::string>(), share_text(run["validation"]["top1"].get<double>()),
+               run["test"].is_null() ? "-" : share_text(run["test"]["top1"].get<double>()),
+               fmt::format("{:.1f}", run["seconds"].get<double>())});
+  return fmt::format("task {}: {}\n{}validation top1: mean {}\ntest top1: mean {}\n{}\n",
+                     results["task"].get<std::string>(), joined(results["plugs"], " + "), table.text(),
+                     spread_text(results["validation_top1"]), spread_text(results["test_top1"]),
+                     provenance_text(results));
 }
 
 void add_options(Command& command, CommandLine& line, Flags& flags) {
@@ -57,6 +82,8 @@ void add_options(Command& command, CommandLine& line, Flags& flags) {
   command.option("--amp", flags.amp, "number format of matrix products while learning: bf16 or fp32", "FORMAT")
       .one_of({"bf16", "fp32"});
   command.option("--seed", request.seed, "of everything random in learning", "S");
+  command.option("--seeds", flags.seeds, "learn once with each seed, a version each: mean, spread and 95 % interval",
+                 "S,S,...");
   command.option("--split-seed", request.split_seed, "of the split into train, validation and test", "S");
   command.option("--limit-train", request.limit_train, "training images of each class, 0: all", "N");
   command.option("--limit-test", request.limit_test, "test images of each class, 0: all", "N");
@@ -85,12 +112,16 @@ void add_learn(CommandLine& line) {
     request.run_folder = flags->out;
     request.test = !flags->no_test;
     if (!flags->amp.empty()) request.bf16 = flags->amp == "bf16";
+    if (!flags->seeds.empty()) request.seeds = parse_seeds(flags->seeds);
     if (flags->print_config) return line.print_text(learn_settings_yaml(request));
     Progress progress(line.quiet(), line.verbose());
     request.command = line.command();
     request.stop = line.stop();
     request.listener = &progress;
-    line.print(learn_task(request).results, text);
+    if (request.seeds.empty())
+      line.print(learn_task(request).results, text);
+    else
+      line.print(learn_with_seeds(request), seeds_text);
   });
 }
 

@@ -48,4 +48,12 @@ std::string bytes_text(double bytes) {
 
 std::string share_text(double share) { return fmt::format("{:.4f}", share); }
 
+std::string provenance_text(const nlohmann::json& report) {
+  const auto& machine = report["machine"];
+  return fmt::format("{:.1f} s on {} ({} threads, {}); recast {}, torch {}", report["seconds"].get<double>(),
+                     machine["cpu"].get<std::string>(), machine["threads"].get<int>(),
+                     machine["isa"].get<std::string>(), report["versions"]["recast"].get<std::string>(),
+                     report["versions"]["torch"].get<std::string>());
+}
+
 }  // namespace recast

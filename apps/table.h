@@ -1,4 +1,5 @@
 #pragma once
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ class Table {
 
 /// "1.2 MB", "588 bytes".
 std::string bytes_text(double bytes);
+/// What provenance() says, as one line: seconds, processor, threads, versions.
+std::string provenance_text(const nlohmann::json& report);
 /// 0.8125 as "0.8125"; a JSON null elsewhere shows as "-".
 std::string share_text(double share);
 

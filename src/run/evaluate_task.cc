@@ -3,104 +3,25 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <set>
+#include <chrono>
 
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
 #include "recast/run/figures.h"
-#include "recast/run/image_source.h"
+#include "recast/run/provenance.h"
+#include "test_data.h"
 
 namespace recast {
 namespace {
-namespace fs = std::filesystem;
-
-/// A dataset opened for a task, and what is to be said about it.
-struct OpenedData {
-  std::shared_ptr<const Dataset> dataset;
-  std::vector<std::string> notes;
-};
-
-std::string test_digest(const nlohmann::json& data) {
-  if (!data.is_object() || !data.contains("sha256") || !data["sha256"].is_object()) return "";
-  return data["sha256"].value("test", "");
-}
-
-std::array<std::int64_t, 2> limits_of(const nlohmann::json& data) {
-  if (!data.is_object() || !data.contains("limits") || !data["limits"].is_object()) return {0, 0};
-  return {data["limits"].value("train", std::int64_t{0}), data["limits"].value("test", std::int64_t{0})};
-}
-
-OpenedData open_data(const TaskRecord& record, const fs::path& chosen) {
-  const nlohmann::json& data = record.data;
-  const std::string known = test_digest(data);
-  fs::path path = chosen;
-  if (path.empty()) {
-    if (!data.is_object() || !data.contains("path"))
-      fail(Code::kInvalidArgument, "[eval] task '{}' was not learned from images here: name some with --data PATH",
-           record.name);
-    path = data["path"].get<std::string>();
-  }
-  const std::uint64_t seed = data.is_object() ? data.value("split_seed", std::uint64_t{42}) : 42;
-  const auto limits = limits_of(data);
-  OpenedData opened{limit_per_class(open_dataset(path, seed), limits[0], limits[1]), {}};
-  if (test_digest(describe_splits(*opened.dataset)) == known) return opened;
-  if (chosen.empty()) {
-    opened.notes.push_back(fmt::format(
-        "the images in {} are not those that '{}' was learned with: some test images may have been training images",
-        printable(path.string(), 300), record.name));
-  } else if (limits[1] > 0 || limits[0] > 0) {
-    opened.dataset = open_dataset(path, seed);  // other data: the limits were not meant for it
-  }
-  return opened;
-}
-
-std::string some_of(const std::set<std::string>& names) {
-  constexpr std::size_t kShown = 5;
-  std::string text;
-  std::size_t count = 0;
-  for (const std::string& name : names)
-    if (count++ < kShown) text += (text.empty() ? "'" : ", '") + printable(name) + "'";
-  return count > kShown ? fmt::format("{} and {} more", text, count - kShown) : text;
-}
-
-/// The task's label for each class of the dataset, matched by name.
-std::vector<std::int64_t> match_labels(const TaskRecord& record, const Dataset& dataset) {
-  const std::vector<std::string>&labels = record.labels, &classes = dataset.classes();
-  std::map<std::string, std::int64_t> places;
-  for (std::size_t c = 0; c < labels.size(); ++c) places[labels[c]] = static_cast<std::int64_t>(c);
-  std::set<std::string> unknown, missing(labels.begin(), labels.end());
-  std::vector<std::int64_t> label_of_class;
-  for (const std::string& name : classes) {
-    const auto place = places.find(name);
-    missing.erase(name);
-    if (place == places.end())
-      unknown.insert(name);
-    else
-      label_of_class.push_back(place->second);
-  }
-  if (!unknown.empty() || !missing.empty())
-    fail(Code::kShapeMismatch,
-         "[eval] the labels of {} are not those of task '{}':{}{}{}; give data with the same labels",
-         printable(dataset.path().string(), 300), record.name,
-         unknown.empty() ? "" : " only the data has " + some_of(unknown), unknown.empty() || missing.empty() ? "" : ",",
-         missing.empty() ? "" : " only the task has " + some_of(missing));
-  return label_of_class;
-}
 
 nlohmann::json evaluate_one(const ModelDirectory& directory, const EvaluateRequest& request, const std::string& name) {
   const LoadedTask task = directory.load(name);
-  OpenedData data = open_data(task.record, request.data);
-  ImageSourceOptions options;
-  options.threads = std::max(1, at::get_num_threads());
-  options.cache_bytes = 0;  // one pass
-  options.device = directory.device();
-  options.label_of_class = match_labels(task.record, *data.dataset);
-  const ImageSource source(data.dataset, Split::kTest, task.preprocessing, options);
+  const TestData data = open_test_data(directory, task, request.data);
   if (request.listener) {
-    request.listener->stage("evaluate " + name, evaluation_batches(source));
+    request.listener->stage("evaluate " + name, evaluation_batches(*data.images));
     for (const std::string& note : data.notes) request.listener->note(note);
   }
-  const Evaluation evaluation = evaluate(task.model, source, static_cast<std::int64_t>(task.record.labels.size()),
+  const Evaluation evaluation = evaluate(task.model, *data.images, static_cast<std::int64_t>(task.record.labels.size()),
                                          request.bf16, request.stop, request.listener);
   nlohmann::json result = figures(evaluation, task.record.labels);
   result.update({{"task", task.record.name},
@@ -112,10 +33,7 @@ nlohmann::json evaluate_one(const ModelDirectory& directory, const EvaluateReque
   return result;
 }
 
-}  // namespace
-
-nlohmann::json evaluate_tasks(const ModelDirectory& directory, const EvaluateRequest& request) {
-  if (!request.task.empty()) return evaluate_one(directory, request, request.task);
+nlohmann::json evaluate_every(const ModelDirectory& directory, const EvaluateRequest& request) {
   nlohmann::json tasks = nlohmann::json::array(), skipped = nlohmann::json::array();
   auto skip = [&](const std::string& task, const std::string& reason) {
     skipped.push_back({{"task", task}, {"reason", reason}});
@@ -140,6 +58,17 @@ nlohmann::json evaluate_tasks(const ModelDirectory& directory, const EvaluateReq
              ? ": 'recast learn' makes one"
              : fmt::format(": {}: {}", skipped[0]["task"].get<std::string>(), skipped[0]["reason"].get<std::string>()));
   return {{"tasks", tasks}, {"skipped", skipped}};
+}
+
+}  // namespace
+
+nlohmann::json evaluate_tasks(const ModelDirectory& directory, const EvaluateRequest& request) {
+  const auto start = std::chrono::steady_clock::now();
+  nlohmann::json report =
+      request.task.empty() ? evaluate_every(directory, request) : evaluate_one(directory, request, request.task);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  report.update(provenance(request.command, seconds.count()));
+  return report;
 }
 
 }  // namespace recast

@@ -1,5 +1,9 @@
 #include "recast/run/figures.h"
 
+#include <cmath>
+
+#include "recast/base/statistics.h"
+
 namespace recast {
 namespace {
 
@@ -20,8 +24,12 @@ nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::stri
   nlohmann::json per_class = nlohmann::json::object();
   for (std::size_t c = 0; c < evaluation.per_class.size(); ++c)
     per_class[labels.at(c)] = evaluation.per_class[c] < 0 ? nlohmann::json() : nlohmann::json(evaluation.per_class[c]);
-  return {{"rows", evaluation.rows}, {"top1", evaluation.top1}, {"top5", evaluation.top5},
-          {"loss", evaluation.loss}, {"per_class", per_class},  {"confusion", evaluation.confusion}};
+  const Interval interval =
+      share_interval(std::llround(evaluation.top1 * static_cast<double>(evaluation.rows)), evaluation.rows);
+  return {
+      {"rows", evaluation.rows},          {"top1", evaluation.top1}, {"top1_interval95", {interval.low, interval.high}},
+      {"top5", evaluation.top5},          {"loss", evaluation.loss}, {"per_class", per_class},
+      {"confusion", evaluation.confusion}};
 }
 
 nlohmann::json figures(const EpochMetrics& e) {

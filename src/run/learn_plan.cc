@@ -44,6 +44,8 @@ void try_image_size(const ModelDirectory& directory, std::int64_t size) {
   directory.backbone()->features(at::zeros({1, 3, size, size}, at::device(directory.device())), route);
 }
 
+std::string seeds_text(const std::vector<std::uint64_t>& seeds) { return fmt::format("{}", fmt::join(seeds, ",")); }
+
 std::string number(double value) { return fmt::format("{}", value); }
 
 }  // namespace
@@ -108,7 +110,8 @@ Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
                                    {"weight-decay", {number(recipe.weight_decay)}},
                                    {"augmentation", {recipe.augmentation}},
                                    {"amp", {recipe.bf16 ? "bf16" : "fp32"}},
-                                   {"seed", {std::to_string(request.seed)}},
+                                   request.seeds.empty() ? std::pair{"seed", std::vector{std::to_string(request.seed)}}
+                                                         : std::pair{"seeds", std::vector{seeds_text(request.seeds)}},
                                    {"split-seed", {std::to_string(request.split_seed)}},
                                    {"limit-train", {std::to_string(request.limit_train)}},
                                    {"limit-test", {std::to_string(request.limit_test)}},

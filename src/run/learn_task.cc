@@ -8,12 +8,11 @@
 
 #include "learn_plan.h"
 #include "recast/base/error.h"
-#include "recast/format/printable.h"
 #include "recast/run/describe_methods.h"
 #include "recast/run/figures.h"
 #include "recast/run/image_source.h"
-#include "recast/run/machine.h"
 #include "recast/run/model_directory.h"
+#include "recast/run/provenance.h"
 #include "run_folder.h"
 
 namespace recast {
@@ -42,14 +41,16 @@ std::int64_t newest_version(const ModelDirectory& directory, const std::string& 
 /// Where this run goes on or begins, and whether it is over already.
 struct Place {
   fs::path folder;
+  std::int64_t stored = 0;  ///< the version that this run has stored; 0: none that is still there
   bool finished = false, resumes = false;
 };
 
-bool is_complete(const ModelDirectory& directory, const RunFolder& folder, const std::string& task) {
-  if (fs::exists(folder.results())) return true;
-  // Killed after the commit, before results.json: the store knows.
-  const auto record = directory.store().load(task);
-  return record && record->metrics.is_object() && record->metrics.value("run", "") == folder.path().string();
+/// The version that this run stored; 0: none. A run killed between the commit and results.json is known here only.
+std::int64_t version_stored_by(const fs::path& run, const ModelDirectory& directory, const std::string& task) {
+  if (newest_version(directory, task) == 0) return 0;
+  for (const TaskSummary& version : directory.store().log(task))
+    if (version.metrics.is_object() && version.metrics.value("run", "") == run.string()) return version.version;
+  return 0;
 }
 
 Place find_place(const LearnRequest& request, const ModelDirectory& directory, const Settings& settings) {
@@ -58,7 +59,8 @@ Place find_place(const LearnRequest& request, const ModelDirectory& directory, c
     return fs::absolute(request.directory / "runs" / request.task / fmt::format("v{}", version)).lexically_normal();
   };
   const bool chosen = !request.run_folder.empty();
-  Place place{chosen ? fs::absolute(request.run_folder).lexically_normal() : numbered(newest + 1)};
+  Place place;
+  place.folder = chosen ? fs::absolute(request.run_folder).lexically_normal() : numbered(newest + 1);
   if (request.resume && !chosen && newest > 0 && !fs::exists(place.folder) && fs::exists(numbered(newest)))
     place.folder = numbered(newest);
   RunFolder folder(place.folder, nullptr);
@@ -66,45 +68,63 @@ Place find_place(const LearnRequest& request, const ModelDirectory& directory, c
   if (!request.resume) {
     if (!request.force && !(fs::is_directory(place.folder) && fs::is_empty(place.folder)))
       fail(Code::kAlreadyExists, "[learn] {} exists: {}", place.folder.string(),
-           fs::exists(folder.checkpoint()) && !fs::exists(folder.results())
+           folder.has_checkpoint() && !fs::exists(folder.results())
                ? "an unfinished run, which --resume goes on with and --force starts afresh"
                : "choose another --out, or --force to replace it");
     return place;
   }
   if (fs::exists(folder.config())) folder.require_same(settings);
-  place.finished = is_complete(directory, folder, request.task);
-  place.resumes = fs::exists(folder.checkpoint());
+  place.stored = version_stored_by(place.folder, directory, request.task);
+  place.finished = place.stored > 0 || fs::exists(folder.results());
+  place.resumes = folder.has_checkpoint();
   return place;
 }
 
-/// The three splits of a dataset as sources; every image was decoded once.
+/// What is learned from; every image was decoded once.
 struct Images {
   std::shared_ptr<const Dataset> dataset;
-  std::shared_ptr<ImageSource> train, validation, test;
+  std::shared_ptr<ImageSource> train, validation;
 };
 
-Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
-  Images images;
-  images.dataset =
-      limit_per_class(open_dataset(request.data, request.split_seed), request.limit_train, request.limit_test);
+std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
+                                        const ModelDirectory& directory, std::shared_ptr<const Dataset> dataset,
+                                        Split split) {
   Preprocessing preprocessing = directory.files().config.preprocessing;
   preprocessing.size_px = plan.image_size;
   ImageSourceOptions options;
   options.threads = std::max(1, at::get_num_threads());
   options.device = directory.device();
-  auto source = [&](Split split) {
-    return std::make_shared<ImageSource>(images.dataset, split, preprocessing, options);
-  };
-  images.validation = source(Split::kValidation);
-  if (request.test) images.test = source(Split::kTest);
-  options.augmentation = Augmentation::named(plan.recipe.augmentation);
-  images.train = source(Split::kTrain);
-  for (const auto& split : {images.train, images.validation, images.test}) {
-    if (!split) continue;
+  if (split == Split::kTrain) options.augmentation = Augmentation::named(plan.recipe.augmentation);
+  if (split == Split::kTest) options.cache_bytes = 0;  // one pass
+  return std::make_shared<ImageSource>(std::move(dataset), split, preprocessing, options);
+}
+
+Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
+  Images images;
+  images.dataset =
+      limit_per_class(open_dataset(request.data, request.split_seed), request.limit_train, request.limit_test);
+  images.train = open_split(request, plan, directory, images.dataset, Split::kTrain);
+  images.validation = open_split(request, plan, directory, images.dataset, Split::kValidation);
+  for (const auto& split : {images.train, images.validation}) {
     if (request.listener) request.listener->stage("read images", split->rows());
     split->decode_all(request.stop, request.listener);
   }
   return images;
+}
+
+/// The one look at the test images, after everything is decided.
+Evaluation measure(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                   const Images& images, const Model& model, Listener& listener) {
+  const auto test = open_split(request, plan, directory, images.dataset, Split::kTest);
+  listener.stage("test", evaluation_batches(*test));
+  try {
+    const auto classes = static_cast<std::int64_t>(images.dataset->classes().size());
+    return evaluate(model, *test, classes, false, request.stop, &listener);
+  } catch (const Error& error) {
+    if (error.code() == Code::kCancelled) throw;
+    fail(error.code(), "{}; learning is done and kept, only the test is missing: mend this, then --resume",
+         error.what());
+  }
 }
 
 /// The shared state's default name: the plug-ins that make the recipe share.
@@ -161,22 +181,20 @@ nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, 
                             {"validation", without_confusion(figures(learned.validation, labels))},
                             {"test", test_figures},
                             {"confusion", confusion},
-                            {"seconds", learned.seconds},
                             {"history", history},
-                            {"machine", machine()},
-                            {"versions", versions()},
-                            {"command", printable(request.command, 4096)},
                             {"seed", request.seed},
                             {"split_seed", request.split_seed},
                             {"image_size", plan.image_size},
                             {"run", run.string()}};
   metrics.update(count_numbers(learned.model));
+  metrics.update(provenance(request.command, learned.seconds));
   return metrics;
 }
 
 /// What a stored version and its metrics say together.
 nlohmann::json make_results(const TaskStore& store, const TaskRecord& record) {
   nlohmann::json results = record.metrics.is_object() ? record.metrics : nlohmann::json::object();
+  results["schema"] = kResultsSchema;
   results["version"] = record.version;
   results["fingerprint"] = record.fingerprint;
   for (const TaskSummary& version : store.log(record.name))
@@ -184,11 +202,11 @@ nlohmann::json make_results(const TaskStore& store, const TaskRecord& record) {
   return results;
 }
 
-LearnReport finished_report(const ModelDirectory& directory, const LearnRequest& request, const RunFolder& folder) {
-  request.listener ? request.listener->note("the run in " + folder.path().string() + " is complete: nothing to do")
-                   : void();
-  const auto record = directory.store().load(request.task);
-  if (!record)
+LearnReport finished_report(const ModelDirectory& directory, const LearnRequest& request, const RunFolder& folder,
+                            std::int64_t version) {
+  if (request.listener) request.listener->note("the run in " + folder.path().string() + " is complete: nothing to do");
+  const auto record = version > 0 ? directory.store().load(request.task, version) : std::nullopt;
+  if (!record || !directory.store().load(request.task))
     fail(Code::kNotFound, "[learn] the run in {} is complete, but task '{}' was removed since", folder.path().string(),
          request.task);
   LearnReport report{make_results(directory.store(), *record), true};
@@ -219,12 +237,9 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
   const Task task{request.task, images.dataset->classes()};
   const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
                                 plan.recipe, make_budget(request, directory, folder));
+  folder.write_metrics(learned.history);
   std::optional<Evaluation> test;
-  if (images.test) {
-    folder.stage("test", evaluation_batches(*images.test));
-    test = evaluate(learned.model, *images.test, static_cast<std::int64_t>(task.labels.size()), false, request.stop,
-                    &folder);
-  }
+  if (request.test) test = measure(request, plan, directory, images, learned.model, folder);
   TaskRecord record = make_record(request, plan, directory, images, learned);
   record.metrics = make_metrics(request, plan, images, learned, test, folder.path());
   const Numbers shared = learned.model.numbers().only(Scope::kShared).clone();
@@ -232,7 +247,6 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
   record.version = shared.plugs().empty() ? store->commit(record)
                                           : store->commit(record, &shared, shared_name(request, *plan.composition));
   LearnReport report{make_results(*store, record), false};
-  folder.write_metrics(learned.history);
   folder.write_results(report.results);
   return report;
 }
@@ -253,7 +267,7 @@ LearnReport learn_task(const LearnRequest& request) {
   const Settings settings = plan_settings(request, plan);
   const Place place = find_place(request, directory, settings);
   RunFolder folder(place.folder, request.listener);
-  if (place.finished) return finished_report(directory, request, folder);
+  if (place.finished) return finished_report(directory, request, folder, place.stored);
 
   const Images images = open_images(request, plan, directory);
   if (folder.exists() && !place.resumes && request.force) folder.clear();
@@ -264,7 +278,7 @@ LearnReport learn_task(const LearnRequest& request) {
     return learn_and_store(request, plan, directory, images, folder);
   } catch (const Error& error) {
     const bool stopped = request.stop && *request.stop && error.code() == Code::kCancelled;
-    if (stopped && fs::exists(folder.checkpoint()))
+    if (stopped && folder.has_checkpoint())
       fail(Code::kCancelled, "{}; --resume goes on from {}", error.what(), folder.checkpoint().string());
     folder.discard();
     throw;

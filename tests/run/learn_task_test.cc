@@ -79,7 +79,7 @@ TEST_F(LearnTask, LeavesARunFolderThatRerunsToTheSameNumbers) {
     EXPECT_TRUE(fs::exists(run / file));
   EXPECT_EQ(nlohmann::json::parse(read_file(run / "results.json", 1 << 20)), first);
   EXPECT_THAT(read_file(run / "metrics.csv", 1 << 20),
-              HasSubstr("epoch,stage,train_loss,eval_loss,eval_top1,lr,seconds,skipped_steps\n"));
+              HasSubstr("epoch,stage,train_loss,eval_loss,eval_top1,lr,skipped_steps\n"));
 
   LearnRequest again = request("again");
   for (const auto& [key, values] : read_settings(run / "config.yaml")) {
@@ -235,17 +235,54 @@ TEST_F(LearnTask, RefusesBadDataBeforeAnythingIsWritten) {
   EXPECT_THAT(refused(kUnsupported, with_data(folder_ / "labels")), HasSubstr("labels differ"));
 }
 
-TEST_F(LearnTask, FindsATruncatedImageInAnySplitBeforeItLearns) {
-  write_toy_images(folder_ / "cut", {"a", "b"}, 10);
-  for (const char* name : {"a/0.png", "a/1.png", "a/2.png", "a/3.png", "a/4.png", "a/5.png", "a/6.png", "a/7.png"}) {
-    const fs::path file = folder_ / "cut" / name;
-    const std::string whole = read_file(file, 1 << 20);
-    write_text(file, whole.substr(0, whole.size() / 2));
-    LearnRequest bad = request();
-    bad.data = folder_ / "cut";
+/// Own splits: 6 images a class to learn from, 2 to validate on, 3 to test on.
+fs::path write_split_images(const fs::path& folder) {
+  write_toy_images(folder / "train", {"a", "b"}, 6, 1);
+  write_toy_images(folder / "validation", {"a", "b"}, 2, 2);
+  write_toy_images(folder / "test", {"a", "b"}, 3, 3);
+  return folder;
+}
+
+void cut_in_half(const fs::path& file) {
+  const std::string whole = read_file(file, 1 << 20);
+  write_text(file, whole.substr(0, whole.size() / 2));
+}
+
+TEST_F(LearnTask, FindsATruncatedImageBeforeItLearns) {
+  LearnRequest bad = request();
+  bad.data = write_split_images(folder_ / "cut");
+  for (const char* name : {"train/a/0.png", "train/b/5.png", "validation/a/1.png"}) {
+    const std::string whole = read_file(bad.data / name, 1 << 20);
+    cut_in_half(bad.data / name);
     EXPECT_THAT(refused(Code::kDataCorruption, bad), HasSubstr(name));
-    write_text(file, whole);
+    write_text(bad.data / name, whole);
   }
+}
+
+TEST_F(LearnTask, OpensNoTestImageBeforeEverythingIsDecided) {
+  LearnRequest with_test = request("with");
+  with_test.data = write_split_images(folder_ / "cut");
+  const nlohmann::json whole = learn_task(with_test).results;
+  const std::string image = read_file(with_test.data / "test" / "b" / "1.png", 1 << 20);
+  cut_in_half(with_test.data / "test" / "b" / "1.png");
+
+  LearnRequest without = with_test;
+  without.task = "without";
+  without.test = false;
+  EXPECT_TRUE(learn_task(without).results["test"].is_null());
+
+  LearnRequest late = with_test;
+  late.task = "late";
+  const std::string message = error_of(Code::kDataCorruption, [&] { learn_task(late); });
+  EXPECT_THAT(message, HasSubstr("test/b/1.png"));
+  EXPECT_THAT(message, HasSubstr("--resume"));
+  EXPECT_FALSE(ModelDirectory::open(model(), true).store().load("late"));
+
+  write_text(with_test.data / "test" / "b" / "1.png", image);
+  late.resume = true;
+  const nlohmann::json mended = learn_task(late).results;
+  EXPECT_EQ(mended["test"], whole["test"]);
+  EXPECT_EQ(mended["history"].size(), whole["history"].size());
 }
 
 TEST_F(LearnTask, NamesAMissingModelDirectory) {

@@ -8,7 +8,8 @@
 
 namespace recast {
 
-/// {rows, top1, top5, loss, per_class: {label: accuracy, or null where no row has it}, confusion: [[truth][answer]]}.
+/// {rows, top1, top1_interval95: [low, high] (Wilson's, of the rows), top5, loss,
+///  per_class: {label: accuracy, or null where no row has it}, confusion: [[truth][answer]]}.
 nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::string>& labels);
 /// One of EpochMetrics: {epoch, stage, train_loss, eval_loss, eval_top1, lr, seconds, skipped_steps}.
 nlohmann::json figures(const EpochMetrics& epoch);

@@ -22,6 +22,7 @@ struct LearnRequest {
   std::optional<std::string> augmentation;  ///< none | flips | paper
   std::optional<bool> bf16;                 ///< matrix products while learning; figures of test are fp32
   std::uint64_t seed = 42, split_seed = 42;
+  std::vector<std::uint64_t> seeds;              ///< of learn_with_seeds(); empty: `seed` alone
   std::int64_t limit_train = 0, limit_test = 0;  ///< images per class, 0: all
   std::string shared;                            ///< name of the shared state; empty: made of those plug-ins' names
   std::string device = "cpu";
@@ -32,18 +33,23 @@ struct LearnRequest {
   Listener* listener = nullptr;
 };
 
+/// results.json names the schema that it follows; docs/results.schema.json is that schema.
+inline constexpr std::string_view kResultsSchema = "recast-results-1";
+
 struct LearnReport {
   /// {task, version, recipe, plugs, classes, labels, images: {train, validation, test}, kept, candidates: {stage:
   /// top1},
   ///  best_epoch, validation: {rows, top1, top5, loss, per_class}, test: the same or null, confusion: [[truth][answer]]
-  ///  of test or null, coefficients, head_numbers, stored_bytes, shared_bytes, file_bytes, seconds, history: [lines of
-  ///  metrics.csv], machine, versions, command, seed, split_seed, image_size, fingerprint, run}.
+  ///  of test or null, coefficients, head_numbers, stored_bytes, shared_bytes, file_bytes, history: [lines of
+  ///  metrics.csv, with seconds], seconds: of learning, machine, versions, command, finished_utc, seed, split_seed,
+  ///  image_size, fingerprint, run, schema}.
   nlohmann::json results;
   bool finished_before = false;  ///< `resume` found a run that was complete; nothing was done
 };
 
 /// Learns a task from images and stores it as its next version. Checks everything that can be known before it writes:
-/// options, plug-ins, data, every image. The test split is looked at once, after all is decided, in fp32.
+/// options, plug-ins, data, every image to learn from. The test images are opened once, after all is decided, in fp32;
+/// if one of them is bad the run stays resumable and nothing is stored.
 /// Writes the run folder (config.yaml, which reruns it; metrics.csv; run.log; checkpoints/last.safetensors;
 /// results.json) and, in one transaction, the task and the shared state it follows.
 /// Throws  kInvalidArgument, kNotFound, kUnsupported, kShapeMismatch, kDataCorruption (see the parts), kAlreadyExists

@@ -1,0 +1,112 @@
+#include "recast/run/learn_seeds.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+
+#include "recast/base/error.h"
+#include "recast/base/statistics.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+#include "recast/run/model_directory.h"
+#include "recast/run/provenance.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr std::string_view kGroup = "-seeds";
+
+/// FIRST of "vFIRST-seeds"; 0: another name.
+std::int64_t first_version(const std::string& name) {
+  std::int64_t first = 0;
+  if (!name.starts_with("v") || !name.ends_with(kGroup)) return 0;
+  const char* end = name.data() + name.size() - kGroup.size();
+  const auto parsed = std::from_chars(name.data() + 1, end, first);
+  return parsed.ec == std::errc() && parsed.ptr == end ? first : 0;
+}
+
+fs::path find_group(const LearnRequest& request) {
+  if (!request.run_folder.empty()) return fs::absolute(request.run_folder).lexically_normal();
+  const fs::path runs = fs::absolute(request.directory / "runs" / request.task).lexically_normal();
+  std::int64_t begun = 0, newest = 0;
+  if (fs::is_directory(runs))
+    for (const fs::directory_entry& entry : fs::directory_iterator(runs))
+      begun = std::max(begun, first_version(entry.path().filename().string()));
+  if (request.resume && begun > 0) return runs / fmt::format("v{}{}", begun, kGroup);
+  for (const TaskSummary& known : ModelDirectory::open(request.directory, true).store().list(true))
+    if (known.name == request.task) newest = known.version;
+  return runs / fmt::format("v{}{}", newest + 1, kGroup);
+}
+
+nlohmann::json summary(const LearnRequest& request, const nlohmann::json& runs) {
+  std::vector<double> validation, test;
+  std::vector<std::int64_t> versions;
+  for (const nlohmann::json& run : runs) {
+    versions.push_back(run.at("version"));
+    validation.push_back(run.at("validation").at("top1"));
+    if (!run.at("test").is_null()) test.push_back(run.at("test").at("top1"));
+  }
+  return {{"schema", "recast-seeds-1"},
+          {"task", request.task},
+          {"recipe", runs.at(0).at("recipe")},
+          {"plugs", runs.at(0).at("plugs")},
+          {"seeds", request.seeds},
+          {"versions", versions},
+          {"validation_top1", spread_json(validation)},
+          {"test_top1", test.empty() ? nlohmann::json() : spread_json(test)},
+          {"runs", runs}};
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> parse_seeds(std::string_view text) {
+  std::vector<std::uint64_t> seeds;
+  const char *at = text.data(), *end = text.data() + text.size();
+  for (bool more = true; more; ++at) {
+    std::uint64_t seed = 0;
+    const auto [next, error] = std::from_chars(at, end, seed);
+    if (error != std::errc() || (next != end && *next != ',') || std::count(seeds.begin(), seeds.end(), seed) > 0)
+      fail(Code::kInvalidArgument,
+           "[learn] --seeds takes whole numbers from 0 to 18446744073709551615, each once, as in 42,1998,3142592; got "
+           "'{}'",
+           printable(text));
+    seeds.push_back(seed);
+    more = next != end;
+    at = next;
+  }
+  return seeds;
+}
+
+nlohmann::json spread_json(const std::vector<double>& values) {
+  const Spread s = spread(values);
+  return {{"values", values},
+          {"mean", s.mean},
+          {"deviation", s.deviation},
+          {"interval95", s.interval95 ? nlohmann::json{s.interval95->low, s.interval95->high} : nlohmann::json()}};
+}
+
+nlohmann::json learn_with_seeds(const LearnRequest& request) {
+  if (request.seeds.empty()) fail(Code::kInvalidArgument, "[learn] no seeds given");
+  const auto start = std::chrono::steady_clock::now();
+  const fs::path group = find_group(request);
+  if (fs::exists(group) && !request.resume && !request.force && !fs::is_empty(group))
+    fail(Code::kAlreadyExists, "[learn] {} exists: --resume goes on with it, --force starts afresh", group.string());
+  nlohmann::json runs = nlohmann::json::array();
+  for (const std::uint64_t seed : request.seeds) {
+    LearnRequest one = request;
+    one.seeds.clear();
+    one.seed = seed;
+    one.run_folder = group / fmt::format("seed-{}", seed);
+    if (request.listener) request.listener->note(fmt::format("seed {}", seed));
+    runs.push_back(learn_task(one).results);
+  }
+  nlohmann::json report = summary(request, runs);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  report.update(provenance(request.command, seconds.count()));
+  write_file_atomically(group / "results.json",
+                        report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  return report;
+}
+
+}  // namespace recast
