@@ -5,52 +5,6 @@
 
 namespace recast {
 
-std::string_view name(Code code) {
-  switch (code) {
-    case Code::kInvalidArgument:
-      return "invalid_argument";
-    case Code::kNotFound:
-      return "not_found";
-    case Code::kAlreadyExists:
-      return "already_exists";
-    case Code::kShapeMismatch:
-      return "shape_mismatch";
-    case Code::kDataCorruption:
-      return "data_corruption";
-    case Code::kUnsupported:
-      return "unsupported";
-    case Code::kExhausted:
-      return "exhausted";
-    case Code::kUnavailable:
-      return "unavailable";
-    case Code::kCancelled:
-      return "cancelled";
-    case Code::kInternal:
-      return "internal";
-  }
-  return "internal";
-}
-
-int exit_status(Code code) {
-  switch (code) {
-    case Code::kInvalidArgument:
-    case Code::kAlreadyExists:
-      return 2;
-    case Code::kShapeMismatch:
-    case Code::kExhausted:
-    case Code::kUnsupported:
-      return 3;
-    case Code::kNotFound:
-      return 4;
-    case Code::kDataCorruption:
-      return 5;
-    case Code::kCancelled:
-      return 130;
-    default:
-      return 1;
-  }
-}
-
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
