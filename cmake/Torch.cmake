@@ -19,6 +19,9 @@ if(NOT EXISTS "${RECAST_TORCH_DIR}/lib/libtorch_cpu.so")
   message(FATAL_ERROR "PyTorch not found (looked in '${RECAST_TORCH_DIR}'). Run tools/setup.sh, which installs it into "
     ".venv, or pass -DRECAST_TORCH_DIR=/path/to/site-packages/torch.")
 endif()
+if(TARGET torch_runtime)
+  return()
+endif()
 set(RECAST_TORCH_DIR "${RECAST_TORCH_DIR}" CACHE PATH "the torch folder of the PyTorch wheel" FORCE)
 message(STATUS "PyTorch: ${RECAST_TORCH_DIR}")
 
