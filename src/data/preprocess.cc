@@ -4,19 +4,12 @@
 
 #include <array>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "recast/base/error.h"
 #include "resample.h"
 
 namespace recast {
 namespace {
-
-constexpr std::int64_t kMaxSizePx = 4096;
-
-void require(bool holds, std::string_view field, std::string_view expected) {
-  if (!holds) fail(Code::kInvalidArgument, "[preprocessing] {} must be {}", field, expected);
-}
 
 struct Size {
   std::int64_t height, width;
@@ -37,43 +30,6 @@ std::int64_t crop_start(std::int64_t side, std::int64_t crop) {
 }
 
 }  // namespace
-
-void check(const Preprocessing& p) {
-  require(p.size_px >= 1 && p.size_px <= kMaxSizePx, "size_px", fmt::format("1 to {}, got {}", kMaxSizePx, p.size_px));
-  require(p.crop_pct >= 0.1 && p.crop_pct <= 1, "crop_pct", fmt::format("0.1 to 1, got {}", p.crop_pct));
-  require(p.interpolation == "bicubic" || p.interpolation == "bilinear", "interpolation",
-          fmt::format("bicubic or bilinear, got '{}'", p.interpolation));
-  for (int c = 0; c < 3; ++c) {
-    require(std::isfinite(p.mean[c]), "mean", fmt::format("finite, got {}", p.mean[c]));
-    require(std::isfinite(p.std[c]) && p.std[c] > 0, "std", fmt::format("above 0, got {}", p.std[c]));
-  }
-}
-
-void to_json(nlohmann::json& j, const Preprocessing& p) {
-  j = {{"size_px", p.size_px},
-       {"crop_pct", p.crop_pct},
-       {"interpolation", p.interpolation},
-       {"mean", p.mean},
-       {"std", p.std}};
-}
-
-void from_json(const nlohmann::json& j, Preprocessing& p) {
-  try {
-    Preprocessing read{j.at("size_px").get<std::int64_t>(), j.at("crop_pct").get<double>(),
-                       j.at("interpolation").get<std::string>(), j.at("mean").get<std::array<double, 3>>(),
-                       j.at("std").get<std::array<double, 3>>()};
-    if (j["mean"].size() != 3 || j["std"].size() != 3) {
-      fail(Code::kDataCorruption, "[preprocessing] mean and std have three numbers each, got {} and {}",
-           j["mean"].size(), j["std"].size());
-    }
-    check(read);
-    p = std::move(read);
-  } catch (const nlohmann::json::exception& e) {
-    fail(Code::kDataCorruption, "[preprocessing] bad description: {}", e.what());
-  } catch (const Error& e) {
-    fail(Code::kDataCorruption, "{}", e.what());
-  }
-}
 
 at::Tensor evaluation_pixels(const at::Tensor& image, const Preprocessing& p) {
   check(p);

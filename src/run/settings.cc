@@ -7,6 +7,7 @@
 #include "recast/base/error.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "recast/format/utf8.h"
 
 namespace recast {
 namespace {
@@ -40,8 +41,14 @@ Settings settings_of(const YAML::Node& root, const std::string& origin) {
 }  // namespace
 
 Settings read_settings(const std::filesystem::path& file) {
-  const std::string origin = printable(file.string(), 300);
-  const std::string text = read_file(file, kMaxBytes);
+  return parse_settings(read_file(file, kMaxBytes), printable(file.string(), 300));
+}
+
+Settings parse_settings(const std::string& text, const std::string& origin) {
+  // The YAML library would guess another encoding, and put characters of its own for what is none.
+  if (!is_utf8(text) || text.find('\0') != text.npos) {
+    fail(Code::kDataCorruption, "[config] {}: is not UTF-8 text; save it as UTF-8", origin);
+  }
   try {
     return settings_of(YAML::Load(text), origin);
   } catch (const YAML::Exception& e) {

@@ -66,6 +66,14 @@ TEST(Preprocessing, RefusesBadJsonByField) {
   EXPECT_THAT(refused("mean", {0, 1}), HasSubstr("[preprocessing]"));
   EXPECT_THAT(refused("mean", {0, 1, 2, 3}), HasSubstr("three numbers"));
   EXPECT_THAT(refused("size_px", "224"), HasSubstr("[preprocessing]"));
+  EXPECT_THAT(refused("size_px", 224.7), HasSubstr("got 224.7"));
+  EXPECT_THAT(refused("size_px", 1e300), HasSubstr("size_px"));
+  EXPECT_THAT(refused("size_px", true), HasSubstr("got true"));
+  EXPECT_THAT(refused("crop_pct", true), HasSubstr("crop_pct must be a number"));
+  EXPECT_THAT(refused("mean", {0, false, 0}), HasSubstr("mean must be a number"));
+  EXPECT_THAT(refused("colour", 1), HasSubstr("'colour' is no key"));
+  EXPECT_THAT(error_of(Code::kDataCorruption, [] { nlohmann::json::array().get<Preprocessing>(); }),
+              HasSubstr("an object"));
   EXPECT_THAT(error_of(Code::kDataCorruption, [] { nlohmann::json::object().get<Preprocessing>(); }),
               HasSubstr("size_px"));
 }

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "recast/data/preprocess.h"
+#include "recast/data/preprocessing.h"
 
 namespace recast {
 

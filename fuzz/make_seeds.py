@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the corpora into fuzz/corpus/TARGET/seed-NAME: small good files and a few bad ones of each kind.
+
+    .venv/bin/python fuzz/make_seeds.py
+
+Needs the Python package Pillow. What the fuzzers found on top of the seeds lies beside them under the
+SHA-1 of its content.
+"""
+import gzip
+import io
+import json
+import struct
+from pathlib import Path
+
+from PIL import Image
+
+CORPUS = Path(__file__).resolve().parent / "corpus"
+FINGERPRINT = "0123456789abcdef" * 4
+DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "U16": 2,
+          "U32": 4, "U64": 8, "C64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}  # bytes of an element
+
+
+def put(target, name, content):
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"seed-{name}").write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def serialize(shapes, metadata=None):
+    """A safetensors file of zeros: `shapes` maps names to (dtype, shape)."""
+    header = {"__metadata__": metadata} if metadata else {}
+    end = 0
+    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: (-DTYPES[item[1][0]], item[0])):
+        begin, size = end, DTYPES[dtype]
+        for dimension in shape:
+            size *= dimension
+        end += size
+        header[name] = entry(dtype, shape, begin, end)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
+    return with_header(text + " " * (-len(text.encode()) % 8), bytes(end))
+
+
+def header_input(file):
+    """A file as the target safetensors_header takes it."""
+    (length,) = struct.unpack_from("<Q", file)
+    return struct.pack(">I", len(file) - 8 - length)[1:] + file[8 : 8 + length]
+
+
+def put_safetensors(name, file):
+    put("safetensors", name, file)
+    if len(file) >= 8:
+        put("safetensors_header", name, header_input(file))
+
+
+def with_header(header, data=b""):
+    text = header if isinstance(header, str) else json.dumps(header)
+    return struct.pack("<Q", len(text.encode())) + text.encode() + data
+
+
+def entry(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def safetensors_seeds():
+    put_safetensors("dtypes", serialize({d: (d, [2]) for d in DTYPES}))
+    put_safetensors("shapes", serialize({"scalar": ("F32", []), "empty": ("I8", [3, 0, 2]),
+                                         "rank8": ("U8", [1, 2, 1, 2, 1, 2, 1, 2])}))
+    put_safetensors("metadata", serialize({"caf\u00e9.\U0001f600 \"q\"": ("F16", [3])},
+                                          {"format": "pt", "line": "a\nb\t\"c\"\\", "": "\u20ac"}))
+    put_safetensors("none", serialize({}))
+    put_safetensors("spaces", with_header(' \n{ "a" : {"dtype":"U8","shape":[1],"data_offsets":[0,1]} }  ', b"x"))
+    put_safetensors("escapes", with_header('{"\\u0061\\ud83d\\ude00":{"dtype":"F6_E2M3","shape":[4],'
+                                           '"data_offsets":[0,3]}}', b"xyz"))
+    put_safetensors("f4", with_header({"a": entry("F4", [3, 2], 0, 3)}, b"xyz"))
+    put_safetensors("twice", with_header('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},'
+                                         '"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"x"))
+    put_safetensors("overlap", with_header({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 1, 3)}, b"xyz"))
+    put_safetensors("hole", with_header({"a": entry("U8", [1], 0, 1), "b": entry("U8", [1], 2, 3)}, b"xyz"))
+    put_safetensors("wraps", with_header({"a": entry("U8", [4194305, 4194305, 211106198978564], 0, 4)}, b"wxyz"))
+    put_safetensors("deep", with_header('{"a":' + "[" * 70 + "]" * 70 + "}"))
+    put_safetensors("null-metadata", with_header('{"__metadata__":null}'))
+    for name, head in {"lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+                       "html": b"\n<!DOCTYPE html><html></html>", "zip": b"PK\3\4\0\0\x08\x08archive/data.pkl",
+                       "gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\3", "elf": b"\x7fELF\2\1\1\0", "pickle": b"\x80\4\x95\0\0\0\0\0",
+                       "pe": b"MZ\x90\0\3\0\0\0\4\0\0\0", "json": b'{"metadata": {"total_size": 1}}'}.items():
+        put("safetensors", name, head)
+
+
+def task_metadata(**changed):
+    metadata = {
+        "format": "recast-task", "format_version": "1", "task": "pets", "base_fingerprint": FINGERPRINT,
+        "created_utc": "2026-01-31T23:59:59Z", "version": "4", "parent_version": "2",
+        "labels": '["cat","dog","K\u00e4fer"]',
+        "plugs": '[{"alias":"recast","method":"recast","options":{"grain":"slot"}},'
+                 '{"alias":"head","method":"linear","options":{}}]',
+        "recipe": '{"epochs":3,"name":"fast","rate":0.1}', "metrics": '{"validation":{"top1":0.5}}', "data": "null",
+        "follows": "null",
+        "scalars": '{"head.seen":{"integer":-5},"head.x@blocks.0#k":{"real":"-0x1.8p+1"},"recast.t":{"text":"\u00e9"}}',
+    }
+    metadata.update(changed)
+    return {key: value for key, value in metadata.items() if value is not None}
+
+
+def task_seeds():
+    variants = {
+        "plain": {}, "follows": {"follows": '{"name":"common","version":"3"}',
+                                 "shared/scalars": '{"recast.n":{"real":"0x1.fffffffffffffp+1023"}}'},
+        "bare": {"scalars": None, "recipe": "null", "metrics": "null", "labels": "[]", "plugs": "[]", "created_utc": "",
+                 "version": "0", "parent_version": "0"},
+        "newer": {"format_version": "2"}, "no-task": {"format": "pt"}, "missing": {"labels": None},
+        "unknown": {"extra": "1"}, "odd-names": {"task": "../x"},
+        "reals": {"scalars": '{"a.x":{"real":"inf"},"a.y":{"real":"0x0p+0"},"a.z":{"real":"0x0.0000000000001p-1022"}}'},
+    }
+    for name, changed in variants.items():
+        metadata = task_metadata(**changed)
+        put("task_file", name, serialize({"recast.c@blocks.0.attn.qkv": ("F32", [4]),
+                                          "head.bias": ("F32", [3]),
+                                          "shared/recast.memory": ("BOOL", [2])}, metadata))
+        put("task_metadata", name, "\n".join(f"{key} {value}" for key, value in metadata.items()))
+
+
+def config_seeds():
+    vit = {"depth": 12, "width": 384, "heads": 6, "mlp_width": 1536, "patch_px": 16, "grid": 14, "register_tokens": 0,
+           "class_token": True, "qkv_bias": True, "layer_scale": False, "class_position": True, "norm_eps": 1e-6,
+           "pooling": "token", "pos_interpolation": "bicubic_antialias"}
+    preprocessing = {"size_px": 224, "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.5, 0.5, 0.5],
+                     "std": [0.5, 0.5, 0.5]}
+    config = {"format_version": 1, "architecture": "vit_small_patch16_224", "vit": vit, "preprocessing": preprocessing}
+    bank = {"target": "attn", "groups": 1, "templates": 2, "sets": 3, "solver": "closed",
+            "members": [{"name": "attn.qkv.0", "slots": ["blocks.0.attn.qkv", "blocks.1.attn.qkv"]}]}
+    put("model_config", "plain", json.dumps(config))
+    put("model_config", "bank", json.dumps(config | {"bank": bank}, indent=2))
+    put("model_config", "average", json.dumps(config | {
+        "vit": vit | {"class_token": False, "class_position": False, "pooling": "average", "register_tokens": 4}}))
+    put("model_config", "newer", json.dumps({"format_version": 2}))
+    for name, change in {"float-size": {"size_px": 224.0}, "huge-size": {"size_px": 1e300}, "true": {"size_px": True},
+                         "unknown": {"x": 1}, "long-mean": {"mean": [0, 0, 0, 0]}}.items():
+        put("model_config", "preprocessing-" + name, json.dumps(config | {"preprocessing": preprocessing | change}))
+    put("model_config", "heads", json.dumps(config | {"vit": vit | {"heads": 7}}))
+
+
+def text_seeds():
+    for name, text in {
+        "values": '{"a":[1,-2,3.5,1e300,-0.0,true,null,"\\u00e9\\ud83d\\ude00\\n"],"b":{}}', "number": "18446744073709551615",
+        "negative": "-9223372036854775808", "twice": '{"a":1,"a":2}', "deep": "[" * 20 + "]" * 20,
+        "overflow": "1e999", "surrogate": '"\\ud800"', "bom": "\ufeff{}", "nul": '"a\0b"', "empty": "", "spaces": " \n[ ] ",
+    }.items():
+        put("json", name, text)
+    for name, text in {
+        "flat": "task: pets\nepochs: 3\nseeds: [1, 2, 3]\nrate: 1e-3\n", "list": "a:\n  - x\n  - 'y z'\n", "empty": "",
+        "flow": "{a: b, 'c': [\"d\\n\"]}", "anchor": "a: &x 1\nb: *x\n", "tag": "a: !!python/object:os.system x\n",
+        "block": "a: |\n  one\n  two\nb: >-\n  x\n", "nested": "a: {b: {c: d}}\n", "twice": "a: 1\na: 2\n", "null": "~",
+        "odd": "'a: b': \"\\u00e9 \\x01\"\n? k\n: v\n", "bad": "a: [1, 2\n", "merge": "a: &b {x: 1}\nc:\n  <<: *b\n",
+        "documents": "---\na: 1\n---\nb: 2\n", "emptylist": "a: []\n", "emptytext": "a: ''\n",
+    }.items():
+        put("settings", name, text)
+    for name, text in {
+        "plain": "path,label\na.png,cat\nb.png,dog\n", "split": "label,split,path\ncat,train,a.png\ndog,val,c/d.jpg\n",
+        "quotes": 'path,label\r\n"g,h.png","a ""b"""\r\n e f.png , x \r\n', "bom": "\ufeffpath,label\na.png,\u00e9\n",
+        "twice": "path,label\na.png,cat\n./a.png,dog\n", "missing": "path,label\nnone.png,cat\n",
+        "open": 'path,label\n"a.png,cat\n', "short": "path,label\na.png\n", "nul": "path,label\na.png,c\0t\n",
+        "empty": "", "utf16": "\ufeffpath,label".encode("utf-16"), "lines": 'path,label\na.png,"two\nlines"\n\n\nb.png,x',
+    }.items():
+        put("csv", name, text)
+
+
+def idx_file(shape, data, magic=8):
+    return bytes([0, 0, magic, len(shape)]) + b"".join(struct.pack(">I", s) for s in shape) + data
+
+
+def data_seeds():
+    labels, images = idx_file([3], b"\0\7\xff"), idx_file([3, 2, 4], bytes(range(24)))
+    for name, pair in {
+        "plain": (labels, images), "gzip": (gzip.compress(labels, mtime=0), gzip.compress(images, mtime=0)),
+        "members": (labels, gzip.compress(images[:9], mtime=0) + gzip.compress(images[9:], mtime=0)),
+        "counts": (idx_file([2], b"\0\7"), images), "short": (labels, images[:-1]),
+        "huge": (labels, idx_file([3, 2**32 - 1, 2**32 - 1], b"")), "floats": (labels, idx_file([3, 2, 4], b"", 0x0D)),
+        "bomb": (labels, gzip.compress(bytes(1 << 20), mtime=0)), "cut": (labels, gzip.compress(images, mtime=0)[:-9]),
+    }.items():
+        put("idx", name, struct.pack(">H", len(pair[0])) + pair[0] + pair[1])
+    pixels = bytes(range(256)) * 12
+    ten = "\n".join(f"class {i}" for i in range(10)).encode()
+    hundred = "\n".join(str(i) for i in range(100)).encode()
+    for name, (choice, names, file) in {
+        "ten": (0, b"", b"\3" + pixels), "ten-named": (0, ten, b"\x09" + pixels + b"\0" + pixels),
+        "test-folder": (5, ten, b"\1" + pixels), "hundred": (2, b"", b"\4\x63" + pixels),
+        "hundred-folder": (6, hundred, b"\0\0" + pixels), "odd": (3, b"", b"\0" + pixels), "label": (0, b"", b"\x0a" + pixels),
+        "short": (0, b"", pixels), "names": (0, b"a\nb\n", b"\0" + pixels), "no-folder": (7, b"", b"\0" + pixels),
+    }.items():
+        put("cifar", name, bytes([choice]) + struct.pack(">H", len(names)) + names + file)
+
+
+def encoded(image, kind, **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def image_seeds():
+    rgb = Image.new("RGB", (9, 5))
+    rgb.putdata([(x * 28, y * 60, (x * y) % 256) for y in range(5) for x in range(9)])
+    alpha = rgb.convert("RGBA")
+    alpha.putalpha(Image.linear_gradient("L").resize((9, 5)))
+    jpeg, png = encoded(rgb, "JPEG"), encoded(rgb, "PNG")
+    for name, file in {
+        "jpeg": jpeg, "jpeg-progressive": encoded(rgb, "JPEG", progressive=True),
+        "jpeg-grey": encoded(rgb.convert("L"), "JPEG"), "jpeg-cmyk": encoded(rgb.convert("CMYK"), "JPEG"),
+        "jpeg-444": encoded(rgb, "JPEG", subsampling=0, quality=95),
+        "jpeg-restart": encoded(rgb.resize((40, 24)), "JPEG", restart_marker_blocks=1),
+        "png": png, "png-alpha": encoded(alpha, "PNG"), "png-palette": encoded(rgb.convert("P"), "PNG"),
+        "png-grey-alpha": encoded(alpha.convert("LA"), "PNG"), "png-bits": encoded(rgb.convert("1"), "PNG"),
+        "png-16": encoded(rgb.convert("I;16"), "PNG"), "png-transparent": encoded(rgb.convert("P"), "PNG", transparency=3),
+        "webp": encoded(rgb, "WEBP"), "webp-lossless": encoded(alpha, "WEBP", lossless=True),
+        "webp-alpha": encoded(alpha, "WEBP", quality=50),
+        "webp-animated": encoded(rgb, "WEBP", save_all=True, append_images=[rgb.rotate(90)], duration=10),
+        "gif": encoded(rgb, "GIF"), "bmp": encoded(rgb.resize((2, 2)), "BMP"),
+    }.items():
+        put("image", name, file)
+    for orientation in (1, 3, 6, 8, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        put("image", f"jpeg-orientation-{orientation}", encoded(rgb, "JPEG", exif=exif))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    put("image", "png-orientation", encoded(rgb, "PNG", exif=exif))
+    put("image", "webp-orientation", encoded(rgb, "WEBP", exif=exif))
+    put("image", "jpeg-cut", jpeg[:-40])
+    put("image", "png-huge", png[:16] + struct.pack(">II", 60000, 60000) + png[24:])
+    at = jpeg.index(b"\xff\xc0") + 5
+    put("image", "jpeg-huge", jpeg[:at] + b"\xff\xff\xff\xff" + jpeg[at + 4 :])
+
+
+if __name__ == "__main__":
+    safetensors_seeds()
+    task_seeds()
+    config_seeds()
+    text_seeds()
+    data_seeds()
+    image_seeds()

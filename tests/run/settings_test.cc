@@ -1,0 +1,53 @@
+#include "recast/run/settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "format/expect_error.h"
+
+namespace recast {
+namespace {
+
+using testing::HasSubstr;
+
+std::string refused(Code code, const std::string& text) {
+  return error_of(code, [&] { parse_settings(text, "x.yaml"); });
+}
+
+TEST(Settings, AreKeysWithOneValueOrAList) {
+  const Settings expected{{"task", {"pets"}}, {"seeds", {"1", "2"}}, {"none", {}}};
+  EXPECT_EQ(parse_settings("task: pets\nseeds: [1, 2]\nnone: []\n", "x.yaml"), expected);
+  EXPECT_EQ(parse_settings(settings_yaml(expected), "x.yaml"), expected);
+  EXPECT_EQ(parse_settings("", "x.yaml"), Settings());
+}
+
+TEST(Settings, KeepTextsThatYamlWouldTakeForOtherThings) {
+  for (const char* text :
+       {"",  "~",    "null",       "true", "- x",      "a: b",         "#", "&a",  "*a", "!t", " x ", "1e3", "\"",
+        "'", "\x01", "two\nlines", "\t",   "\xc3\xa9", "\xe2\x80\xa8", "%", "---", "?",  "{}", "[]",  "\\"}) {
+    const Settings settings{{"key", {text}}, {"list", {text, text}}};
+    EXPECT_EQ(parse_settings(settings_yaml(settings), "written"), settings) << text;
+  }
+}
+
+TEST(Settings, MustBeUtf8) {
+  for (const std::string& text : {std::string("a: \xff"), std::string("a: b\0", 5), std::string("\xff\xfe\x61\0", 4)}) {
+    EXPECT_THAT(refused(Code::kDataCorruption, text), HasSubstr("not UTF-8"));
+  }
+}
+
+TEST(Settings, RefuseTagsNestingAndKeysGivenTwice) {
+  EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system x"), HasSubstr("'a' must be a value"));
+  EXPECT_THAT(refused(Code::kInvalidArgument, "a: {b: c}"), HasSubstr("'a'"));
+  EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\na: 2"), HasSubstr("'a' twice"));
+  EXPECT_THAT(refused(Code::kInvalidArgument, "- a"), HasSubstr("key: value"));
+  EXPECT_THAT(refused(Code::kDataCorruption, "a: [1, 2\n"), HasSubstr("not YAML at line"));
+}
+
+TEST(Settings, RefuseDeepNestingWithoutRunningOutOfStack) {
+  refused(Code::kDataCorruption, std::string(100'000, '['));
+  refused(Code::kDataCorruption, std::string(100'000, '{'));
+}
+
+}  // namespace
+}  // namespace recast
