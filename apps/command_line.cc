@@ -7,13 +7,18 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
+#include <system_error>
 
+#include "crash.h"
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
@@ -23,12 +28,20 @@ namespace recast {
 namespace {
 
 std::atomic<bool> stop_requested{false};
+std::atomic<int> stop_signal{0};
 
-void on_interrupt(int) {
-  if (stop_requested.exchange(true)) ::_exit(130);
+/// As a shell shows the end by a signal: 130 for Ctrl-C.
+int stopped_status() { return 128 + (stop_signal > 0 ? stop_signal.load() : SIGINT); }
+
+void on_stop(int signal) {
+  stop_signal = signal;
+  if (stop_requested.exchange(true)) ::_exit(stopped_status());
   constexpr char kText[] = "\nrecast: stopping after this step; press Ctrl-C again to stop at once\n";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kText, sizeof kText - 1);
 }
+
+/// Whoever read standard output has gone, as `head` does: nothing is left to say.
+struct ReaderGone {};
 
 std::string version_text() { return fmt::format("recast {}", kRecastVersion); }
 
@@ -37,8 +50,10 @@ std::string dump(const nlohmann::json& document) {
 }
 
 void write_out(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return;
+  if (errno == EPIPE) throw ReaderGone{};
+  fail(Code::kUnavailable, "[output] standard output: {}; the work was done, its result could not be shown",
+       std::strerror(errno));
 }
 
 /// How an option is called in a config file: its long name, or that of a positional.
@@ -65,6 +80,91 @@ void give(CLI::Option* option, const std::vector<std::string>& values, const std
     option->run_callback();
   } catch (const CLI::Error& error) {
     fail(Code::kInvalidArgument, "[config] {}: {}", origin, error.what());
+  }
+}
+
+/// The values in "NAME:{a,b}", as the parser shows an option that takes some only.
+nlohmann::json choices_of(const std::string& type) {
+  nlohmann::json choices = nlohmann::json::array();
+  const std::size_t begin = type.find('{'), end = type.find('}');
+  if (begin == type.npos || end == type.npos) return choices;
+  std::string word;
+  for (const char c : type.substr(begin + 1, end - begin)) {
+    if (c != ',' && c != '}') {
+      word += c;
+      continue;
+    }
+    choices.push_back(word);
+    word.clear();
+  }
+  return choices;
+}
+
+nlohmann::json describe_option(const CLI::Option& option) {
+  const bool positional = option.get_positional() && option.get_lnames().empty();
+  nlohmann::json names = nlohmann::json::array();
+  if (positional) names.push_back(option.get_name(true));
+  for (const std::string& name : option.get_snames()) names.push_back("-" + name);
+  for (const std::string& name : option.get_lnames()) names.push_back("--" + name);
+  const bool flag = option.get_items_expected_max() == 0;
+  const std::string type = flag ? "" : option.get_type_name();
+  return {{"names", names},
+          {"value", type.substr(0, type.find(':'))},
+          {"choices", choices_of(type)},
+          {"default", option.get_default_str()},
+          {"required", option.get_required()},
+          {"help", option.get_description()}};
+}
+
+nlohmann::json describe_command(const CLI::App& app) {
+  nlohmann::json positionals = nlohmann::json::array(), options = nlohmann::json::array(),
+                 commands = nlohmann::json::array();
+  for (const CLI::Option* option : app.get_options())
+    (option->get_positional() && option->get_lnames().empty() ? positionals : options)
+        .push_back(describe_option(*option));
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    commands.push_back(describe_command(*command));
+  const std::string footer = app.get_footer();
+  const std::string_view kExample = "Example:\n  ";
+  return {{"name", app.get_name()},
+          {"summary", app.get_description()},
+          {"example", footer.starts_with(kExample) ? footer.substr(kExample.size()) : ""},
+          {"positionals", positionals},
+          {"options", options},
+          {"commands", commands}};
+}
+
+/// The exception being handled, in the words and codes of users.
+Failure failure_at_hand() {
+  constexpr std::string_view kLess = "lower --batch-size or --image-size, end other programs or raise the limit";
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.code(), error.what()};
+  } catch (const c10::OutOfMemoryError& error) {
+    return {Code::kExhausted, fmt::format("[memory] the device has not enough memory: {}", kLess)};
+  } catch (const c10::Error& error) {
+    const std::string text = error.msg().substr(0, error.msg().find('\n'));
+    if (text.find("can't allocate memory") == text.npos) return {Code::kInternal, "[torch] " + text};
+    const std::size_t asked = text.find("tried to allocate ");
+    return {
+        Code::kExhausted,
+        fmt::format("[memory] not enough memory{}: {}",
+                    asked == text.npos ? "" : " (" + text.substr(asked, text.find('.', asked) - asked) + ")", kLess)};
+  } catch (const std::bad_alloc&) {
+    return {Code::kExhausted, fmt::format("[memory] not enough memory: {}", kLess)};
+  } catch (const std::filesystem::filesystem_error& error) {
+    return {Code::kUnavailable,
+            fmt::format("[file] {}: {}", printable(error.path1().string(), 300), error.code().message())};
+  } catch (const std::system_error& error) {
+    if (error.code() != std::errc::resource_unavailable_try_again)
+      return {Code::kUnavailable, fmt::format("[system] {}", error.what())};
+    return {Code::kExhausted,
+            "[threads] no more threads can be made here: lower --threads, or raise ulimit -u and ulimit -v"};
+  } catch (const std::exception& error) {
+    return {Code::kInternal, fmt::format("[internal] {}", printable(error.what(), 1000))};
+  } catch (...) {
+    return {Code::kInternal, "[internal] an exception of an unknown type"};
   }
 }
 
@@ -167,17 +267,29 @@ Command& CommandLine::add(const std::string& name, const std::string& summary, c
   app->add_option("--threads", threads_, "processor threads (default: all cores, or OMP_NUM_THREADS)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
+  command.option("--log-level", log_level_, "report events from this level on (default: off)", "LEVEL")
+      .one_of({"debug", "info", "warn", "error", "off"});
+  command.last_->group("Log");
+  command.option("--log", log_file_, "append the events to this file, level info (default: standard error)", "FILE");
+  command.last_->group("Log");
+  command.option("--log-format", log_format_, "how events are written", "FORMAT").one_of({"text", "json"});
+  command.last_->group("Log");
   return command;
 }
 
 const std::atomic<bool>* CommandLine::stop() {
   struct sigaction action {};
-  action.sa_handler = on_interrupt;
+  action.sa_handler = on_stop;
   ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  struct sigaction hangup {};
+  ::sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) ::sigaction(SIGHUP, &action, nullptr);  // nohup stays what it is
   return &stop_requested;
 }
 
-void CommandLine::take_other_sources() {
+std::map<std::string, std::string> CommandLine::take_other_sources() {
+  std::map<std::string, std::string> taken;
   const Settings file = config_file.empty() ? Settings{} : read_settings(config_file);
   std::map<std::string, CLI::Option*> options;
   for (CLI::Option* option : chosen_->get_options()) options[key_of(option)] = option;
@@ -189,6 +301,7 @@ void CommandLine::take_other_sources() {
     const char* value = std::getenv(environment_name(key).c_str());
     if (!value || !from_environment(key) || !given.insert(option).second) continue;
     give(option, {value}, environment_name(key));
+    taken[key] = environment_name(key);
   }
   for (const auto& [key, values] : file) {
     const auto option = options.find(key);
@@ -197,8 +310,24 @@ void CommandLine::take_other_sources() {
       fail(Code::kInvalidArgument, "[config] {}: no setting '{}'{}", config_file, printable(key),
            near.empty() ? "" : ", did you mean '" + near + "'?");
     }
-    if (given.insert(option->second).second) give(option->second, values, config_file + ": " + key);
+    if (!given.insert(option->second).second) continue;
+    give(option->second, values, config_file + ": " + key);
+    taken[key] = config_file;
   }
+  return taken;
+}
+
+void CommandLine::begin_log() const {
+  if (log_level_.empty() && log_file_.empty()) return;
+  const LogLevel level = log_level_.empty() ? LogLevel::kInfo : parse_log_level(log_level_);
+  if (level == LogLevel::kOff) return;
+  const LogFormat format = parse_log_format(log_format_);
+  if (!log_file_.empty()) return set_log(level, log_to(log_file_, format));
+  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  set_log(level, [terminal, write = log_to(STDERR_FILENO, format)](const LogEvent& event) {
+    if (terminal) std::fputs("\r\x1b[K", stderr);  // a progress bar may stand there
+    write(event);
+  });
 }
 
 void CommandLine::begin() const {
@@ -213,6 +342,39 @@ void CommandLine::print(const nlohmann::json& document, const std::function<std:
     write_out(dump(document));
   else if (!json_)
     write_out(text(document));
+}
+
+nlohmann::json CommandLine::describe() const {
+  nlohmann::json root = describe_command(*app_);
+  root["version"] = kRecastVersion;
+  return root;
+}
+
+nlohmann::json CommandLine::environment() const {
+  // Read by the project's own build and tests.
+  static const std::set<std::string> kOfTheBuild = {"RECAST_TORCH_DIR", "RECAST_PYTHON", "RECAST_SHARED",
+                                                    "RECAST_GOLDEN", "RECAST_EFFECTS"};
+  std::set<std::string> known;
+  for (const CLI::App* command : app_->get_subcommands([](const CLI::App*) { return true; }))
+    for (const CLI::Option* option : command->get_options())
+      if (from_environment(key_of(option))) known.insert(key_of(option));
+  std::map<std::string, std::string> flags;
+  std::vector<std::string> names;
+  for (const std::string& key : known) {
+    flags[environment_name(key)] = "--" + key;
+    names.push_back(environment_name(key));
+  }
+  nlohmann::json found = nlohmann::json::array();
+  for (char** each = environ; *each; ++each) {
+    const std::string entry = *each, variable = entry.substr(0, entry.find('='));
+    if (!variable.starts_with("RECAST_") || kOfTheBuild.count(variable) > 0) continue;
+    const auto flag = flags.find(variable);
+    found.push_back({{"variable", printable(variable)},
+                     {"value", printable(std::string_view(entry).substr(std::min(entry.size(), variable.size() + 1)))},
+                     {"flag", flag == flags.end() ? nlohmann::json() : nlohmann::json(flag->second)},
+                     {"near", flag == flags.end() ? nearest(variable, names) : ""}});
+  }
+  return found;
 }
 
 void CommandLine::print_text(const std::string& text) { write_out(text); }
@@ -239,7 +401,7 @@ void CommandLine::usage_error(const CLI::ParseError& error) {
        at == app_.get() ? "recast" : "recast " + at->get_name());
 }
 
-void CommandLine::parse(int argc, char** argv) {
+std::map<std::string, std::string> CommandLine::parse(int argc, char** argv) {
   try {
     app_->parse(argc, argv);
   } catch (const CLI::Success&) {
@@ -247,39 +409,36 @@ void CommandLine::parse(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     usage_error(error);
   }
-  take_other_sources();
+  return take_other_sources();
 }
 
-int CommandLine::report(const std::string& code, const std::string& message, int status) const {
+void CommandLine::report(const Failure& failure) const {
   if (json_) {
-    std::fputs(dump({{"error", {{"code", code}, {"message", message}}}}).c_str(), stderr);
-  } else {
-    std::fputs(("recast: " + message + "\n").c_str(), stderr);
+    std::fputs(dump({{"error", {{"code", name(failure.code)}, {"message", failure.message}}}}).c_str(), stderr);
+    return;
   }
-  return status;
+  // What was typed wrongly is explained where it stands; the other codes have a page.
+  const bool explained = failure.code == Code::kCancelled || exit_status(failure.code) == 2;
+  const std::string code = explained ? "" : fmt::format(" ({})", name(failure.code));
+  std::fputs(("recast: " + failure.message + code + "\n").c_str(), stderr);
 }
 
 int CommandLine::finish(const std::function<void()>& work) {
-  auto say = [this](Code code, const std::string& message) {
-    return report(std::string(name(code)), message, exit_status(code));
-  };
+  const Stopwatch watch;
   try {
     work();
-    return 0;
+    log_event(LogLevel::kInfo, "command.done", {{"ms", watch.ms()}});
+    return status_;
   } catch (const CLI::Success& success) {
     return app_->exit(success);
-  } catch (const Error& error) {
-    return say(error.code(), error.what());
-  } catch (const c10::Error& error) {
-    const std::string text = error.msg().substr(0, error.msg().find('\n'));
-    const bool memory = text.find("can't allocate memory") != text.npos;
-    return say(memory ? Code::kExhausted : Code::kInternal, "[torch] " + text);
-  } catch (const std::bad_alloc&) {
-    return say(Code::kExhausted, "[memory] not enough memory: use smaller images, batches or fewer at a time");
-  } catch (const std::filesystem::filesystem_error& error) {
-    return say(Code::kUnavailable, fmt::format("[file] {}: {}", error.path1().string(), error.code().message()));
-  } catch (const std::exception& error) {
-    return say(Code::kInternal, fmt::format("[internal] {}", error.what()));
+  } catch (const ReaderGone&) {
+    return 128 + SIGPIPE;
+  } catch (...) {
+    const Failure failure = failure_at_hand();
+    log_event(failure.code == Code::kCancelled ? LogLevel::kWarn : LogLevel::kError, "command.failed",
+              {{"code", name(failure.code)}, {"message", failure.message}, {"ms", watch.ms()}});
+    report(failure);
+    return failure.code == Code::kCancelled ? stopped_status() : exit_status(failure.code);
   }
 }
 
@@ -289,8 +448,14 @@ int CommandLine::run(int argc, char** argv) {
     if (std::string_view(argv[i]) == "--json") json_ = true;  // so that a usage error is JSON as well
   }
   return finish([&] {
-    parse(argc, argv);
+    const std::map<std::string, std::string> taken = parse(argc, argv);
+    begin_log();
+    log_event(LogLevel::kInfo, "command.began",
+              {{"command", command_}, {"version", kRecastVersion}, {"pid", ::getpid()}});
+    for (const auto& [setting, origin] : taken)
+      log_event(LogLevel::kDebug, "setting.taken", {{"setting", setting}, {"from", origin}});
     begin();
+    note_stage("running");
     work_();
   });
 }

@@ -2,11 +2,14 @@
 #include <atomic>
 #include <functional>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "recast/base/error.h"
 
 namespace CLI {
 class App;
@@ -17,6 +20,12 @@ class ParseError;
 namespace recast {
 
 class CommandLine;
+
+/// What ended a command, in words for users.
+struct Failure {
+  Code code;
+  std::string message;
+};
 
 /// A command, or a verb below one, and its flags. The parser's own header stays out of the files that describe
 /// commands, since it takes longer to compile than they do.
@@ -65,12 +74,21 @@ class CommandLine {
   bool force() const { return force_; }
   /// As typed.
   const std::string& command() const { return command_; }
-  /// Set by the first Ctrl-C; the second one ends the program. Only commands that ask for it are stopped softly.
+  /// Set by the first Ctrl-C, SIGTERM or SIGHUP; the second one ends the program. Only commands that ask for it are
+  /// stopped softly.
   const std::atomic<bool>* stop();
   /// The one document of a command: as JSON with --json or --out, else (or beside --out) as text.
   void print(const nlohmann::json& document, const std::function<std::string(const nlohmann::json&)>& text);
   /// Text as it is.
   void print_text(const std::string& text);
+  /// Ends the command with this status although nothing failed.
+  void end_with(int status) { status_ = status; }
+
+  /// {name, summary, version, commands: [{name, summary, example, positionals, options, commands}]}; positionals and
+  /// options are {names, value: how help calls it or empty for a flag, choices, default, required, help}.
+  nlohmann::json describe() const;
+  /// The variables RECAST_* of the environment: [{variable, value, flag: the one that it sets or null, near}].
+  nlohmann::json environment() const;
 
   /// Where a command reads `--config FILE` from; empty: it has none.
   std::string config_file;
@@ -78,12 +96,14 @@ class CommandLine {
  private:
   friend class Command;
   Command& keep(CLI::App* app);
-  void parse(int argc, char** argv);
-  /// Options that the command line leaves open are taken from RECAST_* and then from the config file.
-  void take_other_sources();
+  std::map<std::string, std::string> parse(int argc, char** argv);
+  /// Options that the command line leaves open are taken from RECAST_* and then from the config file: by option, where
+  /// it came from.
+  std::map<std::string, std::string> take_other_sources();
   void begin() const;
+  void begin_log() const;
   [[noreturn]] void usage_error(const CLI::ParseError& error);
-  int report(const std::string& code, const std::string& message, int status) const;
+  void report(const Failure& failure) const;
   int finish(const std::function<void()>& work);
 
   std::unique_ptr<CLI::App> app_;
@@ -92,19 +112,24 @@ class CommandLine {
   std::function<void()> work_;
   bool json_ = false, quiet_ = false, verbose_ = false, force_ = false;
   std::int64_t threads_ = 0;
-  std::string out_, command_;
+  int status_ = 0;
+  std::string out_, command_, log_level_, log_file_, log_format_ = "text";
 };
 
 void add_import(CommandLine&);
 void add_mimic(CommandLine&);
 void add_learn(CommandLine&);
 void add_eval(CommandLine&);
+void add_compare(CommandLine&);
 void add_predict(CommandLine&);
 void add_tasks(CommandLine&);
 void add_inspect(CommandLine&);
 void add_report(CommandLine&);
 void add_methods(CommandLine&);
 void add_doctor(CommandLine&);
+void add_errors(CommandLine&);
+void add_completion(CommandLine&);
+void add_man(CommandLine&);
 
 /// "a, b, c".
 std::string joined(const nlohmann::json& texts, const char* separator = ", ");

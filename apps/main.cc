@@ -1,11 +1,15 @@
 #include <c10/util/Logging.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "command_line.h"
+#include "crash.h"
 
 namespace {
 
@@ -14,15 +18,33 @@ namespace {
 /// 64 s instead of 14 s. A policy that the user chose stands.
 void wait_passively(int argc, char** argv) {
   const std::string_view command = argc > 1 ? argv[1] : "";
-  if (command != "learn" && command != "eval" && command != "predict" && command != "report") return;
+  if (command != "learn" && command != "eval" && command != "compare" && command != "predict" && command != "report")
+    return;
   if (std::getenv("OMP_WAIT_POLICY") || ::setenv("OMP_WAIT_POLICY", "passive", 1) != 0) return;
   ::execv("/proc/self/exe", argv);  // if that fails, this process goes on
+}
+
+/// A program may be started with standard streams closed; what it opens next would then take their places, and messages
+/// would be written into its files.
+void fill_standard_streams() {
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream)
+    if (::fcntl(stream, F_GETFD) < 0) [[maybe_unused]]
+      const int filled = ::open("/dev/null", stream == STDOUT_FILENO ? O_RDONLY : O_RDWR);
+}
+
+std::string typed(int argc, char** argv) {
+  std::string command = "recast";
+  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
+  return command;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  fill_standard_streams();
   wait_passively(argc, argv);
+  recast::report_crashes(typed(argc, argv));
+  ::signal(SIGPIPE, SIG_IGN);  // who listens no longer must not end a run: writing says so instead
   // Before the first tensor: large pages for activations, and no warnings of libtorch on the user's screen.
   ::setenv("THP_MEM_ALLOC_ENABLE", "1", 0);
   ::setenv("TORCH_CPP_LOG_LEVEL", "ERROR", 0);
@@ -30,8 +52,9 @@ int main(int argc, char** argv) {
 
   recast::CommandLine line;
   for (const auto add :
-       {recast::add_import, recast::add_mimic, recast::add_learn, recast::add_eval, recast::add_predict,
-        recast::add_tasks, recast::add_inspect, recast::add_report, recast::add_methods, recast::add_doctor})
+       {recast::add_import, recast::add_mimic, recast::add_learn, recast::add_eval, recast::add_compare,
+        recast::add_predict, recast::add_tasks, recast::add_inspect, recast::add_report, recast::add_methods,
+        recast::add_doctor, recast::add_errors, recast::add_completion, recast::add_man})
     add(line);
   const int status = line.run(argc, argv);
   std::fflush(stdout);

@@ -4,7 +4,6 @@
 
 #include "command_line.h"
 #include "recast/run/describe_methods.h"
-#include "recast/run/machine.h"
 #include "table.h"
 
 namespace recast {
@@ -41,19 +40,6 @@ std::string method_text(const nlohmann::json& m) {
   return out + "\n" + options.text();
 }
 
-std::string doctor_text(const nlohmann::json& report) {
-  const auto& machine = report["machine"];
-  return fmt::format(
-      "recast {}, PyTorch {}\nprocessor: {} ({} cores), extensions: {}\nkernels: {}; {} threads; memory {:.1f} GiB\n"
-      "CUDA: {}, {} devices\nplug-ins: {}; recipes: {}\n",
-      report["versions"]["recast"].get<std::string>(), report["versions"]["torch"].get<std::string>(),
-      machine["cpu"].get<std::string>(), machine["cores"].get<std::int64_t>(), joined(machine["flags"]),
-      machine["isa"].get<std::string>(), machine["threads"].get<std::int64_t>(),
-      report["memory_bytes"].get<double>() / (1 << 30),
-      report["cuda"]["built"].get<bool>() ? "in this PyTorch" : "not in this PyTorch",
-      report["cuda"]["devices"].get<std::int64_t>(), report["plugins"].get<std::int64_t>(), joined(report["recipes"]));
-}
-
 }  // namespace
 
 void add_methods(CommandLine& line) {
@@ -66,11 +52,6 @@ void add_methods(CommandLine& line) {
       return name->empty() ? overview_text(document) : method_text(document["methods"][0]);
     });
   });
-}
-
-void add_doctor(CommandLine& line) {
-  Command& command = line.add("doctor", "what this machine offers and what recast will use", "recast doctor");
-  command.on([&line] { line.print(doctor(), doctor_text); });
 }
 
 }  // namespace recast

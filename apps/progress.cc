@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "crash.h"
+
 namespace recast {
 namespace {
 
@@ -41,6 +43,7 @@ void Progress::line(const std::string& text) {
 
 void Progress::stage(const std::string& name, std::int64_t total_steps) {
   stage_ = name;
+  note_stage(name);
   began_ = last_ = Clock::now();
   if (verbose_ && !bar_) line(fmt::format("{}: {} steps", name, total_steps));
 }

@@ -3,14 +3,10 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/version.h>
-#include <unistd.h>
 
 #include <fstream>
 #include <sstream>
 #include <thread>
-
-#include "recast/method/recipe.h"
-#include "recast/method/registry.h"
 
 namespace recast {
 namespace {
@@ -51,15 +47,5 @@ bool multiplies_bf16() {
 }
 
 nlohmann::json versions() { return {{"recast", kRecastVersion}, {"torch", TORCH_VERSION}}; }
-
-nlohmann::json doctor() {
-  const int devices = at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
-  return {{"machine", machine()},
-          {"versions", versions()},
-          {"cuda", {{"built", at::hasCUDA()}, {"devices", devices}}},
-          {"memory_bytes", static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE)},
-          {"plugins", Registry::instance().all().size()},
-          {"recipes", recipe_names()}};
-}
 
 }  // namespace recast

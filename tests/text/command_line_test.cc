@@ -46,8 +46,8 @@ class CommandLineTest : public ::testing::Test {
   TemporaryFolder folder_, output_;
 };
 
-const std::vector<std::string> kCommands = {"import", "mimic",   "learn",  "eval",    "predict",
-                                            "tasks",  "inspect", "report", "methods", "doctor"};
+const std::vector<std::string> kCommands = {"import", "mimic",   "learn",  "eval",   "predict",    "tasks", "inspect",
+                                            "report", "methods", "doctor", "errors", "completion", "man"};
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithAnExampleAndAVersion) {
   EXPECT_EQ(recast({"--help"}).status, 0);

@@ -26,14 +26,13 @@ inline std::string text_of(const std::filesystem::path& file) {
   return text.str();
 }
 
-/// The real program in a process of its own, its output in two files of `folder`.
-class RunningRecast {
+/// A program in a process of its own, its output in two files of `folder`.
+class RunningProgram {
  public:
   using Environment = std::map<std::string, std::string>;
 
-  RunningRecast(const std::filesystem::path& folder, std::vector<std::string> words, const Environment& more = {})
+  RunningProgram(const std::filesystem::path& folder, std::vector<std::string> words, const Environment& more = {})
       : out_(folder / "stdout"), err_(folder / "stderr") {
-    words.insert(words.begin(), RECAST_PROGRAM);
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
@@ -44,11 +43,12 @@ class RunningRecast {
     ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
     ::dup2(::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
     for (const auto& [name, value] : more) ::setenv(name.c_str(), value.c_str(), 1);
-    ::execv(arguments[0], arguments.data());
+    ::execvp(arguments[0], arguments.data());
     ::_exit(127);
   }
 
-  void interrupt() const { ::kill(pid_, SIGINT); }
+  void signal(int number) const { ::kill(pid_, number); }
+  void interrupt() const { signal(SIGINT); }
   std::string err_so_far() const { return text_of(err_); }
   Answer wait() const {
     int status = 0;
@@ -60,5 +60,23 @@ class RunningRecast {
   std::filesystem::path out_, err_;
   ::pid_t pid_ = -1;
 };
+
+/// The real program.
+class RunningRecast : public RunningProgram {
+ public:
+  RunningRecast(const std::filesystem::path& folder, std::vector<std::string> words, const Environment& more = {})
+      : RunningProgram(folder, with_program(std::move(words)), more) {}
+
+ private:
+  static std::vector<std::string> with_program(std::vector<std::string> words) {
+    words.insert(words.begin(), RECAST_PROGRAM);
+    return words;
+  }
+};
+
+/// What a line for bash does, where $RECAST is the real program.
+inline Answer run_bash(const std::filesystem::path& folder, const std::string& line) {
+  return RunningProgram(folder, {"bash", "-c", line}, {{"RECAST", RECAST_PROGRAM}}).wait();
+}
 
 }  // namespace recast

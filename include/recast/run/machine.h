@@ -12,7 +12,5 @@ nlohmann::json machine();
 bool multiplies_bf16();
 /// {recast, torch}.
 nlohmann::json versions();
-/// {machine, versions, cuda: {built, devices}, memory_bytes, plugins: count, recipes: [...]}.
-nlohmann::json doctor();
 
 }  // namespace recast
