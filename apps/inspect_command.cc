@@ -1,9 +1,12 @@
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 
 #include "command_line.h"
+#include "recast/format/printable.h"
 #include "recast/run/inspect_directory.h"
+#include "recast/run/inspect_file.h"
 #include "table.h"
 
 namespace recast {
@@ -36,14 +39,53 @@ std::string text(const nlohmann::json& report) {
   return out + "fingerprint " + report["fingerprint"].get<std::string>() + "\n";
 }
 
+std::string tensors_text(const nlohmann::json& file) {
+  Table tensors({"tensor", "dtype", "shape", "NaN", "infinite"});
+  for (const auto& tensor : file["tensors"]) {
+    tensors.add({printable(tensor["name"].get<std::string>()), tensor["dtype"].get<std::string>(),
+                 tensor["shape"].dump(), tensor["nan"].dump(), tensor["infinite"].dump()});
+  }
+  return tensors.text() + fmt::format("{}: {} tensors, {}\n", file["file"].get<std::string>(), file["tensors"].size(),
+                                      bytes_text(file["bytes"].get<double>()));
+}
+
+std::string files_text(const nlohmann::json& report) {
+  if (!report.contains("files")) return tensors_text(report);
+  std::string out;
+  for (const auto& file : report["files"]) out += (out.empty() ? "" : "\n") + tensors_text(file);
+  return out;
+}
+
+struct Inspect {
+  std::string path;
+  bool allow_nonfinite = false;
+};
+
+void run_inspect(CommandLine& line, const Inspect& chosen) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(chosen.path, ignored)) {
+    line.print(inspect_file(chosen.path, chosen.allow_nonfinite), files_text);
+  } else if (chosen.allow_nonfinite) {
+    line.print(inspect_files(chosen.path, true), files_text);
+  } else {
+    line.print(inspect_directory(ModelDirectory::open(chosen.path, true)), text);
+  }
+}
+
 }  // namespace
 
 void add_inspect(CommandLine& line) {
-  auto directory = std::make_shared<std::string>();
+  auto chosen = std::make_shared<Inspect>();
   Command& command =
-      line.add("inspect", "slots, groups, counts, bytes and fingerprint of a model directory", "recast inspect model");
-  command.option("dir", *directory, "the model directory").required();
-  command.on([&line, directory] { line.print(inspect_directory(ModelDirectory::open(*directory, true)), text); });
+      line.add("inspect", "what a model directory, or a safetensors file, holds", "recast inspect model");
+  command
+      .option("path", chosen->path,
+              "a model directory: slots, groups, counts, bytes and fingerprint; a safetensors file: its tensors")
+      .required();
+  command.flag("--allow-nonfinite", chosen->allow_nonfinite,
+               "list the tensors of a file, or of a directory's files, that hold NaN or infinity, which every other "
+               "command refuses");
+  command.on([&line, chosen] { run_inspect(line, *chosen); });
 }
 
 }  // namespace recast

@@ -27,6 +27,14 @@ constexpr Kind kKinds[] = {
     {"\x7f"
      "ELF",
      "a program or shared library (ELF)", "give the .safetensors file"},
+    {"MZ", "a Windows program or library (PE)", "give the .safetensors file"},
+    {"\xfd"
+     "7zXZ",
+     "xz-compressed", "unpack it first with unxz"},
+    {"BZh", "bzip2-compressed", "unpack it first with bunzip2"},
+    {"\x28\xb5\x2f\xfd", "zstd-compressed", "unpack it first with unzstd"},
+    {"7z\xbc\xaf", "a 7z archive", "unpack it first"},
+    {"SQLite format 3", "an SQLite database", "a task comes from another store by `recast tasks DIR export`"},
     {"\x80\x02", "a pickle, which may run code when loaded", kConvert},
     {"\x80\x03", "a pickle, which may run code when loaded", kConvert},
     {"\x80\x04", "a pickle, which may run code when loaded", kConvert},

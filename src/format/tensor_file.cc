@@ -20,7 +20,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "tensor bytes are copied as they are, in the file's order");
 
-constexpr std::array<std::pair<std::string_view, at::ScalarType>, 10> kDtypes{{{"F64", at::kDouble},
+/// All dtypes of the format that torch has: not F6_E2M3 and F6_E3M2.
+constexpr std::array<std::pair<std::string_view, at::ScalarType>, 20> kDtypes{{{"F64", at::kDouble},
                                                                                {"F32", at::kFloat},
                                                                                {"F16", at::kHalf},
                                                                                {"BF16", at::kBFloat16},
@@ -28,9 +29,24 @@ constexpr std::array<std::pair<std::string_view, at::ScalarType>, 10> kDtypes{{{
                                                                                {"I32", at::kInt},
                                                                                {"I16", at::kShort},
                                                                                {"I8", at::kChar},
+                                                                               {"U64", at::kUInt64},
+                                                                               {"U32", at::kUInt32},
+                                                                               {"U16", at::kUInt16},
                                                                                {"U8", at::kByte},
-                                                                               {"BOOL", at::kBool}}};
-constexpr std::string_view kDtypeList = "F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL";
+                                                                               {"BOOL", at::kBool},
+                                                                               {"C64", at::kComplexFloat},
+                                                                               {"F8_E4M3", at::kFloat8_e4m3fn},
+                                                                               {"F8_E5M2", at::kFloat8_e5m2},
+                                                                               {"F8_E8M0", at::kFloat8_e8m0fnu},
+                                                                               {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz},
+                                                                               {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz},
+                                                                               {"F4", at::kFloat4_e2m1fn_x2}}};
+constexpr std::string_view kDtypeList =
+    "F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, BOOL, C64, F8_E4M3, F8_E5M2, F8_E8M0, F8_E4M3FNUZ, "
+    "F8_E5M2FNUZ, F4";
+
+/// A torch element of F4 is a byte with two numbers, which the file counts as two along the last dimension.
+constexpr std::int64_t kPacked = 2;
 
 at::ScalarType scalar_type_of(const TensorEntry& entry, std::string_view origin) {
   const auto* found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](auto& d) { return d.first == entry.dtype; });
@@ -51,9 +67,23 @@ std::string_view dtype_name(const at::Tensor& tensor, std::string_view name) {
   return found->first;
 }
 
+/// The shape in torch. Without whole pairs along the last dimension F4 has none.
+std::vector<std::int64_t> torch_shape(const TensorEntry& entry, at::ScalarType type, std::string_view origin) {
+  std::vector<std::int64_t> shape = entry.shape;
+  if (type != at::kFloat4_e2m1fn_x2) return shape;
+  if (shape.empty() || shape.back() % kPacked != 0) {
+    fail(Code::kUnsupported,
+         "[safetensors] {}: tensor '{}' in F4 has {} numbers along its last dimension; expected pairs", origin,
+         printable(entry.name), shape.empty() ? 1 : shape.back());
+  }
+  shape.back() /= kPacked;
+  return shape;
+}
+
 at::Tensor allocate(const TensorEntry& entry, at::ScalarType type, std::string_view origin) {
+  const std::vector<std::int64_t> shape = torch_shape(entry, type, origin);
   try {
-    return at::empty(entry.shape, at::TensorOptions().dtype(type).device(at::kCPU));
+    return at::empty(shape, at::TensorOptions().dtype(type).device(at::kCPU));
   } catch (const c10::Error&) {
     fail(Code::kExhausted, "[safetensors] {}: tensor '{}' needs {} bytes of memory, which are not free", origin,
          printable(entry.name), entry.end - entry.begin);
@@ -76,7 +106,7 @@ void check_booleans(std::span<const std::byte> bytes, const TensorEntry& entry, 
 /// `read_at(offset in the file, bytes to fill)`. Each tensor is read into its own memory: aligned, nothing shared.
 template <class ReadAt>
 TensorFile read_tensors(SafetensorsHeader header, std::string_view origin, const ReadAt& read_at) {
-  for (const TensorEntry& entry : header.entries) scalar_type_of(entry, origin);
+  for (const TensorEntry& entry : header.entries) torch_shape(entry, scalar_type_of(entry, origin), origin);
   TensorFile file{.tensors = {}, .metadata = std::move(header.metadata)};
   for (const TensorEntry& entry : header.entries) {
     const at::Tensor tensor = allocate(entry, scalar_type_of(entry, origin), origin);
@@ -93,11 +123,36 @@ void require_dense(const at::Tensor& tensor, std::string_view name) {
   const char* kind = !tensor.defined()                     ? "undefined"
                      : tensor.layout() != at::kStrided     ? "sparse"
                      : tensor.is_quantized()               ? "quantised"
+                     : tensor.is_nested()                  ? "nested"
                      : tensor.device().type() == at::kMeta ? "without data (meta)"
                                                            : nullptr;
   if (kind != nullptr) {
     fail(Code::kUnsupported, "[safetensors] tensor '{}' is {}; only dense tensors can be written", printable(name),
          kind);
+  }
+}
+
+std::vector<std::int64_t> file_shape(const at::Tensor& tensor, std::string_view name) {
+  std::vector<std::int64_t> shape = tensor.sizes().vec();
+  if (tensor.scalar_type() != at::kFloat4_e2m1fn_x2) return shape;
+  if (shape.empty()) {
+    fail(Code::kUnsupported, "[safetensors] tensor '{}' in F4 has no dimension; expected at least one",
+         printable(name));
+  }
+  shape.back() *= kPacked;
+  return shape;
+}
+
+/// Dense, contiguous, on the CPU, with the bytes of the file. Copied as integers: torch has no copy for some dtypes.
+at::Tensor dense_copy(const at::Tensor& tensor) {
+  const at::Tensor plain = tensor.detach().resolve_conj().resolve_neg().cpu();
+  if (plain.is_contiguous()) return plain;
+  switch (plain.scalar_type()) {
+    case at::kFloat4_e2m1fn_x2:
+    case at::kFloat8_e8m0fnu:
+      return plain.view(at::kByte).contiguous();
+    default:
+      return plain.contiguous();
   }
 }
 
@@ -111,7 +166,7 @@ Layout lay_out(const TensorFile& file) {
   Layout layout;
   for (const auto& [name, tensor] : file.tensors) {
     require_dense(tensor, name);
-    layout.entries.push_back({name, std::string(dtype_name(tensor, name)), tensor.sizes().vec(), 0, 0});
+    layout.entries.push_back({name, std::string(dtype_name(tensor, name)), file_shape(tensor, name), 0, 0});
   }
   assign_safetensors_offsets(layout.entries);
   layout.header = encode_safetensors_header(layout.entries, file.metadata);
@@ -123,17 +178,12 @@ template <class Put>
 void emit(const TensorFile& file, const Layout& layout, const Put& put) {
   put(std::string_view(layout.header));
   for (const TensorEntry& entry : layout.entries) {
-    const at::Tensor dense = file.tensors.at(entry.name).detach().resolve_neg().cpu().contiguous();
+    const at::Tensor dense = dense_copy(file.tensors.at(entry.name));
     const std::span<const std::byte> bytes = bytes_of(dense);
     RECAST_ASSERT(bytes.size() == entry.end - entry.begin);
     if (!bytes.empty()) put(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
   }
 }
-
-struct NonFinite {
-  std::int64_t nan = 0;
-  std::int64_t infinite = 0;
-};
 
 /// A number is not finite if all bits of its exponent are set; it is NaN if a bit of its fraction is set as well.
 /// One plain loop: a chain of tensor operations over hundreds of small tensors starts the thread pool each time, which
@@ -151,20 +201,12 @@ NonFinite count_non_finite(const at::Tensor& tensor, Bits exponent) {
   return found;
 }
 
-NonFinite count_non_finite(const at::Tensor& tensor) {
-  const at::Tensor dense = tensor.detach().cpu().contiguous();
-  switch (dense.scalar_type()) {
-    case at::kDouble:
-      return count_non_finite<std::uint64_t>(dense, 0x7ff0'0000'0000'0000);
-    case at::kFloat:
-      return count_non_finite<std::uint32_t>(dense, 0x7f80'0000);
-    case at::kHalf:
-      return count_non_finite<std::uint16_t>(dense, 0x7c00);
-    case at::kBFloat16:
-      return count_non_finite<std::uint16_t>(dense, 0x7f80);
-    default:
-      return count_non_finite(dense.to(at::kFloat));
-  }
+/// One-byte dtypes: how often the bytes that mean NaN occur.
+NonFinite count_bytes(const at::Tensor& tensor, std::initializer_list<unsigned> nan) {
+  NonFinite found;
+  const auto* values = static_cast<const std::uint8_t*>(tensor.const_data_ptr());
+  for (std::int64_t i = 0; i < tensor.numel(); ++i) found.nan += std::ranges::find(nan, values[i]) != nan.end();
+  return found;
 }
 
 }  // namespace
@@ -205,9 +247,36 @@ void write_tensor_file(const std::filesystem::path& path, const TensorFile& file
   out.commit();
 }
 
+// F8_E4M3 and the FNUZ kinds have NaN and no infinity, F8_E8M0 neither sign nor infinity, F4 and integers none of all.
+NonFinite count_non_finite(const at::Tensor& tensor) {
+  const at::Tensor dense = dense_copy(tensor);
+  switch (tensor.scalar_type()) {
+    case at::kDouble:
+      return count_non_finite<std::uint64_t>(dense, 0x7ff0'0000'0000'0000);
+    case at::kFloat:
+      return count_non_finite<std::uint32_t>(dense, 0x7f80'0000);
+    case at::kComplexFloat:
+      return count_non_finite<std::uint32_t>(at::view_as_real(dense), 0x7f80'0000);
+    case at::kHalf:
+      return count_non_finite<std::uint16_t>(dense, 0x7c00);
+    case at::kBFloat16:
+      return count_non_finite<std::uint16_t>(dense, 0x7f80);
+    case at::kFloat8_e5m2:
+      return count_non_finite<std::uint8_t>(dense, 0x7c);
+    case at::kFloat8_e4m3fn:
+      return count_bytes(dense, {0x7f, 0xff});
+    case at::kFloat8_e8m0fnu:
+      return count_bytes(dense, {0xff});
+    case at::kFloat8_e4m3fnuz:
+    case at::kFloat8_e5m2fnuz:
+      return count_bytes(dense, {0x80});
+    default:
+      return {};
+  }
+}
+
 void require_finite(const NamedTensors& tensors, std::string_view origin) {
   for (const auto& [name, tensor] : tensors) {
-    if (!tensor.is_floating_point()) continue;
     const NonFinite found = count_non_finite(tensor);
     if (found.nan + found.infinite == 0) continue;
     fail(Code::kDataCorruption,

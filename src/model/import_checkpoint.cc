@@ -225,9 +225,11 @@ void Importer::refuse_other_kinds() const {
       fail(Code::kUnsupported, "[import] {} has a SwiGLU MLP ({}), which recast does not compute", origin_,
            printable(name));
     }
-    if (!tensor.is_floating_point()) {
-      fail(Code::kUnsupported, "[import] {}: {} is of type {}, expected floating point: import the unquantised weights",
-           origin_, printable(name), c10::toString(tensor.scalar_type()));
+    const at::ScalarType type = tensor.scalar_type();
+    if (type != at::kDouble && type != at::kFloat && type != at::kHalf && type != at::kBFloat16) {
+      fail(Code::kUnsupported,
+           "[import] {}: {} is of type {}, expected fp64, fp32, fp16 or bf16: import the unquantised weights", origin_,
+           printable(name), c10::toString(tensor.scalar_type()));
     }
   }
 }

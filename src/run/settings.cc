@@ -17,6 +17,11 @@ constexpr std::uint64_t kMaxBytes = 1 << 20;
 std::string scalar_text(const YAML::Node& node, const std::string& key, const std::string& origin) {
   if (!node.IsScalar() || (node.Tag() != "?" && node.Tag() != "!" && !node.Tag().empty()))
     fail(Code::kInvalidArgument, "[config] {}: '{}' must be a value or a list of values", origin, printable(key));
+  // The YAML library makes single bytes of "\N" and "\_".
+  if (!is_utf8(node.Scalar())) {
+    fail(Code::kUnsupported, "[config] {}: '{}' holds an escape that is not read; write the character itself", origin,
+         printable(key));
+  }
   return node.Scalar();
 }
 

@@ -260,9 +260,12 @@ TEST(Import, WidensOtherPrecisionsToFp32) {
   NamedTensors huge = checkpoint(toy, kTimm);
   huge["norm.bias"] = at::full({32}, 1e300, at::kDouble);
   EXPECT_SAYS(failure(huge, toy.config, Code::kDataCorruption), "norm.bias");
-  NamedTensors integers = checkpoint(toy, kTimm);
-  integers["norm.bias"] = at::zeros({32}, at::kChar);
-  EXPECT_SAYS(failure(integers, toy.config, Code::kUnsupported), "norm.bias");
+  for (const at::ScalarType dtype : {at::kChar, at::kUInt16, at::kBool, at::kComplexFloat, at::kFloat8_e4m3fn,
+                                     at::kFloat8_e8m0fnu, at::kFloat4_e2m1fn_x2}) {
+    NamedTensors others = checkpoint(toy, kTimm);
+    others["norm.bias"] = at::empty({32}, dtype);
+    EXPECT_SAYS(failure(others, toy.config, Code::kUnsupported), "norm.bias");
+  }
 }
 
 TEST(Import, NamesTensorsThatAreMissingExtraOrMisshapen) {

@@ -36,6 +36,13 @@ TEST(Settings, MustBeUtf8) {
   }
 }
 
+TEST(Settings, RefuseEscapesThatTheYamlLibraryGetsWrong) {
+  for (const char* text : {R"(a: "x\Ny")", R"(a: "\_")", R"("\N": a)", R"(a: [b, "\N"])"}) {
+    EXPECT_THAT(refused(Code::kUnsupported, text), HasSubstr("escape")) << text;
+  }
+  EXPECT_EQ(parse_settings(R"(a: "\u0085\u00a0")", "x.yaml"), (Settings{{"a", {"\xc2\x85\xc2\xa0"}}}));
+}
+
 TEST(Settings, RefuseTagsNestingAndKeysGivenTwice) {
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system x"), HasSubstr("'a' must be a value"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: {b: c}"), HasSubstr("'a'"));

@@ -167,6 +167,11 @@ TEST_F(TaskUse, RefusesATaskFileWhoseNumbersDoNotFit) {
   EXPECT_THAT(error_of(Code::kShapeMismatch, [&] { import_task_file(open(false), own_ / "misfit.safetensors", "x"); }),
               HasSubstr("do not fit this backbone"));
   record = open().record("colours");
+  record.labels.pop_back();
+  write_file_atomically(own_ / "labels.safetensors", encode_task(record));
+  EXPECT_THAT(error_of(Code::kShapeMismatch, [&] { import_task_file(open(false), own_ / "labels.safetensors", "x"); }),
+              HasSubstr("rows for"));
+  record = open().record("colours");
   record.recipe["image_size"] = "large";
   write_file_atomically(own_ / "size.safetensors", encode_task(record));
   EXPECT_THAT(error_of(Code::kDataCorruption, [&] { import_task_file(open(false), own_ / "size.safetensors", "x"); }),
@@ -178,7 +183,7 @@ TEST_F(TaskUse, IsHiddenBroughtBackAndErased) {
   remove_task(open(false), "colours", false);
   EXPECT_TRUE(list_tasks(open(), false)["tasks"].empty());
   EXPECT_EQ(list_tasks(open(), true)["tasks"].size(), 1u);
-  EXPECT_EQ(rollback_task(open(false), "colours", 0)["version"], 2);
+  EXPECT_EQ(rollback_task(open(false), "colours", "")["version"], 2);
   EXPECT_EQ(log_task(open(), "colours")["versions"].size(), 2u);
   EXPECT_FALSE(show_task(open(), "colours:1")["numbers"].empty());
   remove_task(open(false), "colours", true);

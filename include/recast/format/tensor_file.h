@@ -13,7 +13,8 @@ namespace recast {
 
 using NamedTensors = std::map<std::string, at::Tensor, std::less<>>;
 
-/// A safetensors file in memory. Dtypes: F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL.
+/// A safetensors file in memory. Dtypes: F64 F32 F16 BF16, I64 I32 I16 I8, U64 U32 U16 U8, BOOL, C64, F8_E4M3 F8_E5M2
+/// F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ, and F4, two of which are one element of torch's Float4_e2m1fn_x2.
 struct TensorFile {
   NamedTensors tensors;
   std::map<std::string, std::string> metadata;
@@ -25,7 +26,7 @@ struct TensorFile {
 /// Reads a whole file with read(2), never mmap: a file that shrinks meanwhile is an error, not a signal.
 /// Throws  as parse_safetensors_header(); kNotFound: no such file;  kUnavailable: the disk says no;
 ///         kDataCorruption: the file changed while it was read, or a BOOL byte is neither 0 nor 1;
-///         kUnsupported: a dtype that is not in the list above;  kExhausted: not enough memory.
+///         kUnsupported: a dtype that is not in the list above, F4 not in pairs;  kExhausted: not enough memory.
 TensorFile read_tensor_file(const std::filesystem::path& path, const SafetensorsLimits& limits = {});
 
 /// The same for a file held in memory. `origin` names it in messages. The bytes are copied.
@@ -38,6 +39,14 @@ std::string encode_tensor_file(const TensorFile& file);
 
 /// Writes those bytes as write_file_atomically() does, without holding a second copy of all tensors.
 void write_tensor_file(const std::filesystem::path& path, const TensorFile& file);
+
+/// Values that are no numbers; of a complex tensor, parts.
+struct NonFinite {
+  std::int64_t nan = 0;
+  std::int64_t infinite = 0;
+};
+/// `tensor`: dense, of one of the dtypes above, on any device. Integers have none.
+NonFinite count_non_finite(const at::Tensor& tensor);
 
 /// Throws kDataCorruption naming the first floating tensor that holds NaN or infinity, and how many of each.
 void require_finite(const NamedTensors& tensors, std::string_view origin);
