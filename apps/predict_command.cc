@@ -36,7 +36,7 @@ void add_predict(CommandLine& line) {
   Command& command =
       line.add("predict", "classify images with a task", "recast predict model --task pets cat.jpg dog.png");
   command.option("dir", flags->directory, "the model directory").required();
-  command.option("images", flags->images, "JPEG or PNG files").required();
+  command.option("images", flags->images, "JPEG, PNG or WebP files").required();
   command.option("--task", flags->request.task, "the task; without it, --features gives the bare backbone's",
                  "NAME[:VERSION]");
   command.option("--top", flags->request.top, "how many classes to name", "K");

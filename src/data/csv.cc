@@ -147,6 +147,7 @@ class CsvSource final : public RecordSource {
 
   std::string_view kind() const override { return "csv"; }
   Picture image(std::size_t record) const override { return read_image(folder_ / records_[record].id); }
+  StoredImage stored(std::size_t record) const override { return {folder_ / records_[record].id, {}}; }
 
  private:
   void add(const Row& row, const Columns& columns, const CsvReader& reader) {

@@ -33,6 +33,9 @@ class SplitDataset final : public Dataset {
   at::Tensor image(Split split, std::int64_t index) const override {
     return to_tensor(source_->image(partition_.rows[index_of(split)].at(static_cast<std::size_t>(index))));
   }
+  StoredImage stored(Split split, std::int64_t index) const override {
+    return source_->stored(partition_.rows[index_of(split)].at(static_cast<std::size_t>(index)));
+  }
   const fs::path& path() const override { return path_; }
   std::string_view kind() const override { return source_->kind(); }
   std::uint64_t split_seed() const override { return split_seed_; }
@@ -65,6 +68,9 @@ class LimitedDataset final : public Dataset {
   const std::vector<Example>& examples(Split split) const override { return examples_[index_of(split)]; }
   at::Tensor image(Split split, std::int64_t index) const override {
     return whole_->image(split, rows_[index_of(split)].at(static_cast<std::size_t>(index)));
+  }
+  StoredImage stored(Split split, std::int64_t index) const override {
+    return whole_->stored(split, rows_[index_of(split)].at(static_cast<std::size_t>(index)));
   }
   const fs::path& path() const override { return whole_->path(); }
   std::string_view kind() const override { return whole_->kind(); }

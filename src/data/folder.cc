@@ -3,6 +3,7 @@
 #include <array>
 #include <optional>
 
+#include "listing.h"
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
 #include "source.h"
@@ -17,31 +18,34 @@ constexpr std::array<std::string_view, 6> kRefused = {".gif", ".bmp", ".tif", ".
 
 std::string shown(const fs::path& path) { return printable(path.string(), 300); }
 
-template <std::size_t N>
-bool ends_in(const fs::path& path, const std::array<std::string_view, N>& endings) {
-  return std::find(endings.begin(), endings.end(), lower_case(path.extension().string())) != endings.end();
+std::string ending_of(std::string_view name) {
+  const auto dot = name.rfind('.');
+  return dot == name.npos ? "" : lower_case(name.substr(dot));
 }
 
-// Links are followed, so a kind is that of the target.
-fs::file_type kind_of(const fs::path& path) {
-  std::error_code error;
-  const auto status = fs::status(path, error);
-  if (status.type() == fs::file_type::none || status.type() == fs::file_type::not_found) {
-    fail(Code::kNotFound, "[data] {}: a link that leads nowhere; mend or remove it", shown(path));
-  }
-  return status.type();
+template <std::size_t N>
+bool is_one_of(const std::string& ending, const std::array<std::string_view, N>& endings) {
+  return std::find(endings.begin(), endings.end(), ending) != endings.end();
+}
+
+void refuse_dead_link(const ListedEntry& entry, const fs::path& folder) {
+  if (entry.type != fs::file_type::not_found) return;
+  fail(Code::kNotFound, "[data] {}: a link that leads nowhere; mend or remove it", shown(folder / entry.name));
 }
 
 std::vector<std::string> folders_in(const fs::path& folder) {
-  auto names = names_in(folder);
-  std::erase_if(names, [&](const std::string& name) { return kind_of(folder / name) != fs::file_type::directory; });
+  std::vector<std::string> names;
+  for (auto& entry : list_folder(folder).entries) {
+    refuse_dead_link(entry, folder);
+    if (entry.type == fs::file_type::directory) names.push_back(std::move(entry.name));
+  }
   return names;
 }
 
 bool has_images(const fs::path& folder) {
-  const auto names = names_in(folder);
-  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-    return ends_in(name, kRead) && kind_of(folder / name) == fs::file_type::regular;
+  const auto listing = list_folder(folder);
+  return std::any_of(listing.entries.begin(), listing.entries.end(), [](const ListedEntry& entry) {
+    return entry.type == fs::file_type::regular && is_one_of(ending_of(entry.name), kRead);
   });
 }
 
@@ -55,6 +59,7 @@ class FolderSource final : public RecordSource {
 
   std::string_view kind() const override { return "folder"; }
   Picture image(std::size_t record) const override { return read_image(root_ / records_[record].id); }
+  StoredImage stored(std::size_t record) const override { return {root_ / records_[record].id, {}}; }
 
  private:
   // A class may well be called "train" (and hold images of trains): split folders hold class folders, not images.
@@ -77,14 +82,15 @@ class FolderSource final : public RecordSource {
     return true;
   }
 
-  void add_classes(const fs::path& below, Given given) {
+  void add_classes(const std::string& below, Given given) {
     std::vector<std::string> empty;
     const std::size_t before = records_.size();
     const auto names = folders_in(root_ / below);
     for (const auto& name : names) {
       const std::size_t start = records_.size();
-      add_images(below / name, name, given);
-      if (records_.size() == start) empty.push_back((below / name).string());
+      const std::string id = below.empty() ? name : below + "/" + name;
+      add_images(id, name, given);
+      if (records_.size() == start) empty.push_back(id);
     }
     if (!empty.empty() && records_.size() > before) {
       fail(Code::kUnsupported,
@@ -94,35 +100,36 @@ class FolderSource final : public RecordSource {
     }
   }
 
-  void add_images(const fs::path& below, const std::string& class_name, Given given) {
+  void add_images(const std::string& below, const std::string& class_name, Given given) {
     const fs::path folder = root_ / below;
-    enter(folder);
-    for (const auto& name : names_in(folder)) {
-      const auto type = kind_of(folder / name);
-      if (type == fs::file_type::directory) add_images(below / name, class_name, given);
-      if (type == fs::file_type::regular) add_file(below / name, class_name, given);
+    const auto listing = list_folder(folder);
+    enter(listing, folder);
+    for (const auto& entry : listing.entries) {
+      refuse_dead_link(entry, folder);
+      const std::string id = below + "/" + entry.name;
+      if (entry.type == fs::file_type::directory) add_images(id, class_name, given);
+      if (entry.type == fs::file_type::regular) add_file(id, entry.name, class_name, given);
     }
     open_.pop_back();
   }
 
-  void enter(const fs::path& folder) {
-    auto real = fs::canonical(folder);
-    if (std::find(open_.begin(), open_.end(), real) != open_.end()) {
+  void enter(const Listing& listing, const fs::path& folder) {
+    if (std::find(open_.begin(), open_.end(), listing.folder) != open_.end()) {
       fail(Code::kUnsupported, "[data] {}: a link that leads back to {}, which would never end; remove it",
-           shown(folder), shown(real));
+           shown(folder), shown(fs::canonical(folder)));
     }
-    open_.push_back(std::move(real));
+    open_.push_back(listing.folder);
   }
 
-  void add_file(const fs::path& below, const std::string& class_name, Given given) {
-    if (ends_in(below, kRefused)) {
+  void add_file(const std::string& id, const std::string& name, const std::string& class_name, Given given) {
+    const auto ending = ending_of(name);
+    if (is_one_of(ending, kRefused)) {
       fail(Code::kUnsupported, "[data] {}: {} images are not read; convert to PNG, JPEG or WebP, or move them away",
-           shown(root_ / below), lower_case(below.extension().string()).substr(1));
+           shown(root_ / id), ending.substr(1));
     }
-    if (!ends_in(below, kRead)) return;
-    auto id = below.generic_string();
-    if (!is_utf8(id)) fail(Code::kUnsupported, "[data] {}: the name is not UTF-8; rename it", shown(root_ / below));
-    records_.push_back({std::move(id), class_name, given});
+    if (!is_one_of(ending, kRead)) return;
+    if (!is_utf8(id)) fail(Code::kUnsupported, "[data] {}: the name is not UTF-8; rename it", shown(root_ / id));
+    records_.push_back({id, class_name, given});
   }
 
   [[noreturn]] void fail_without_images() const {
@@ -138,7 +145,7 @@ class FolderSource final : public RecordSource {
   }
 
   const fs::path root_;
-  std::vector<fs::path> open_;  // the real folders that we are inside of
+  std::vector<Listing::Identity> open_;  // the folders that we are inside of
 };
 
 }  // namespace

@@ -33,10 +33,8 @@ class Bytes {
   const bool little_;
 };
 
-std::size_t width_of(std::uint32_t type) {  // of the types that an orientation comes in
+std::size_t width_of(std::uint32_t type) {  // SHORT, as the standard has it, and LONG, as some write
   switch (type) {
-    case 1:
-      return 1;
     case 3:
       return 2;
     case 4:

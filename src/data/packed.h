@@ -26,8 +26,11 @@ class PackedSource final : public RecordSource {
 
   std::string_view kind() const override { return kind_; }
   Picture image(std::size_t record) const override;
+  StoredImage stored(std::size_t record) const override;
 
  private:
+  const PackedImages& file_of(std::size_t record, std::size_t& place) const;
+
   const std::string_view kind_;
   std::vector<PackedImages> files_;
   std::vector<std::size_t> starts_;  // first record of each file

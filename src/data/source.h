@@ -7,7 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "recast/data/example.h"
 #include "recast/data/picture.h"
+#include "recast/format/utf8.h"
 
 namespace recast {
 
@@ -27,6 +29,8 @@ class RecordSource {
   virtual std::string_view kind() const = 0;
   /// Of records()[record]; all calls may run in parallel.
   virtual Picture image(std::size_t record) const = 0;
+  /// Its bytes as they are stored, undecoded.
+  virtual StoredImage stored(std::size_t record) const = 0;
 
   const std::vector<Record>& records() const { return records_; }
 
@@ -51,6 +55,5 @@ Picture read_image(const std::filesystem::path& file);
 /// Names of what lies in `folder`, sorted bytewise, without those that begin with a dot.
 std::vector<std::string> names_in(const std::filesystem::path& folder);
 std::string lower_case(std::string_view ascii);
-bool is_utf8(std::string_view text);
 
 }  // namespace recast

@@ -151,6 +151,11 @@ Partition partition(const std::vector<Record>& records, std::uint64_t split_seed
     fail(Code::kUnsupported, "[data] {}: all images are of one class ('{}'), at least two are needed", origin,
          out.classes.empty() ? "" : printable(out.classes.front()));
   }
+  if (out.classes.size() > kMaxClasses) {
+    fail(Code::kExhausted,
+         "[data] {}: {} classes, at most {} are learned at once; is the column or folder level right?", origin,
+         out.classes.size(), kMaxClasses);
+  }
   const Plan plan = make_plan(records, origin);
   check_all_labels(records, plan, origin);
 

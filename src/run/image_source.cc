@@ -1,10 +1,15 @@
 #include "recast/run/image_source.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "recast/base/error.h"
+#include "recast/data/visit_rows.h"
+#include "recast/format/printable.h"
 
 namespace recast {
 namespace {
@@ -48,8 +53,10 @@ std::vector<std::int64_t> all_rows(std::int64_t rows) {
 ImageSource::ImageSource(std::shared_ptr<const Dataset> dataset, Split split, const Preprocessing& preprocessing,
                          ImageSourceOptions options)
     : dataset_(std::move(dataset)),
+      split_(split),
       pixels_(*dataset_, split, preprocessing, options.cache_bytes),
-      options_(std::move(options)) {}
+      options_(std::move(options)),
+      rows_(all_rows(pixels_.size())) {}
 
 std::unique_ptr<BatchStream> ImageSource::open(std::vector<std::int64_t> order, std::int64_t batch_size, bool augmented,
                                                Key key) const {
@@ -57,19 +64,78 @@ std::unique_ptr<BatchStream> ImageSource::open(std::vector<std::int64_t> order, 
   options.batch_size = batch_size;
   options.threads = options_.threads;
   if (augmented) options.augmentation = options_.augmentation;
+  for (auto& row : order) row = rows_.at(static_cast<std::size_t>(row));
   return std::make_unique<ImageStream>(pixels_, std::move(order), options, key, options_);
 }
 
-void ImageSource::decode_all(const std::atomic<bool>* stop, Listener* listener) const {
-  LoaderOptions options;
-  options.batch_size = 32;
-  options.threads = options_.threads;
-  Loader loader(pixels_, all_rows(rows()), options, Key(0));
-  for (std::int64_t done = 0; auto batch = loader.next();) {
-    if (stop && *stop) fail(Code::kCancelled, "[data] stopped while reading images");
-    done += batch->labels.size(0);
-    if (listener) listener->step(done, rows());
+namespace {
+
+// Faults of an image itself. Others may be gone next time, and a run that went on would not be repeatable.
+bool is_fault_of_image(const Error& error) {
+  return error.code() == Code::kDataCorruption || error.code() == Code::kUnsupported ||
+         error.code() == Code::kExhausted;
+}
+
+}  // namespace
+
+void ImageSource::decode_all(const std::atomic<bool>* stop, Listener* listener) {
+  std::vector<std::optional<std::string>> faults(rows_.size());
+  VisitOptions options{std::max(1, options_.threads), stop, {}};
+  if (listener) options.progress = [listener](std::int64_t done, std::int64_t total) { listener->step(done, total); };
+  const bool complete = visit_rows(rows(), options, [&]() -> RowVisitor {
+    at::set_num_threads(1);  // else each worker builds a team of its own
+    return [&](std::int64_t row) {
+      try {
+        pixels_.pixels(rows_[static_cast<std::size_t>(row)]);
+      } catch (const Error& error) {
+        if (options_.bad_images == BadImages::kStop || !is_fault_of_image(error)) throw;
+        faults[static_cast<std::size_t>(row)] = error.what();
+      }
+    };
+  });
+  if (!complete) fail(Code::kCancelled, "[data] stopped while reading images");
+  leave_out(std::move(faults));
+}
+
+void ImageSource::leave_out(std::vector<std::optional<std::string>> faults) {
+  const auto& examples = dataset_->examples(split_);
+  std::vector<std::int64_t> kept, left(dataset_->classes().size());
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    const Example& example = examples[static_cast<std::size_t>(rows_[i])];
+    if (faults[i]) {
+      skipped_.push_back({example.id, std::move(*faults[i])});
+    } else {
+      kept.push_back(rows_[i]);
+      ++left[static_cast<std::size_t>(example.label)];
+    }
   }
+  const auto empty = std::find(left.begin(), left.end(), 0);
+  if (!skipped_.empty() && split_ == Split::kTrain && empty != left.end()) {
+    fail(Code::kDataCorruption, "[data] {}: no training image of class '{}' can be read; the first that cannot: {}",
+         printable(dataset_->path().string(), 300),
+         printable(dataset_->classes()[static_cast<std::size_t>(empty - left.begin())]), skipped_.front().reason);
+  }
+  if (kept.empty()) {
+    fail(Code::kDataCorruption, "[data] {}: no {} image can be read; the first: {}",
+         printable(dataset_->path().string(), 300), name(split_), skipped_.front().reason);
+  }
+  rows_ = std::move(kept);
+}
+
+BadImages parse_bad_images(std::string_view text) {
+  if (text == "stop") return BadImages::kStop;
+  if (text == "skip") return BadImages::kSkip;
+  fail(Code::kInvalidArgument, "[data] bad images are to 'stop' the run or to be left out ('skip'), got '{}'",
+       printable(text));
+}
+
+nlohmann::json describe_skipped(const ImageSource& source, std::size_t most) {
+  const auto& skipped = source.skipped();
+  auto first = nlohmann::json::array();
+  for (std::size_t i = 0; i < std::min(most, skipped.size()); ++i) {
+    first.push_back({{"image", printable(skipped[i].id, 300)}, {"reason", skipped[i].reason}});
+  }
+  return {{"count", skipped.size()}, {"first", first}};
 }
 
 }  // namespace recast

@@ -107,6 +107,16 @@ TEST(CsvDataset, RefusesByLine) {
   EXPECT_THAT(csv.refusal(kUnsupported, "path,label\nimages/1.png,a\nimages/2.png,a\n"), HasSubstr("one class"));
 }
 
+TEST(CsvDataset, RefusesRowsTwiceWhateverTheirLabelsAndMarks) {
+  Csv csv;
+  using enum Code;
+  const auto twice = "images/3.png is listed already on line 5";
+  EXPECT_THAT(csv.refusal(kDataCorruption, "\xef\xbb\xbfpath,label\r\n" + rows() + "\"images/3.png\",odd\r\n"),
+              HasSubstr(twice));
+  EXPECT_THAT(csv.refusal(kDataCorruption, "path,label\n" + rows() + "./images//3.png,even\n"), HasSubstr("on line 5"));
+  EXPECT_THAT(csv.refusal(kDataCorruption, std::string("path,label\n\0\n", 13)), HasSubstr("line 2: holds a NUL"));
+}
+
 TEST(CsvDataset, ReadsTheSharedPhotographs) {
   const auto list = shared_data() / "photos/labels.csv";
   RECAST_NEED_PATH(list);

@@ -1,5 +1,6 @@
 #pragma once
 #include <ATen/ATen.h>
+#include <zlib.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -21,6 +22,18 @@ inline void write_bytes(const std::filesystem::path& file, std::string_view byte
 /// A PNG of one grey.
 inline std::string plain_png(int grey, std::int64_t height = 4, std::int64_t width = 6) {
   return encode_png(at::full({3, height, width}, grey, at::kByte));
+}
+
+/// A chunk with the checksum that fits.
+inline std::string png_chunk(const std::string& type, const std::string& body) {
+  const auto number = [](std::uint64_t value) {
+    std::string out;
+    for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
+    return out;
+  };
+  const std::string typed = type + body;
+  const auto sum = ::crc32(0, reinterpret_cast<const unsigned char*>(typed.data()), static_cast<uInt>(typed.size()));
+  return number(body.size()) + typed + number(sum);
 }
 
 /// FOLDER/0.png, 1.png, ...: `count` images, each with a grey of its own.

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -105,8 +106,8 @@ TEST(FolderDataset, RefusesWhatCannotBeLearntFrom) {
   EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("class 'dogs' has 2 images to split, at least 3"));
   write_images(folder / "dogs", 3);
   EXPECT_EQ(counts(*open_dataset(folder.path())), (Counts{4, 2, 2}));
-  write_bytes(folder / "dogs/new.webp", "RIFF");
-  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("webp images are not read; convert"));
+  write_bytes(folder / "dogs/new.gif", "GIF89a");
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("gif images are not read; convert"));
   EXPECT_THAT(refusal(Code::kUnsupported, folder / "loose.png"), HasSubstr("not a dataset"));
 }
 
@@ -115,6 +116,130 @@ TEST(FolderDataset, RefusesNamesThatAreNotUtf8) {
   write_images(folder / "a", 3);
   write_images(folder / "b\xff", 3);
   EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("not UTF-8"));
+}
+
+// Names as people and archives make them, all of them fine.
+const std::vector<std::string> kOddNames = {"with space",
+                                            " leading and trailing ",
+                                            "quote\"s and 'quotes'",
+                                            "comma, semicolon; tab\t",
+                                            "line\nbreak",
+                                            "-dash",
+                                            "--help",
+                                            "\xf0\x9f\x90\xb1 emoji",
+                                            "caf\xc3\xa9",   // one code point
+                                            "cafe\xcc\x81",  // the same to the eye
+                                            "\xe2\x80\xae"
+                                            "right to left",
+                                            "*?[a]\\$HOME%s{}",
+                                            "#0",
+                                            std::string(251, 'n')};
+
+TEST(FolderDataset, TakesOddNamesOfClassesAndImages) {
+  const TemporaryFolder folder;
+  for (const auto& class_name : kOddNames) {
+    for (std::size_t i = 0; i < 3; ++i) {
+      write_bytes(folder / class_name / (kOddNames[i * 4] + ".png"), plain_png(static_cast<int>(i)));
+    }
+  }
+  write_images(folder / std::string(255, 'c'), 3);  // the longest that Linux takes
+  const auto data = open_dataset(folder.path());
+  EXPECT_EQ(data->classes().size(), kOddNames.size() + 1);
+  for (const auto& name : kOddNames) EXPECT_THAT(data->classes(), testing::Contains(name));
+  for (const Split split : kSplits) {
+    const auto rows = static_cast<std::int64_t>(data->examples(split).size());
+    for (std::int64_t row = 0; row < rows; ++row) EXPECT_EQ(data->image(split, row).size(0), 3);
+  }
+  EXPECT_EQ(describe_splits(*data).dump().find('\n'), std::string::npos);
+}
+
+TEST(CsvDataset, TakesOddNamesInQuotes) {
+  const TemporaryFolder folder;
+  std::string csv = "path,label\r\n";
+  const auto quoted = [](std::string text) {
+    for (auto at = text.find('"'); at != text.npos; at = text.find('"', at + 2)) text.insert(at, 1, '"');
+    return '"' + text + '"';
+  };
+  for (const auto& name : kOddNames) {
+    for (int i = 0; i < 3; ++i) {
+      const auto file = std::to_string(i) + name + "";
+      write_bytes(folder / file, plain_png(i));
+      csv += quoted(file) + "," + quoted(name) + "\r\n";
+    }
+  }
+  write_bytes(folder / "list.csv", csv);
+  const auto data = open_dataset(folder / "list.csv");
+  EXPECT_EQ(data->classes().size(), kOddNames.size());
+  EXPECT_EQ(counts(*data), (Counts{kOddNames.size(), kOddNames.size(), kOddNames.size()}));
+}
+
+TEST(FolderDataset, SaysPrintablyWhichOddNameIsWrong) {
+  const TemporaryFolder folder;
+  write_images(folder / "a", 3);
+  write_images(folder / "b", 3);
+  for (const std::string name : {"\xff\xfe.png", "caf\xe9.png", "\xed\xa0\x80.png"}) {
+    write_bytes(folder / "b" / name, plain_png(1));
+    const auto message = refusal(Code::kUnsupported, folder.path());
+    EXPECT_THAT(message, HasSubstr("the name is not UTF-8; rename it"));
+    EXPECT_THAT(message, HasSubstr("\\x"));
+    fs::remove(folder / "b" / name);
+  }
+  write_bytes(folder / "b/line\nbreak.png", "damaged");
+  const auto data = open_dataset(folder.path());
+  for (const Split split : kSplits) {
+    const auto& examples = data->examples(split);
+    for (std::size_t i = 0; i < examples.size(); ++i) {
+      if (examples[i].id != "b/line\nbreak.png") continue;
+      EXPECT_THAT(error_of(Code::kUnsupported, [&] { data->image(split, static_cast<std::int64_t>(i)); }),
+                  HasSubstr("b/line\\x0abreak.png"));
+    }
+  }
+}
+
+TEST(FolderDataset, AFolderThatCannotBeListedIsAnError) {
+  const TemporaryFolder folder;
+  write_images(folder / "a", 3);
+  write_images(folder / "b", 3);
+  fs::create_directory_symlink("a", folder / "c");  // a link to a folder is a folder
+  EXPECT_EQ(open_dataset(folder.path())->classes().size(), 3u);
+  fs::remove(folder / "c");
+  fs::create_symlink("nowhere", folder / "b/x.png");
+  EXPECT_THAT(refusal(Code::kNotFound, folder.path()), HasSubstr("a link that leads nowhere"));
+  fs::remove(folder / "b/x.png");
+  if (::geteuid() == 0) GTEST_SKIP() << "root may list any folder";
+  fs::permissions(folder / "b", fs::perms::none);
+  EXPECT_THAT(refusal(Code::kUnavailable, folder.path()), HasSubstr("Permission denied"));
+  fs::permissions(folder / "b", fs::perms::owner_all);
+}
+
+TEST(Splits, TakeSeedsUpTo64Bits) {
+  const TemporaryFolder folder;
+  write_images(folder / "a", 30);
+  write_images(folder / "b", 30);
+  constexpr std::uint64_t kLarge = 0xFFFFFFFFFFFFFFFF;
+  const auto data = open_dataset(folder.path(), kLarge);
+  const auto record = nlohmann::json::parse(describe_splits(*data).dump());
+  EXPECT_EQ(record["split_seed"].get<std::uint64_t>(), kLarge);
+  EXPECT_EQ(ids(*open_dataset(folder.path(), kLarge), Split::kTest), ids(*data, Split::kTest));
+  EXPECT_NE(ids(*open_dataset(folder.path(), kLarge - (1ull << 63)), Split::kTest), ids(*data, Split::kTest));
+}
+
+TEST(Splits, ManyClassesAreTakenUpToTheLimit) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "x.png", plain_png(1));
+  // The same image by ever new names: a CSV refuses one path twice.
+  const auto csv = [&](std::size_t classes) {
+    std::string text = "path,label\n", path = "x.png";
+    for (std::size_t i = 0; i < classes; ++i) {
+      const auto file = std::to_string(i) + ".png";
+      if (!fs::exists(folder / file)) fs::create_hard_link(folder / "x.png", folder / file);
+      text += file + "," + std::to_string(i) + "\n";
+    }
+    write_bytes(folder / "list.csv", text);
+    return folder / "list.csv";
+  };
+  EXPECT_THAT(refusal(Code::kUnsupported, csv(2000)), HasSubstr("class '0' has 1 images to split"));
+  EXPECT_THAT(refusal(Code::kExhausted, csv(kMaxClasses + 1)), HasSubstr("32769 classes, at most 32768"));
 }
 
 TEST(Splits, OwnTestAndValidationFoldersAreTaken) {

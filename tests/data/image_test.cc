@@ -2,55 +2,27 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <jpeglib.h>  // needs <cstdio> before it
 #include <png.h>
 #include <zlib.h>
 
+#include <chrono>
 #include <cstdio>
 #include <string>
 #include <vector>
 
 #include "data/data_files.h"
+#include "data/jpeg_files.h"
 #include "format/expect_error.h"
 #include "recast/format/files.h"
 
 namespace recast {
 namespace {
 
+using namespace std::literals;
 using ::testing::HasSubstr;
 
 at::Tensor ramp(std::int64_t height, std::int64_t width) {
   return at::arange(3 * height * width).remainder(251).to(at::kByte).view({3, height, width});
-}
-
-std::string encode_jpeg(int width, int height, bool progressive = false,
-                        const std::vector<jpeg_scan_info>& scans = {}) {
-  jpeg_compress_struct info{};
-  jpeg_error_mgr errors{};
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* out = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &out, &size);
-  info.image_width = static_cast<unsigned>(width);
-  info.image_height = static_cast<unsigned>(height);
-  info.input_components = 3;
-  info.in_color_space = JCS_RGB;
-  jpeg_set_defaults(&info);
-  if (progressive) jpeg_simple_progression(&info);
-  if (!scans.empty()) info.scan_info = scans.data(), info.num_scans = static_cast<int>(scans.size());
-  jpeg_start_compress(&info, TRUE);
-  std::vector<unsigned char> line(static_cast<std::size_t>(width) * 3);
-  for (int y = 0; y < height; ++y) {
-    for (std::size_t i = 0; i < line.size(); ++i) line[i] = static_cast<unsigned char>((i * 7 + y * 13) % 256);
-    unsigned char* row = line.data();
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  std::string bytes(reinterpret_cast<char*>(out), size);
-  jpeg_destroy_compress(&info);
-  std::free(out);
-  return bytes;
 }
 
 // Adam7, which encode_png() does not write.
@@ -155,7 +127,6 @@ TEST(DecodeImage, RefusesFromTheHeaderWhatIsTooLarge) {
 TEST(DecodeImage, NamesForeignFormats) {
   using namespace std::literals;
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"RIFF\x24\0\0\0WEBPVP8 "s, "WebP image; convert"},
       {"GIF89a....", "GIF"},
       {"BM......", "BMP"},
       {"II*\0\x08\0\0\0"s, "TIFF"},
@@ -177,9 +148,89 @@ TEST(DecodeImage, RefusesAJpegOfManyScans) {
     for (int k = 1; k < 64; ++k) scans.push_back({1, {component, 0, 0, 0}, k, k, 0, 0});
   }
   EXPECT_THAT(error_of(Code::kExhausted, [&] { decode_image(encode_jpeg(16, 16, true, scans), "bomb.jpg"); }),
-              HasSubstr("bomb.jpg: JPEG with more than 100 scans"));
+              HasSubstr("bomb.jpg: JPEG with too many scans (101, at most 100 "));
   scans.resize(100);
   EXPECT_EQ(decode_image(encode_jpeg(16, 16, true, scans), "x.jpg").size(1), 16);
+}
+
+std::string with_jpeg_size(std::string jpeg, std::string_view frame_marker, unsigned width, unsigned height) {
+  const auto frame = jpeg.find(frame_marker);
+  EXPECT_NE(frame, jpeg.npos);
+  for (int i = 0; i < 2; ++i) {
+    jpeg[frame + 5 + i] = static_cast<char>(height >> (8 - 8 * i));
+    jpeg[frame + 7 + i] = static_cast<char>(width >> (8 - 8 * i));
+  }
+  return jpeg;
+}
+
+TEST(DecodeImage, LargeJpegsMayHaveFewerScans) {
+  // 50 million pixels, each scan of which ends at once: the header and the scans count, not the bytes.
+  std::vector<jpeg_scan_info> scans = {{3, {0, 1, 2, 0}, 0, 0, 0, 0}};
+  for (int k = 1; k < 50; ++k) scans.push_back({1, {0, 0, 0, 0}, k, k, 0, 0});
+  const auto bytes = with_jpeg_size(encode_jpeg(7000, 20, true, scans), "\xff\xc2", 7000, 7000);
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    decode_image(bytes, "x.jpg");
+    FAIL() << "a picture of 20 lines passed for one of 7000";
+  } catch (const Error& error) {
+    EXPECT_NE(error.code(), Code::kInternal) << error.what();
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
+TEST(DecodeImage, RefusesAJpegThatTakesTooMuchMemory) {
+  // Progressive, four colours: libjpeg keeps two bytes for each of 4 x 49 million numbers, beside the planes.
+  const auto bytes = with_jpeg_size(encode_cmyk_jpeg(16, 16, true), "\xff\xc2", 7000, 7000);
+  EXPECT_THAT(error_of(Code::kExhausted, [&] { decode_image(bytes, "x.jpg"); }),
+              HasSubstr("x.jpg: decoding the JPEG would take more than 512 MiB"));
+}
+
+TEST(DecodeImage, APngWhoseChunksUnpackToMuchIsReadInBoundedTime) {
+  std::string zeros(64 << 20, '\0'), packed(1 << 20, '\0');
+  uLongf size = packed.size();
+  ASSERT_EQ(::compress2(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(zeros.data()),
+                        zeros.size(), 9),
+            Z_OK);
+  packed.resize(size);
+  const auto image = ramp(8, 8);
+  auto png = encode_png(image);
+  for (const std::string type : {"iCCP", "zTXt", "iTXt"}) {
+    const auto head = "n\0\0"s + (type == "iTXt" ? "\1\0\0\0"s.substr(1) : ""s);
+    for (int i = 0; i < 20; ++i) png.insert(33, png_chunk(type, head + packed));
+  }
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_TRUE(at::equal(decode_image(png, "x.png"), image));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+}
+
+TEST(DecodeImage, RefusesAPngThatUnpacksToMoreThanItAnnounces) {
+  const auto image = ramp(8, 8);
+  std::string rows(1 << 20, '\0'), packed(1 << 16, '\0');
+  uLongf size = packed.size();
+  ASSERT_EQ(::compress2(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(rows.data()),
+                        rows.size(), 9),
+            Z_OK);
+  packed.resize(size);
+  const auto png = encode_png(image);
+  const auto bomb = png.substr(0, 33) + png_chunk("IDAT", packed) + png_chunk("IEND", "");
+  // Rows beyond the last are dropped by libpng: what matters is that they are not kept.
+  EXPECT_EQ(decode_image(bomb, "x.png").numel(), image.numel());
+}
+
+TEST(DecodeImage, RefusesAnimatedWebpByName) {
+  std::string animated = "RIFF\x24\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\x07\0\0\x07\0\0ANIM\x06\0\0\0\0\0\0\0\0\0"s;
+  EXPECT_THAT(error_of(Code::kUnsupported, [&] { decode_image(animated, "moving.webp"); }),
+              HasSubstr("moving.webp: an animated WebP image"));
+}
+
+TEST(DecodeImage, RefusesWebpThatIsTooLargeOrDamaged) {
+  // 16383 x 16383, lossless: a signature byte, then 14 bits for each side less one.
+  const auto huge = "RIFF\x12\0\0\0WEBPVP8L\x06\0\0\0\x2f\xfe\xbf\xff\x0f\0"s;
+  EXPECT_THAT(error_of(Code::kExhausted, [&] { decode_image(huge, "x"); }), HasSubstr("16383 x 16383 pixels"));
+  for (const auto& bytes : {"RIFF\0\0\0\0WEBP"s, "RIFF\x24\0\0\0WEBPVP8 "s, "RIFF\x24\0\0\0WEBPVP8L....."s}) {
+    EXPECT_THAT(error_of(Code::kDataCorruption, [&] { decode_image(bytes, "x"); }),
+                HasSubstr("damaged or truncated WebP"));
+  }
 }
 
 TEST(EncodePng, RefusesOtherShapes) {

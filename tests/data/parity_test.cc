@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/data_files.h"
+#include "data/jpeg_files.h"
 #include "format/python_tool.h"
 #include "format/temporary_folder.h"
 #include "recast/data/augment.h"
@@ -74,7 +75,30 @@ TEST(ImageParity, EveryKindOfFileHasPillowsPixels) {
   RECAST_NEED_PYTHON("PIL, numpy");
   const TemporaryFolder folder;
   const auto expected = reference("kinds", folder.path());
-  EXPECT_GE(expected.size(), 19u);
+  EXPECT_GE(expected.size(), 70u);
+  for (const auto& e : expected) EXPECT_EQ(difference(decoded(e.file), e.pixels).largest, 0) << e.name;
+}
+
+TEST(ImageParity, EveryOrientationIsTurnedAsPillowTurnsIt) {
+  RECAST_NEED_PYTHON("PIL, numpy");
+  const TemporaryFolder folder;
+  const auto expected = reference("turned", folder.path());
+  EXPECT_GE(expected.size(), 36u);
+  for (const auto& e : expected) EXPECT_EQ(difference(decoded(e.file), e.pixels).largest, 0) << e.name;
+}
+
+TEST(ImageParity, EverySamplingOfColourHasPillowsPixels) {
+  RECAST_NEED_PYTHON("PIL, numpy");
+  const TemporaryFolder folder;
+  std::vector<std::string> files;
+  for (const auto& [across, down] : {std::pair{1, 1}, {2, 1}, {2, 2}, {4, 1}, {1, 2}, {4, 2}}) {
+    for (const bool progressive : {false, true}) {
+      files.push_back((folder / fmt::format("{}{}{}.jpg", across, down, progressive ? "p" : "")).string());
+      write_bytes(files.back(), encode_jpeg(61, 43, progressive, {}, across, down));
+    }
+  }
+  const auto expected = reference("read", folder.path(), files);
+  EXPECT_EQ(expected.size(), files.size());
   for (const auto& e : expected) EXPECT_EQ(difference(decoded(e.file), e.pixels).largest, 0) << e.name;
 }
 

@@ -30,6 +30,9 @@ class Dataset {
   /// kNotFound or kUnavailable if the file has gone since.
   virtual at::Tensor image(Split split, std::int64_t index) const = 0;
 
+  /// Where examples(split)[index] is stored; neither opened nor decoded.
+  virtual StoredImage stored(Split split, std::int64_t index) const = 0;
+
   virtual const std::filesystem::path& path() const = 0;
   /// "folder", "csv", "cifar10", "cifar100" or "idx".
   virtual std::string_view kind() const = 0;
@@ -38,7 +41,7 @@ class Dataset {
   virtual std::array<std::int64_t, 2> limits() const { return {0, 0}; }
 };
 
-/// Opens `path`, whose kind is found by looking: a folder of class folders (JPEG, PNG), a CSV file with columns
+/// Opens `path`, whose kind is found by looking: a folder of class folders (JPEG, PNG, WebP), a CSV file with columns
 /// path,label[,split], CIFAR-10/100 binary files, IDX files plain or gzipped (docs/data.md has the details).
 ///
 /// Splits. Own `test/` is the test set; own `val/` or `validation/` beside it validates. With `val/` alone, that is the
@@ -48,6 +51,7 @@ class Dataset {
 /// Throws  kNotFound: no such path, or a CSV names a missing file (with its line).
 ///         kUnsupported: nothing readable, one class only, an empty class, too few images to split, labels that only
 ///         one of train and test has, a loop of links, image formats that are not read.
+///         kExhausted: more than kMaxClasses classes.
 ///         kDataCorruption: truncated or inconsistent files, malformed CSV (with its line).
 std::unique_ptr<Dataset> open_dataset(const std::filesystem::path& path, std::uint64_t split_seed = 42);
 

@@ -8,13 +8,12 @@
 
 namespace recast {
 
-/// Decodes one JPEG or PNG to RGB. The format is found by content, whatever the file is called.
-/// JPEG equals Pillow's default decode bit by bit (accurate integer DCT, smooth chroma upsampling); progressive, grey,
-/// CMYK and YCCK too. PNG of every colour type and depth, interlaced too; 16 bits keep their high byte; alpha is
-/// composited on white. Embedded colour profiles and EXIF rotation are ignored, as training code commonly does.
-/// Returns  uint8 [3, H, W], contiguous, CPU.
-/// `origin` names the image in error texts: a path, or where the bytes came from.
-/// Throws   kDataCorruption: empty, cut off or damaged; whatever the decoder would only warn about and patch up, too.
+/// Decodes one JPEG, PNG or still WebP to RGB. The format is found by content, whatever the file is called.
+/// Pixels are Pillow's bit by bit, EXIF orientation is applied, alpha is composited on white, of 16 bits the high byte
+/// is kept, colour profiles are ignored: the table in docs/data.md has every kind. Takes at most 512 MiB beside
+/// `bytes`. Returns  uint8 [3, H, W], contiguous, CPU. `origin` names the image in error texts: a path, or where the
+/// bytes came from. Throws   kDataCorruption: empty, cut off or damaged; whatever the decoder would only warn about and
+/// patch up, too.
 ///          kExhausted: above one of the limits. kUnsupported: another format (named), with what to do.
 /// Threads  all calls may run in parallel.
 at::Tensor decode_image(std::string_view bytes, std::string_view origin);

@@ -12,7 +12,7 @@ namespace recast {
 
 struct PredictRequest {
   std::string task;                           ///< "NAME" or "NAME:VERSION"; empty: the bare backbone, features only
-  std::vector<std::filesystem::path> images;  ///< JPEG or PNG files
+  std::vector<std::filesystem::path> images;  ///< JPEG, PNG or WebP files
   std::int64_t top = 5;                       ///< how many classes to name, at most all
   std::filesystem::path features;             ///< safetensors file for the features; empty: none
   bool force = false;                         ///< replace `features`
