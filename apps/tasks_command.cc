@@ -4,16 +4,18 @@
 #include <memory>
 
 #include "command_line.h"
+#include "recast/base/error.h"
 #include "recast/run/task_commands.h"
 #include "table.h"
 
 namespace recast {
 namespace {
 
+constexpr const char* kReference = "NAME, NAME:VERSION or NAME:TAG";
+
 struct Flags {
-  std::string directory, task, other, file, as;
-  std::int64_t version = 0;
-  bool all = false, purge = false, force = false;
+  std::string directory, task, other, file, as, version, tag;
+  bool all = false, purge = false, force = false, remove = false;
 };
 
 std::string top1_text(const nlohmann::json& top1) { return top1.is_null() ? "-" : share_text(top1.get<double>()); }
@@ -21,6 +23,7 @@ std::string top1_text(const nlohmann::json& top1) { return top1.is_null() ? "-" 
 std::vector<std::string> summary_row(const nlohmann::json& task) {
   return {task["task"].get<std::string>() + (task["removed"].get<bool>() ? " (removed)" : ""),
           std::to_string(task["version"].get<std::int64_t>()),
+          task["tags"].empty() ? "-" : joined(task["tags"]),
           std::to_string(task["classes"].get<std::int64_t>()),
           top1_text(task["validation_top1"]),
           top1_text(task["test_top1"]),
@@ -31,7 +34,7 @@ std::vector<std::string> summary_row(const nlohmann::json& task) {
 
 std::string summaries_text(const nlohmann::json& tasks) {
   if (tasks.empty()) return "no tasks yet: 'recast learn' makes one\n";
-  Table table({"task", "version", "classes", "validation top1", "test top1", "bytes", "created", "plug-ins"});
+  Table table({"task", "version", "tags", "classes", "validation top1", "test top1", "bytes", "created", "plug-ins"});
   for (const auto& task : tasks) table.add(summary_row(task));
   return table.text();
 }
@@ -78,6 +81,20 @@ std::string diff_text(const nlohmann::json& diff) {
   return out + table.text();
 }
 
+std::string tags_text(const nlohmann::json& tags) {
+  if (tags["tags"].empty()) return "no tags\n";
+  Table table({"tag", "version"});
+  for (const auto& tag : tags["tags"])
+    table.add({tag["tag"].get<std::string>(), std::to_string(tag["version"].get<std::int64_t>())});
+  return table.text();
+}
+
+std::string tagged_text(const nlohmann::json& tag) {
+  const std::string name = tag["task"].get<std::string>() + ":" + tag["tag"].get<std::string>();
+  if (tag.contains("removed")) return fmt::format("tag {} removed\n", name);
+  return fmt::format("{} is version {}\n", name, tag["version"].get<std::int64_t>());
+}
+
 using Verb = std::function<void(const ModelDirectory&)>;
 
 /// A verb below `tasks`, which goes on understanding the flags of `tasks`.
@@ -95,15 +112,15 @@ void add_reading_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<
   list.flag("--all", flags->all, "removed ones too");
   auto& show = add_verb(tasks, flags, "show", "all that is stored of a task", false,
                         [&line, flags](auto& d) { line.print(show_task(d, flags->task), show_text); });
-  show.option("task", flags->task, "NAME or NAME:VERSION").required();
+  show.option("task", flags->task, kReference).required();
   auto& log = add_verb(tasks, flags, "log", "all versions of a task", false, [&line, flags](auto& d) {
     line.print(log_task(d, flags->task), [](const auto& j) { return summaries_text(j["versions"]); });
   });
   log.option("task", flags->task, "the task").required();
-  auto& diff = add_verb(tasks, flags, "diff", "compare two tasks or versions (NAME:VERSION)", false,
+  auto& diff = add_verb(tasks, flags, "diff", "compare two tasks or versions", false,
                         [&line, flags](auto& d) { line.print(diff_tasks(d, flags->task, flags->other), diff_text); });
-  diff.option("a", flags->task, "NAME or NAME:VERSION").required();
-  diff.option("b", flags->other, "NAME or NAME:VERSION").required();
+  diff.option("a", flags->task, kReference).required();
+  diff.option("b", flags->other, kReference).required();
   auto& out = add_verb(tasks, flags, "export", "write a task to one file", false, [&line, flags](auto& d) {
     line.print(export_task(d, flags->task, flags->file, line.force()), [](const auto& j) {
       return fmt::format("{}: task {} version {}, {}\n", j["file"].template get<std::string>(),
@@ -111,8 +128,26 @@ void add_reading_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<
                          bytes_text(j["bytes"].template get<double>()));
     });
   });
-  out.option("task", flags->task, "NAME or NAME:VERSION").required();
+  out.option("task", flags->task, kReference).required();
   out.option("file", flags->file, "the .safetensors file to write").required();
+}
+
+void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
+  Command& tag = tasks.add("tag", "name a version; without TAG, list a task's tags");
+  tag.on([&line, flags] {
+    if (flags->tag.empty() && flags->remove) fail(Code::kInvalidArgument, "[usage] tag --remove needs the tag's name");
+    const ModelDirectory directory = ModelDirectory::open(flags->directory, flags->tag.empty());
+    if (flags->tag.empty()) {
+      line.print(list_tags(directory, flags->task), tags_text);
+    } else {
+      line.print(flags->remove ? untag_task(directory, flags->task, flags->tag)
+                               : tag_task(directory, flags->task, flags->tag, line.force()),
+                 tagged_text);
+    }
+  });
+  tag.option("task", flags->task, kReference).required();
+  tag.option("tag", flags->tag, "1 to 128 of A-Z a-z 0-9 . _ - and not digits alone; --force moves it");
+  tag.flag("--remove", flags->remove, "remove the tag; the version stays");
 }
 
 void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
@@ -133,7 +168,7 @@ void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<
                           });
                         });
   back.option("task", flags->task, "the task").required();
-  back.option("version", flags->version, "the version to go back to (default: the newest)");
+  back.option("version", flags->version, "the version, or its tag, to go back to (default: the newest)");
   auto& remove =
       add_verb(tasks, flags, "remove", "hide a task; rollback brings it back", true, [&line, flags](auto& d) {
         line.print(remove_task(d, flags->task, flags->purge), [](const auto& j) {
@@ -153,11 +188,12 @@ void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<
 
 void add_tasks(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
-  Command& tasks = line.add("tasks", "list, show, export, import, remove and roll back tasks",
+  Command& tasks = line.add("tasks", "list, show, tag, export, import, remove and roll back tasks",
                             "recast tasks model list\n  recast tasks model export pets pets.safetensors");
   tasks.option("dir", flags->directory, "the model directory").required();
   add_reading_verbs(line, tasks, flags);
   add_writing_verbs(line, tasks, flags);
+  add_tag(line, tasks, flags);
 }
 
 }  // namespace recast

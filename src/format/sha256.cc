@@ -11,8 +11,9 @@
 namespace recast {
 namespace {
 
+/// Its only reason here is that it gets no memory.
 void require(int openssl_result) {
-  if (openssl_result != 1) fail(Code::kInternal, "[sha256] the cryptography library refused to compute a digest");
+  if (openssl_result != 1) fail(Code::kExhausted, "[sha256] not enough memory to compute a digest");
 }
 
 }  // namespace

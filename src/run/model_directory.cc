@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/data/image.h"
 #include "recast/format/printable.h"
 
@@ -70,6 +71,7 @@ at::Device parse_device(const std::string& text) {
 }
 
 ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read_only, at::Device device) {
+  const Stopwatch watch;
   ModelDirectory directory;
   directory.path_ = path;
   directory.files_ = std::make_shared<ModelFiles>(read_model_files(path));
@@ -77,22 +79,46 @@ ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read
   directory.backbone_ = make_backbone(*directory.files_, device);
   directory.store_ = open_sqlite_store(path, directory.fingerprint_, read_only);
   directory.device_ = device;
+  log_event(LogLevel::kDebug, "model.opened",
+            {{"path", path.native()}, {"fingerprint", directory.fingerprint_}, {"ms", watch.ms()}});
   return directory;
 }
 
 TaskReference parse_task_reference(const std::string& text) {
-  const std::size_t colon = text.rfind(':');
+  const std::size_t colon = text.find(':');
   TaskReference reference{text.substr(0, colon)};
   if (colon == std::string::npos) return reference;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data() + colon + 1, end, reference.version);
+  const std::string which = text.substr(colon + 1);
+  if (which.find_first_not_of("0123456789") != which.npos) {
+    check_tag(which);
+    reference.tag = which;
+    return reference;
+  }
+  const char* end = which.data() + which.size();
+  const auto [stop, error] = std::from_chars(which.data(), end, reference.version);
   if (error != std::errc() || stop != end || reference.version < 1)
-    fail(Code::kInvalidArgument, "[task] '{}' is not NAME or NAME:VERSION", printable(text));
+    fail(Code::kInvalidArgument, "[task] '{}' is not NAME, NAME:VERSION or NAME:TAG", printable(text));
   return reference;
 }
 
+std::int64_t ModelDirectory::version_of(const TaskReference& task) const {
+  if (task.tag.empty()) return task.version;
+  if (const auto version = store_->tagged(task.name, task.tag)) return *version;
+  std::vector<std::string> tags;
+  for (const TaskSummary& version : store_->log(task.name)) {
+    tags.insert(tags.end(), version.tags.begin(), version.tags.end());
+  }
+  const std::string near = nearest(task.tag, tags);
+  fail(Code::kNotFound, "[task] the task '{}' has no tag '{}'{}", printable(task.name), task.tag,
+       !near.empty()  ? ", did you mean '" + near + "'?"
+       : tags.empty() ? ": it has none"
+                      : ": 'recast tasks DIR tag TASK' shows those that there are");
+}
+
 TaskRecord ModelDirectory::record(const std::string& task) const {
-  const auto [name, version] = parse_task_reference(task);
+  const TaskReference reference = parse_task_reference(task);
+  const std::string& name = reference.name;
+  const std::int64_t version = version_of(reference);
   if (std::optional<TaskRecord> record = store_->load(name, version)) return std::move(*record);
   std::vector<std::string> names;
   for (const TaskSummary& task : store_->list()) names.push_back(task.name);

@@ -29,6 +29,7 @@ nlohmann::json describe_summary(const TaskSummary& task) {
   return {{"task", task.name},
           {"version", task.version},
           {"versions", task.versions},
+          {"tags", task.tags},
           {"removed", task.removed},
           {"classes", task.classes},
           {"plugs", plug_texts(task.plugs)},
@@ -197,9 +198,32 @@ nlohmann::json remove_task(const ModelDirectory& directory, const std::string& t
   return {{"task", task}, {"purged", purge}};
 }
 
-nlohmann::json rollback_task(const ModelDirectory& directory, const std::string& task, std::int64_t version) {
-  if (version == 0) version = directory.store().log(task).back().version;
-  return {{"task", task}, {"version", directory.store().rollback(task, version)}, {"copy_of", version}};
+nlohmann::json rollback_task(const ModelDirectory& directory, const std::string& task, const std::string& version) {
+  std::int64_t old = 0;
+  if (version.empty()) {
+    old = directory.store().log(task).back().version;
+  } else {
+    old = directory.version_of(parse_task_reference(task + ":" + version));
+  }
+  return {{"task", task}, {"version", directory.store().rollback(task, old)}, {"copy_of", old}};
+}
+
+nlohmann::json tag_task(const ModelDirectory& directory, const std::string& task, const std::string& tag, bool force) {
+  const TaskReference reference = parse_task_reference(task);
+  const std::int64_t version = directory.store().tag(reference.name, directory.version_of(reference), tag, force);
+  return {{"task", reference.name}, {"version", version}, {"tag", tag}};
+}
+
+nlohmann::json untag_task(const ModelDirectory& directory, const std::string& task, const std::string& tag) {
+  directory.store().untag(task, tag);
+  return {{"task", task}, {"tag", tag}, {"removed", true}};
+}
+
+nlohmann::json list_tags(const ModelDirectory& directory, const std::string& task) {
+  nlohmann::json tags = nlohmann::json::array();
+  for (const TaskSummary& version : directory.store().log(task))
+    for (const std::string& tag : version.tags) tags.push_back({{"tag", tag}, {"version", version.version}});
+  return {{"task", task}, {"tags", tags}};
 }
 
 nlohmann::json collect_garbage(const ModelDirectory& directory) {

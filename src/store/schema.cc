@@ -4,7 +4,10 @@
 #include <chrono>
 #include <thread>
 
+#include "disk.h"
 #include "recast/base/error.h"
+#include "recast/base/log.h"
+#include "seals.h"
 
 namespace recast {
 namespace {
@@ -59,9 +62,34 @@ constexpr std::array kMigrations{R"sql(
   CREATE INDEX versions_by_follows ON versions (follows, follows_version);
   CREATE INDEX versions_by_state ON versions (state);
   CREATE INDEX shared_versions_by_state ON shared_versions (state);
+)sql",
+                                 R"sql(
+  CREATE TABLE tags (
+    task TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_utc TEXT NOT NULL,
+    seal TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (task, tag),
+    FOREIGN KEY (task, version) REFERENCES versions (task, version) ON DELETE CASCADE
+  ) STRICT, WITHOUT ROWID;
+  CREATE UNIQUE INDEX tags_without_case ON tags (task, tag COLLATE NOCASE);
+  CREATE INDEX tags_by_version ON tags (task, version);
+  ALTER TABLE states ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+  ALTER TABLE blobs ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+  ALTER TABLE shared_versions ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+  ALTER TABLE tasks ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+  ALTER TABLE versions ADD COLUMN seal TEXT NOT NULL DEFAULT '';
+  CREATE INDEX states_unsealed ON states (seal) WHERE seal = '';
+  CREATE INDEX blobs_unsealed ON blobs (seal) WHERE seal = '';
+  CREATE INDEX shared_versions_unsealed ON shared_versions (seal) WHERE seal = '';
+  CREATE INDEX tasks_unsealed ON tasks (seal) WHERE seal = '';
+  CREATE INDEX versions_unsealed ON versions (seal) WHERE seal = '';
+  CREATE INDEX tags_unsealed ON tags (seal) WHERE seal = '';
 )sql"};
 
 constexpr std::int64_t kNewest = kMigrations.size();
+constexpr std::int64_t kSealed = 2;                  // the schema that brought seals
 constexpr std::int64_t kApplicationId = 0x52435354;  // "RCST"
 
 /// The schema's number; 0 for a file that holds nothing yet. Inside a transaction: another process may be creating it.
@@ -81,9 +109,43 @@ std::int64_t schema_of(Database& database) {
   return schema;
 }
 
-std::int64_t schema_now(Database& database) {
+void migrate(Database& database, std::int64_t schema, std::int64_t target) {
+  if (schema == target) return;
+  for (; schema < target; ++schema) database.execute(kMigrations[static_cast<std::size_t>(schema)]);
+  if (target >= kSealed) seal_rows(database);
+  database.execute(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str());
+  database.execute(fmt::format("PRAGMA user_version = {}", target).c_str());
+}
+
+/// All tables, indexes, views and triggers as they were created. What ANALYZE leaves behind changes no answer.
+std::string objects_of(const Database& database) {
+  Statement rows(database,
+                 "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master WHERE name NOT GLOB 'sqlite_stat*' "
+                 "ORDER BY type, name");
+  std::string objects;
+  while (rows.step()) {
+    objects += fmt::format("{}\n{}\n{}\n{}\n", rows.text(0), rows.text(1), rows.text(2), rows.text(3));
+  }
+  return objects;
+}
+
+std::string expected_objects(std::int64_t schema) {
+  Database empty = Database::in_memory();
+  migrate(empty, 0, schema);
+  return objects_of(empty);
+}
+
+/// Structure of the file, the tables themselves, and the seal of every row. Returns the schema.
+std::int64_t check_store(Database& database) {
   const Transaction transaction(database, Database::Access::kRead);
-  return schema_of(database);
+  const std::int64_t schema = schema_of(database);
+  if (schema == 0) return 0;
+  if (const std::string found = database.text("PRAGMA quick_check(1)"); found != "ok") database.fail_damaged(found);
+  if (objects_of(database) != expected_objects(schema)) {
+    database.fail_damaged("its tables are not those that recast made");
+  }
+  if (schema >= kSealed) check_seals(database);
+  return schema;
 }
 
 /// SQLite does not wait for others in this one statement.
@@ -100,29 +162,61 @@ void switch_to_wal(Database& database) {
   }
 }
 
+/// The log is there once the database was read, and stays while this connection does: its name, and the database's, are
+/// made durable here, where an error is seen. SQLite would do it with the first commit, and overlook one.
+void make_names_durable(Database& database) {
+  schema_of(database);
+  const std::filesystem::path folder = database.path().parent_path();
+  sync_folder(folder.empty() ? "." : folder);
+}
+
 }  // namespace
 
 void prepare_for_writing(Database& database) {
-  if (schema_now(database) == kNewest && database.text("PRAGMA journal_mode") == "wal") return;
-  switch_to_wal(database);
-  create_schema(database);
+  const bool newest = check_store(database) == kNewest;
+  if (!newest || database.text("PRAGMA journal_mode") != "wal") {
+    switch_to_wal(database);
+    Transaction transaction(database, Database::Access::kWrite);
+    const std::int64_t schema = schema_of(database);
+    migrate(database, schema, kNewest);
+    transaction.commit();
+    if (schema != kNewest)
+      log_event(LogLevel::kInfo, "store.migrated", {{"store", database.shown()}, {"from", schema}, {"to", kNewest}});
+  }
+  if (database.text("PRAGMA journal_mode") != "wal" || database.integer("PRAGMA synchronous") != 2) {
+    fail(Code::kUnavailable, "[store] {}: the settings that make commits durable do not hold; open it again",
+         database.shown());
+  }
+  make_names_durable(database);
+}
+
+void require_newest_schema(Database& database) {
+  const std::int64_t schema = database.integer("PRAGMA user_version");
+  if (schema == kNewest) return;
+  fail(Code::kUnavailable, "[store] {}: was brought to schema {} by another program; open it again", database.shown(),
+       schema);
 }
 
 void create_schema(Database& database) {
   Transaction transaction(database, Database::Access::kWrite);
-  for (std::int64_t schema = schema_of(database); schema < kNewest; ++schema) {
-    database.execute(kMigrations[static_cast<std::size_t>(schema)]);
-  }
-  database.execute(fmt::format("PRAGMA application_id = {}", kApplicationId).c_str());
-  database.execute(fmt::format("PRAGMA user_version = {}", kNewest).c_str());
+  migrate(database, 0, kNewest);
   transaction.commit();
 }
 
-bool ready_for_reading(Database& database) {
-  const std::int64_t schema = schema_now(database);
-  if (schema == 0 || schema == kNewest) return schema != 0;
-  fail(Code::kUnsupported, "[store] {}: has the older schema {}; let a command that writes bring it up to date once",
-       database.shown(), schema);
+std::optional<Database> ready_for_reading(Database database) {
+  const std::int64_t schema = check_store(database);
+  if (schema == 0) return {};
+  if (schema == kNewest) return database;
+  Database copy = Database::copy_in_memory(database);
+  Transaction transaction(copy, Database::Access::kWrite);
+  migrate(copy, schema_of(copy), kNewest);
+  transaction.commit();
+  return copy;
+}
+
+void check_wholly(Database& database) {
+  if (const std::string found = database.text("PRAGMA integrity_check(1)"); found != "ok") database.fail_damaged(found);
+  check_seals(database);
 }
 
 }  // namespace recast

@@ -3,27 +3,65 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <system_error>
 #include <utility>
 
+#include "lock_holder.h"
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/format/printable.h"
+#include "seals.h"
 
 namespace recast {
 namespace {
 
 constexpr int kBusyTimeoutMs = 10'000;
 
-/// SQLite's advice for files that may have been tampered with, as far as the store's own statements allow. A state is
-/// one value: 64 MiB of tensors and a header of at most 16 MiB.
-constexpr std::array<std::pair<int, int>, 9> kSqliteLimits{{{SQLITE_LIMIT_LENGTH, 128 << 20},
-                                                            {SQLITE_LIMIT_SQL_LENGTH, 100'000},
-                                                            {SQLITE_LIMIT_COLUMN, 100},
-                                                            {SQLITE_LIMIT_EXPR_DEPTH, 10},
-                                                            {SQLITE_LIMIT_COMPOUND_SELECT, 3},
-                                                            {SQLITE_LIMIT_FUNCTION_ARG, 8},
-                                                            {SQLITE_LIMIT_ATTACHED, 0},
-                                                            {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50},
-                                                            {SQLITE_LIMIT_VARIABLE_NUMBER, 20}}};
+/// The log is moved into the database when it has grown to this many pages, as SQLite does by itself.
+constexpr int kCheckpointPages = 1000;
+
+/// The list of SQLite's "Defense Against The Dark Arts", as far as the store's own statements allow. A state is one
+/// value, of 64 MiB of tensors and a header of at most 16 MiB (advised: 1 MB); the widest statement has 13 parameters
+/// (advised: 10).
+constexpr std::array<std::pair<int, int>, 11> kSqliteLimits{{{SQLITE_LIMIT_LENGTH, 128 << 20},
+                                                             {SQLITE_LIMIT_SQL_LENGTH, 100'000},
+                                                             {SQLITE_LIMIT_COLUMN, 100},
+                                                             {SQLITE_LIMIT_EXPR_DEPTH, 10},
+                                                             {SQLITE_LIMIT_COMPOUND_SELECT, 3},
+                                                             {SQLITE_LIMIT_VDBE_OP, 25'000},
+                                                             {SQLITE_LIMIT_FUNCTION_ARG, 8},
+                                                             {SQLITE_LIMIT_ATTACHED, 0},
+                                                             {SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50},
+                                                             {SQLITE_LIMIT_VARIABLE_NUMBER, 13},
+                                                             {SQLITE_LIMIT_TRIGGER_DEPTH, 10}}};
+
+constexpr std::array<std::pair<int, int>, 3> kSqliteSettings{
+    {{SQLITE_DBCONFIG_DEFENSIVE, 1}, {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0}, {SQLITE_DBCONFIG_ENABLE_FKEY, 1}}};
+
+bool obeys(sqlite3* handle, int setting, int value) {
+  int now = -1;
+  return sqlite3_db_config(handle, setting, value, &now) == SQLITE_OK && now == value;
+}
+
+bool obeys_limit(sqlite3* handle, int limit, int value) {
+  sqlite3_limit(handle, limit, value);
+  return sqlite3_limit(handle, limit, -1) == value;
+}
+
+/// What the system said last, for results of SQLite that only say that something went wrong.
+std::string with_system_reason(sqlite3* handle, const std::string& reason) {
+  const int error = handle == nullptr ? 0 : sqlite3_system_errno(handle);
+  return error == 0 ? reason : fmt::format("{}: {}", reason, std::generic_category().message(error));
+}
+
+/// After each commit. By itself SQLite would move the log into the database here too, and overlook an error.
+int on_commit(void* sound, sqlite3* handle, const char* schema, int pages) {
+  if (pages < kCheckpointPages) return SQLITE_OK;
+  const int code = sqlite3_wal_checkpoint_v2(handle, schema, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+  if ((code & 0xff) == SQLITE_IOERR) *static_cast<bool*>(sound) = false;
+  return SQLITE_OK;  // the commit itself has reached the disk
+}
 
 std::string uri_of_unchanging(const std::filesystem::path& path) {
   std::string uri = "file:";
@@ -40,7 +78,12 @@ bool cannot_change(const std::filesystem::path& path) {
 
 }  // namespace
 
-Database::Database(const std::filesystem::path& path, Access access) : shown_(printable(path.string(), 4096)) {
+Database::Database(const std::filesystem::path& path, Access access)
+    : path_(path), shown_(printable(path.string(), 4096)) {
+  std::error_code absent;
+  if (std::filesystem::is_symlink(path, absent)) {
+    fail(Code::kUnsupported, "[store] {}: is a symbolic link; a store is a file of its own, beside its log", shown_);
+  }
   if (access == Access::kWrite) {
     open(path.string(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
   } else if (cannot_change(path)) {
@@ -58,6 +101,16 @@ Database Database::in_memory() {
   return database;
 }
 
+Database Database::copy_in_memory(const Database& database) {
+  Database copy = in_memory();
+  copy.shown_ = database.shown_;
+  sqlite3_backup* const backup = sqlite3_backup_init(copy.handle(), "main", database.handle(), "main");
+  if (backup == nullptr) copy.fail_with(sqlite3_errcode(copy.handle()));
+  const int step = sqlite3_backup_step(backup, -1), finish = sqlite3_backup_finish(backup);
+  if (step != SQLITE_DONE) copy.fail_with(finish != SQLITE_OK ? finish : step);
+  return copy;
+}
+
 void Database::open(const std::string& name, int flags) {
   sqlite3* handle = nullptr;
   const int code = sqlite3_open_v2(name.c_str(), &handle, flags, nullptr);
@@ -69,15 +122,23 @@ void Database::open(const std::string& name, int flags) {
 }
 
 void Database::harden() {
-  for (const auto& [limit, value] : kSqliteLimits) sqlite3_limit(handle(), limit, value);
-  sqlite3_db_config(handle(), SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
-  sqlite3_db_config(handle(), SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
-  sqlite3_db_config(handle(), SQLITE_DBCONFIG_ENABLE_FKEY, 1, nullptr);
+  bool good = true;
+  for (const auto& [limit, value] : kSqliteLimits) good = good && obeys_limit(handle(), limit, value);
+  for (const auto& [setting, value] : kSqliteSettings) good = good && obeys(handle(), setting, value);
+  if (const int code = define_seal(handle()); code != SQLITE_OK) fail_with(code);
+  sqlite3_wal_hook(handle(), on_commit, sound_.get());
   execute("PRAGMA cell_size_check = ON");
   execute("PRAGMA secure_delete = ON");
   execute("PRAGMA synchronous = FULL");
-  if (integer("PRAGMA synchronous") != 2 || integer("PRAGMA foreign_keys") != 1) {
-    fail(Code::kUnsupported, "[store] {}: SQLite {} does not take the settings that make commits durable", shown_,
+  for (const auto& [pragma, value] : {std::pair{"PRAGMA cell_size_check", 1},
+                                      {"PRAGMA secure_delete", 1},
+                                      {"PRAGMA synchronous", 2},
+                                      {"PRAGMA foreign_keys", 1}}) {
+    good = good && integer(pragma) == value;
+  }
+  if (!good) {
+    fail(Code::kUnsupported,
+         "[store] {}: SQLite {} does not take the settings that make commits durable and files safe to open", shown_,
          sqlite3_libversion());
   }
 }
@@ -98,35 +159,48 @@ std::string Database::text(const char* sql) {
 }
 
 void Database::require_sound() const {
-  if (!sound_) {
+  if (!*sound_) {
     fail(Code::kUnavailable, "[store] {}: an earlier access to the disk failed; open the store again to write", shown_);
   }
 }
 
+void Database::fail_damaged(std::string_view what) const {
+  fail(Code::kDataCorruption, "[store] {}: damaged, or no task store ({}); restore it from a copy", shown_,
+       printable(what, 200));
+}
+
 void Database::fail_with(int code) const {
   const std::string reason = printable(handle_ != nullptr ? sqlite3_errmsg(handle()) : sqlite3_errstr(code), 200);
-  switch (code & 0xff) {
+  const bool quota = code == SQLITE_IOERR_WRITE && handle_ != nullptr && sqlite3_system_errno(handle()) == EDQUOT;
+  switch (quota ? SQLITE_FULL : code & 0xff) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_ERROR:  // the statements are fixed: they fail where tables or columns are not as they were made
-      fail(Code::kDataCorruption, "[store] {}: damaged, or no task store ({}); restore it from a copy", shown_, reason);
+      fail_damaged(reason);
     case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-      fail(Code::kUnavailable, "[store] {}: another process is writing to it and did not finish within {} s; try again",
-           shown_, kBusyTimeoutMs / 1000);
+    case SQLITE_LOCKED: {
+      const auto writer = lock_holder(path_);
+      log_event(LogLevel::kWarn, "store.busy",
+                {{"store", shown_}, {"pid", writer.value_or(0)}, {"waited_ms", kBusyTimeoutMs}});
+      fail(Code::kUnavailable,
+           "[store] {}: another process is writing to it{} and did not finish within {} s; wait for it, then try again",
+           shown_, writer ? fmt::format(" (process {})", *writer) : "", kBusyTimeoutMs / 1000);
+    }
     case SQLITE_FULL:
-      fail(Code::kUnavailable, "[store] {}: the disk is full, nothing was changed; make room and try again", shown_);
+      fail(Code::kUnavailable, "[store] {}: the disk is full{}, nothing was changed; make room{} and try again", shown_,
+           quota ? " for this user" : "",
+           expected_bytes_ > 0 ? fmt::format(" for about {} bytes", expected_bytes_) : "");
     case SQLITE_TOOBIG:
     case SQLITE_NOMEM:
       fail(Code::kExhausted, "[store] {}: {}", shown_, reason);
     case SQLITE_IOERR:
-      sound_ = false;
+      distrust();
       [[fallthrough]];
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
     case SQLITE_PERM:
     case SQLITE_AUTH:
-      fail(Code::kUnavailable, "[store] {}: out of reach: {}", shown_, reason);
+      fail(Code::kUnavailable, "[store] {}: out of reach: {}", shown_, with_system_reason(handle_.get(), reason));
     default:
       fail(Code::kInternal, "[store] {}: {} (SQLite result {})", shown_, reason, code);
   }
@@ -163,15 +237,23 @@ bool Statement::is_null(int column) const { return sqlite3_column_type(statement
 std::int64_t Statement::integer(int column) const { return sqlite3_column_int64(statement_.get(), column); }
 
 std::string Statement::text(int column) const {
-  const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement_.get(), column));
-  if (bytes == nullptr) return {};
-  return {bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column))};
+  return bytes_of(column, sqlite3_column_text(statement_.get(), column));
 }
 
 std::string Statement::blob(int column) const {
-  const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement_.get(), column));
-  if (bytes == nullptr) return {};
-  return {bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column))};
+  return bytes_of(column, sqlite3_column_blob(statement_.get(), column));
+}
+
+std::string Statement::bytes_of(int column, const void* bytes) const {
+  if (bytes == nullptr) {  // null, empty, or no memory to hand it over in
+    if (sqlite3_errcode(database_.handle()) == SQLITE_NOMEM) database_.fail_with(SQLITE_NOMEM);
+    return {};
+  }
+  return {static_cast<const char*>(bytes), static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column))};
+}
+
+void Statement::require_seal(int column) const {
+  if (integer(column) != 1) database_.fail_damaged("a row that does not match its seal");
 }
 
 Transaction::Transaction(Database& database, Database::Access access) : database_(database) {

@@ -18,25 +18,37 @@ class Database {
   Database(const std::filesystem::path& path, Access access);
   /// A database of its own that exists in memory only.
   static Database in_memory();
+  /// All of `database` as it is now, in memory.
+  static Database copy_in_memory(const Database& database);
 
   sqlite3* handle() const { return handle_.get(); }
+  /// Empty for one in memory.
+  const std::filesystem::path& path() const { return path_; }
   const std::string& shown() const { return shown_; }
   void execute(const char* sql);
   std::int64_t integer(const char* sql);
   std::string text(const char* sql);
   /// After an input or output error nobody knows what reached the disk: writing is over until the file is reopened.
+  void distrust() const { *sound_ = false; }
   void require_sound() const;
+  /// For the message when the disk is full.
+  void expect_bytes(std::int64_t bytes) { expected_bytes_ = bytes; }
   /// Throws what `code`, a result of SQLite, means.
   [[noreturn]] void fail_with(int code) const;
+  /// kDataCorruption.
+  [[noreturn]] void fail_damaged(std::string_view what) const;
 
  private:
   explicit Database(std::string shown) : shown_(std::move(shown)) {}
   void open(const std::string& name, int flags);
   void harden();
 
+  std::filesystem::path path_;
   std::string shown_;
+  /// Known to SQLite by address, which a moved object must keep; it outlives the connection.
+  std::unique_ptr<bool> sound_ = std::make_unique<bool>(true);
   std::unique_ptr<sqlite3, int (*)(sqlite3*)> handle_{nullptr, sqlite3_close_v2};
-  mutable bool sound_ = true;
+  std::int64_t expected_bytes_ = 0;
 };
 
 /// A prepared statement; parameters are bound in order. Texts and blobs must outlive it.
@@ -59,9 +71,12 @@ class Statement {
   std::int64_t integer(int column) const;
   std::string text(int column) const;
   std::string blob(int column) const;
+  /// `column` holds seal_holds(). Throws kDataCorruption.
+  void require_seal(int column) const;
 
  private:
   Statement& bound(int code);
+  std::string bytes_of(int column, const void* bytes) const;
   const Database& database_;
   std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)> statement_{nullptr, sqlite3_finalize};
   int bound_ = 0;

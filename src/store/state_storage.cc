@@ -1,20 +1,19 @@
 #include "state_storage.h"
 
 #include <ATen/ATen.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <system_error>
 
+#include "disk.h"
 #include "recast/base/error.h"
 #include "recast/format/canonical_json.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/format/tensor_file.h"
+#include "seals.h"
 
 namespace recast {
 namespace {
@@ -50,22 +49,13 @@ std::string_view bytes_of(const at::Tensor& tensor) {
   return {static_cast<const char*>(tensor.data_ptr()), tensor.nbytes()};
 }
 
-void make_folder(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::filesystem::create_directory(folder, error);
-  if (error) fail(Code::kUnavailable, "[store] {}: cannot be created: {}", printable(folder.string()), error.message());
-}
-
-/// Names that another process put there may not have reached the disk when it was killed.
-void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool synced = descriptor >= 0 && (::fsync(descriptor) == 0 || errno == EINVAL);
-  const int error = errno;
-  if (descriptor >= 0) ::close(descriptor);
-  if (!synced) {
-    fail(Code::kUnavailable, "[store] {}: cannot be flushed to disk: {}", printable(folder.string(), 4096),
-         std::generic_category().message(error));
-  }
+/// When a flush has failed nobody knows what the disk holds, and asking again would say that all is well.
+template <class Flush>
+void flush(const Database& database, const Flush& work) try {
+  work();
+} catch (...) {
+  database.distrust();
+  throw;
 }
 
 bool is_sha256(std::string_view text) {
@@ -133,8 +123,10 @@ std::int64_t StateStorage::write(const PackedState& state) {
   if (!state.blobs.empty()) {
     make_folder(folder_);
     for (const Blob& blob : state.blobs) place(blob);
-    sync_folder(folder_);
-    sync_folder(folder_.has_parent_path() ? folder_.parent_path() : ".");
+    flush(database_, [&] {
+      sync_folder(folder_);
+      sync_folder(folder_.has_parent_path() ? folder_.parent_path() : ".");
+    });
   }
   const std::string digest = sha256_hex(state.file);
   Statement(database_, "INSERT INTO states (file, sha256) VALUES (?, ?)").bind_blob(state.file).bind(digest).run();
@@ -156,22 +148,29 @@ void StateStorage::place(const Blob& blob) {
   const std::filesystem::path path = folder_ / blob.sha256;
   std::error_code ignored;
   if (std::filesystem::is_regular_file(path, ignored) && sha256_hex_of_file(path) == blob.sha256) return;
-  write_file_atomically(path, bytes_of(blob.bytes));
+  AtomicFile file(path, blob.bytes.nbytes());
+  file.write(bytes_of(blob.bytes));
+  flush(database_, [&] { file.commit(); });
 }
 
 TaskRecord StateStorage::read(std::int64_t id) const {
   const std::string origin = fmt::format("{}: state {}", database_.shown(), id);
-  Statement row(database_, "SELECT file, sha256 FROM states WHERE id = ?");
+  Statement row(database_,
+                fmt::format("SELECT file, sha256, {} FROM states WHERE id = ?", seal_holds("states")).c_str());
   if (!row.bind(id).step())
     fail(Code::kDataCorruption, "[store] {}: is missing; restore the store from a copy", origin);
+  row.require_seal(2);
   const std::string file = row.blob(0);
   if (sha256_hex(file) != row.text(1)) {
     fail(Code::kDataCorruption, "[store] {}: its digest differs, it was damaged; restore the store from a copy",
          origin);
   }
   TaskRecord record = decode_task(file, origin);
-  Statement blobs(database_, "SELECT tensor, shape, bytes, sha256 FROM blobs WHERE state = ?");
+  Statement blobs(
+      database_,
+      fmt::format("SELECT tensor, shape, bytes, sha256, {} FROM blobs WHERE state = ?", seal_holds("blobs")).c_str());
   for (blobs.bind(id); blobs.step();) {
+    blobs.require_seal(4);
     const Place place = place_of(record.numbers, blobs.text(0), origin);
     State& state = record.numbers.at(place.plug, place.scope);
     state.set(place.name, load(blobs.text(3), blobs.integer(2), state.tensor(place.name), blobs.text(1)));
@@ -202,18 +201,21 @@ at::Tensor StateStorage::load(const std::string& sha256, std::int64_t bytes, con
   return tensor;
 }
 
-bool StateStorage::is_named(const std::string& sha256) const {
-  return Statement(database_, "SELECT 1 FROM blobs WHERE sha256 = ? LIMIT 1").bind(sha256).step();
+std::set<std::string> StateStorage::named() const {
+  std::set<std::string> names;
+  for (Statement rows(database_, "SELECT sha256 FROM blobs"); rows.step();) names.insert(rows.text(0));
+  return names;
 }
 
 std::int64_t StateStorage::sweep() {
+  const std::set<std::string> keep = named();
   std::error_code absent;
   std::int64_t swept = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder_, absent)) {
     const std::string name = entry.path().filename();
     const bool ours = is_sha256(name) || (name.starts_with(".recast-") && name.ends_with(".tmp"));
     std::error_code gone;
-    if (!ours || !entry.is_regular_file(gone) || is_named(name)) continue;
+    if (!ours || !entry.is_regular_file(gone) || keep.contains(name)) continue;
     const std::uintmax_t bytes = entry.file_size(gone);
     if (!gone && std::filesystem::remove(entry.path(), gone)) swept += static_cast<std::int64_t>(bytes);
   }

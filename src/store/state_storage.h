@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,7 @@ class StateStorage {
   void place(const Blob& blob);
   at::Tensor load(const std::string& sha256, std::int64_t bytes, const at::Tensor& like,
                   const std::string& shape) const;
-  bool is_named(const std::string& sha256) const;
+  std::set<std::string> named() const;
 
   Database& database_;
   std::filesystem::path folder_;

@@ -15,7 +15,8 @@ namespace {
 using nlohmann::json;
 
 constexpr std::int64_t kFormatVersion = 1;
-constexpr std::string_view kNameRule = "1 to 128 of the characters A-Z a-z 0-9 . _ - and no dot in front";
+constexpr std::string_view kNameRule =
+    "1 to 128 of the characters A-Z a-z 0-9 . _ -, no dot in front, and none of Windows' device names (con, nul, ...)";
 constexpr std::array kKeys{"base_fingerprint", "created_utc", "data",    "follows",        "format",
                            "format_version",   "labels",      "metrics", "parent_version", "plugs",
                            "recipe",           "task",        "version"};
@@ -32,9 +33,18 @@ std::optional<std::int64_t> integer_of(std::string_view text, std::int64_t low) 
 
 bool is_letter_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
 
+/// What Windows takes for a device whatever follows a dot: con, nul, com1.txt, in upper and lower case.
+bool is_device_name(std::string_view name) {
+  std::string stem(name.substr(0, name.find('.')));
+  for (char& c : stem) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  if (stem == "con" || stem == "prn" || stem == "aux" || stem == "nul") return true;
+  return stem.size() == 4 && (stem.starts_with("com") || stem.starts_with("lpt")) && stem[3] >= '1' && stem[3] <= '9';
+}
+
 bool is_task_name(std::string_view name) {
   const auto allowed = [](char c) { return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-'; };
-  return !name.empty() && name.size() <= 128 && name.front() != '.' && std::all_of(name.begin(), name.end(), allowed);
+  return !name.empty() && name.size() <= 128 && name.front() != '.' && std::all_of(name.begin(), name.end(), allowed) &&
+         !is_device_name(name);
 }
 
 bool is_fingerprint(std::string_view text) {

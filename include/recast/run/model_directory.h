@@ -13,10 +13,11 @@
 
 namespace recast {
 
-/// A task as users write it: "NAME", the newest version, or "NAME:VERSION".
+/// A task as users write it: "NAME", the newest version, "NAME:VERSION" or "NAME:TAG".
 struct TaskReference {
   std::string name;
-  std::int64_t version = 0;  ///< 0: the newest
+  std::int64_t version = 0;  ///< 0: the newest, or the one that `tag` names
+  std::string tag = {};      ///< empty: none
 };
 /// Throws kInvalidArgument.
 TaskReference parse_task_reference(const std::string& text);
@@ -43,9 +44,12 @@ class ModelDirectory {
   TaskStore& store() const { return *store_; }
   at::Device device() const { return device_; }
 
-  /// The task "NAME[:VERSION]" as stored, its plug-ins not looked at. Throws kNotFound with the nearest name.
+  /// The version that "NAME:TAG" names in the store; what another reference says. Throws kNotFound with the nearest
+  /// tag.
+  std::int64_t version_of(const TaskReference& task) const;
+  /// The task "NAME[:VERSION|:TAG]" as stored, its plug-ins not looked at. Throws kNotFound with the nearest name.
   TaskRecord record(const std::string& task) const;
-  /// The task "NAME[:VERSION]" over this backbone.
+  /// The task "NAME[:VERSION|:TAG]" over this backbone.
   /// Throws  kNotFound with the nearest name; what model() throws.
   LoadedTask load(const std::string& task) const;
   /// A record's plug-ins composed over this backbone, its numbers on the device. Nothing is run: names, dtypes and rows

@@ -7,9 +7,10 @@
 
 namespace recast {
 
-// `recast tasks DIR ...`, one function a verb. Where a version matters, `task` is "NAME" or "NAME:VERSION".
+// `recast tasks DIR ...`, one function a verb. Where a version matters, `task` is "NAME", "NAME:VERSION" or
+// "NAME:TAG".
 
-/// {tasks: [{task, version, versions, removed, classes, plugs, state_bytes, file_bytes, created_utc,
+/// {tasks: [{task, version, versions, tags, removed, classes, plugs, state_bytes, file_bytes, created_utc,
 ///           validation_top1: number or null, test_top1: number or null}]}.
 nlohmann::json list_tasks(const ModelDirectory& directory, bool with_removed);
 /// {task, version, parent, created_utc, fingerprint, labels, plugs, recipe, data, metrics,
@@ -29,8 +30,14 @@ nlohmann::json import_task_file(const ModelDirectory& directory, const std::file
                                 const std::string& name);
 /// {task, purged}.
 nlohmann::json remove_task(const ModelDirectory& directory, const std::string& task, bool purge);
-/// {task, version: the new one, copy_of}. version 0: shows a removed task again.
-nlohmann::json rollback_task(const ModelDirectory& directory, const std::string& task, std::int64_t version);
+/// {task, version: the new one, copy_of}. `version`: a number or a tag; empty: shows a removed task again.
+nlohmann::json rollback_task(const ModelDirectory& directory, const std::string& task, const std::string& version);
+/// {task, version, tag}. Throws as TaskStore::tag().
+nlohmann::json tag_task(const ModelDirectory& directory, const std::string& task, const std::string& tag, bool force);
+/// {task, tag, removed: true}. `task`: "NAME". Throws as TaskStore::untag().
+nlohmann::json untag_task(const ModelDirectory& directory, const std::string& task, const std::string& tag);
+/// {task, tags: [{tag, version}]}, oldest version first.
+nlohmann::json list_tags(const ModelDirectory& directory, const std::string& task);
 /// {bytes: freed}.
 nlohmann::json collect_garbage(const ModelDirectory& directory);
 

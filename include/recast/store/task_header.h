@@ -57,8 +57,8 @@ TaskHeader decode_task_header(const TaskMetadata& metadata, std::string_view ori
 /// Throws `code` unless a plug-in may be called `plug` and a number of it `name` in a task file.
 void check_number_name(std::string_view plug, std::string_view name, Code code, std::string_view origin);
 
-/// Names of tasks and shared states: 1 to 128 of A-Z a-z 0-9 . _ - and no dot in front, so that a name is also a file
-/// name everywhere. Throws kInvalidArgument with that rule.
+/// Names of tasks and shared states: 1 to 128 of A-Z a-z 0-9 . _ -, no dot in front, and no device of Windows (con,
+/// nul.txt, COM1), so that a name is also a file name everywhere. Throws kInvalidArgument with that rule.
 void check_task_name(std::string_view name);
 
 }  // namespace recast

@@ -16,10 +16,11 @@ namespace recast {
 struct TaskSummary {
   std::string name;
   std::int64_t version = 0;
-  std::int64_t versions = 0;     ///< how many the store holds of this task
-  bool removed = false;          ///< the task is hidden
-  std::int64_t state_bytes = 0;  ///< of the tensors of scope kTask
-  std::int64_t file_bytes = 0;   ///< what the version takes in the store, without the shared state that it follows
+  std::int64_t versions = 0;      ///< how many the store holds of this task
+  std::vector<std::string> tags;  ///< of this version, sorted
+  bool removed = false;           ///< the task is hidden
+  std::int64_t state_bytes = 0;   ///< of the tensors of scope kTask
+  std::int64_t file_bytes = 0;    ///< what the version takes in the store, without the shared state that it follows
   std::string created_utc;
   std::int64_t classes = 0;
   std::vector<PlugSpec> plugs;
@@ -32,10 +33,12 @@ struct TaskSummary {
 ///            waits up to 10 s. Readers are never held up.
 /// Owns       its connection; results are values that share nothing with the store.
 /// Crash      once a call that writes has returned, its work survives kill -9 and power loss; before, all of it or
-/// none. Absence    is no error for load() and shared(). Reading never creates or changes the store. Throws
-/// kUnavailable: out of reach, disk full, another writer for more than 10 s, opened for reading only, or a
-///            write failed earlier (open it again);  kDataCorruption: damaged;  kShapeMismatch: a task of another
-///            backbone, both fingerprints named;  kUnsupported: written by a newer recast;  kExhausted: too large.
+///            none. A call that threw has done nothing; only where a flush to disk failed may it have done all.
+/// Absence    is no error for load() and shared(). Reading never creates or changes the store.
+/// Throws     kUnavailable: out of reach, disk full, another writer for more than 10 s (its process is named), opened
+///            for reading only, or a flush failed earlier (open it again);  kDataCorruption: damaged;  kShapeMismatch:
+///            a task of another backbone, both fingerprints named;  kUnsupported: written by a newer recast;
+///            kExhausted: too large, or no memory.
 class TaskStore {
  public:
   virtual ~TaskStore() = default;
@@ -65,6 +68,17 @@ class TaskStore {
   /// in a shared state since stays. Throws kNotFound.
   virtual void purge(std::string_view name) = 0;
 
+  /// Gives a version a name; 0: the newest one. A tag stays with its version, through removal, rollback and later
+  /// versions, and goes with it when the task is purged. Returns the version. Nothing happens where it names it
+  /// already. Throws  kInvalidArgument: as check_tag();  kNotFound: no such task or version;  kAlreadyExists: the task
+  /// has the
+  ///         tag, or one that differs in upper and lower case only, at another version, and not `move`.
+  virtual std::int64_t tag(std::string_view name, std::int64_t version, std::string_view tag, bool move = false) = 0;
+  /// Removes a tag; the version stays. Throws kNotFound.
+  virtual void untag(std::string_view name, std::string_view tag) = 0;
+  /// The version that a tag of a task names, hidden or not; nothing if there is none.
+  virtual std::optional<std::int64_t> tagged(std::string_view name, std::string_view tag) const = 0;
+
   /// Stores a copy of an old version as the newest one, which it returns; a hidden task is shown again.
   /// Throws kNotFound: no such task or version;  kInvalidArgument: the task follows a shared state, which would not go
   /// back with it (use rollback_shared); its newest version is allowed, to show it again.
@@ -80,11 +94,21 @@ class TaskStore {
   virtual std::int64_t collect_garbage() = 0;
 };
 
+/// Tags: what check_task_name() allows, and not digits alone, which are a version's number. Throws kInvalidArgument.
+void check_tag(std::string_view tag);
+
+/// Whether a store may lie where other machines may reach it.
+enum class Disk {
+  kLocal,  ///< network file systems are refused, unless the environment says RECAST_NETWORK_STORE=allow
+  kAny     ///< the caller knows that no other machine opens the store
+};
+
 /// The store of a model directory: `directory`/tasks.db (SQLite, docs/formats.md, "Task store") and `directory`/blobs.
 /// `fingerprint`: of the model directory. read_only: an absent store counts as empty and no file is made; otherwise it
-/// is created.
+/// is created. The database is checked wholly but for the states and blobs, which are checked when they are loaded:
+/// O(bytes of tasks.db). A store of an older schema is brought up to date; read_only: in memory, as it is now.
 std::unique_ptr<TaskStore> open_sqlite_store(const std::filesystem::path& directory, const std::string& fingerprint,
-                                             bool read_only);
+                                             bool read_only, Disk disk = Disk::kLocal);
 
 /// Commits a task that was exported elsewhere. A shared state that the store lacks is taken along; one that it has must
 /// be bit-equal, since other tasks follow it. Throws as commit(); kShapeMismatch: the shared numbers differ.

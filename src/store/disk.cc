@@ -1,0 +1,67 @@
+#include "disk.h"
+
+#include <fcntl.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <system_error>
+#include <utility>
+
+#include "recast/base/error.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+namespace {
+
+/// statfs(2), and each file system's source for those that it leaves out.
+constexpr std::array<std::pair<std::uint32_t, const char*>, 15> kNetwork{{{0x6969, "NFS"},
+                                                                          {0xFF534D42, "CIFS"},
+                                                                          {0xFE534D42, "SMB2"},
+                                                                          {0x517B, "SMB"},
+                                                                          {0x01021997, "9p"},
+                                                                          {0x65735546, "FUSE"},
+                                                                          {0x5346414F, "AFS"},
+                                                                          {0x6B414653, "AFS"},
+                                                                          {0x73757245, "Coda"},
+                                                                          {0x00C36400, "Ceph"},
+                                                                          {0x0BD00BD0, "Lustre"},
+                                                                          {0x47504653, "GPFS"},
+                                                                          {0x19830326, "BeeGFS"},
+                                                                          {0x7461636F, "OCFS2"},
+                                                                          {0x786F4256, "VirtualBox shared folder"}}};
+
+}  // namespace
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directory(folder, error);
+  if (error) {
+    fail(Code::kUnavailable, "[store] {}: cannot be created: {}", printable(folder.string(), 4096), error.message());
+  }
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  // Some file systems cannot sync a folder (EINVAL): there is nothing more to do then.
+  const bool synced = descriptor >= 0 && (::fsync(descriptor) == 0 || errno == EINVAL);
+  const int error = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (!synced) {
+    fail(Code::kUnavailable, "[store] {}: cannot be flushed to disk: {}", printable(folder.string(), 4096),
+         std::generic_category().message(error));
+  }
+}
+
+std::optional<std::string> network_file_system(const std::filesystem::path& path) {
+  struct statfs status {};
+  if (::statfs(path.c_str(), &status) != 0) return {};
+  for (const auto& [magic, name] : kNetwork) {
+    if (static_cast<std::uint32_t>(status.f_type) == magic) return name;
+  }
+  return {};
+}
+
+}  // namespace recast

@@ -1,0 +1,18 @@
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace recast {
+
+/// Makes a folder unless it is there. Throws kUnavailable.
+void make_folder(const std::filesystem::path& folder);
+
+/// Makes the names in a folder survive a loss of power, those that other processes put there too. Throws kUnavailable.
+void sync_folder(const std::filesystem::path& folder);
+
+/// The kind of network file system (or one in user space, which may be one) that holds `path`: "NFS", "SMB", ...
+/// Nothing for a local disk, and where nobody knows.
+std::optional<std::string> network_file_system(const std::filesystem::path& path);
+
+}  // namespace recast

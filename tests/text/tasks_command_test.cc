@@ -1,0 +1,84 @@
+// `recast tasks` as users meet it: versions and their tags, bad names.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "recast/run/model_directory.h"
+#include "run/toy_model.h"
+#include "store/sample_task.h"
+#include "text/run_recast.h"
+
+namespace recast {
+namespace {
+using ::testing::HasSubstr;
+
+class TasksCommand : public ::testing::Test {
+ protected:
+  TasksCommand() {
+    write_toy_model(model());
+    const auto directory = ModelDirectory::open(model(), false);
+    for (std::int64_t seed = 1; seed <= 3; ++seed) {
+      TaskRecord task = sample_task("pets", seed);
+      task.fingerprint = directory.fingerprint();
+      directory.store().commit(task);
+    }
+  }
+  std::string model() const { return (folder_ / "model").string(); }
+  Answer tasks(std::vector<std::string> words, const RunningRecast::Environment& more = {}) const {
+    words.insert(words.begin(), {"tasks", model()});
+    return RunningRecast(output_.path(), std::move(words), more).wait();
+  }
+  nlohmann::json json(std::vector<std::string> words) const {
+    words.push_back("--json");
+    const Answer answer = tasks(std::move(words));
+    EXPECT_EQ(answer.status, 0) << answer.err;
+    return answer.json();
+  }
+
+  TemporaryFolder folder_, output_;
+};
+
+TEST_F(TasksCommand, NameVersionsAndUseTheirTagsWhereverAVersionStands) {
+  EXPECT_EQ(tasks({"tag", "pets:2", "best"}).out, "pets:best is version 2\n");
+  EXPECT_EQ(tasks({"tag", "pets", "last"}).out, "pets:last is version 3\n");
+  EXPECT_EQ(json({"tag", "pets:best", "paper"})["version"], 2);
+  EXPECT_EQ(json({"show", "pets:best"})["version"], 2);
+  EXPECT_TRUE(json({"diff", "pets:paper", "pets:2"})["equal"].get<bool>());
+  EXPECT_FALSE(json({"diff", "pets:last", "pets:best"})["equal"].get<bool>());
+  EXPECT_EQ(json({"export", "pets:best", (folder_ / "best.safetensors").string()})["version"], 2);
+  EXPECT_EQ(json({"rollback", "pets", "best"})["copy_of"], 2);
+  EXPECT_EQ(json({"rollback", "pets", "1"})["copy_of"], 1);
+  EXPECT_EQ(json({"log", "pets"})["versions"][1]["tags"], (nlohmann::json{"best", "paper"}));
+  EXPECT_THAT(tasks({"log", "pets"}).out, HasSubstr("best, paper"));
+  EXPECT_EQ(json({"tag", "pets"})["tags"].size(), 3u);
+  EXPECT_THAT(tasks({"tag", "pets"}).out, HasSubstr("paper"));
+}
+
+TEST_F(TasksCommand, MoveATagByForceAndRemoveIt) {
+  EXPECT_EQ(tasks({"tag", "pets:1", "best"}).status, 0);
+  EXPECT_THAT(tasks({"tag", "pets:2", "best"}).err, HasSubstr("names version 1 already"));
+  EXPECT_EQ(json({"tag", "pets:2", "best", "--force"})["version"], 2);
+  EXPECT_EQ(tasks({"tag", "pets", "best", "--remove"}).out, "tag pets:best removed\n");
+  EXPECT_EQ(tasks({"tag", "pets"}).out, "no tags\n");
+  const Answer gone = tasks({"show", "pets:best"});
+  EXPECT_EQ(gone.status, 4);
+  EXPECT_THAT(gone.err, HasSubstr("no tag 'best'"));
+  EXPECT_EQ(tasks({"tag", "pets", "--remove"}).status, 2);
+}
+
+TEST_F(TasksCommand, RefuseNamesThatCannotBe) {
+  for (const std::string name : {"../x", "%2e%2e%2f", "a b",
+                                 "K\xc3\xa4"
+                                 "fer",
+                                 "con", ".x", "a\nb"}) {
+    EXPECT_EQ(tasks({"tag", "pets", name}).status, 2) << name;
+    EXPECT_EQ(tasks({"show", "pets:" + name}).status, 2) << name;
+    EXPECT_EQ(tasks({"show", name}).status, 4) << name;
+  }
+  EXPECT_EQ(tasks({"tag", "pets", "7"}).status, 2);
+  EXPECT_EQ(tasks({"show", "pets:1:2"}).status, 2);
+  EXPECT_EQ(tasks({"show", "pets:0"}).status, 2);
+  EXPECT_EQ(tasks({"show", "pets:99999999999999999999"}).status, 2);
+}
+
+}  // namespace
+}  // namespace recast
