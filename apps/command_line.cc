@@ -351,9 +351,9 @@ nlohmann::json CommandLine::describe() const {
 }
 
 nlohmann::json CommandLine::environment() const {
-  // Read by the project's own build and tests.
-  static const std::set<std::string> kOfTheBuild = {"RECAST_TORCH_DIR", "RECAST_PYTHON", "RECAST_SHARED",
-                                                    "RECAST_GOLDEN", "RECAST_EFFECTS"};
+  // Read by the library, or by the project's own build and tests.
+  static const std::set<std::string> kWithoutFlag = {"RECAST_CACHE",  "RECAST_TORCH_DIR", "RECAST_PYTHON",
+                                                     "RECAST_SHARED", "RECAST_GOLDEN",    "RECAST_EFFECTS"};
   std::set<std::string> known;
   for (const CLI::App* command : app_->get_subcommands([](const CLI::App*) { return true; }))
     for (const CLI::Option* option : command->get_options())
@@ -367,7 +367,7 @@ nlohmann::json CommandLine::environment() const {
   nlohmann::json found = nlohmann::json::array();
   for (char** each = environ; *each; ++each) {
     const std::string entry = *each, variable = entry.substr(0, entry.find('='));
-    if (!variable.starts_with("RECAST_") || kOfTheBuild.count(variable) > 0) continue;
+    if (!variable.starts_with("RECAST_") || kWithoutFlag.count(variable) > 0) continue;
     const auto flag = flags.find(variable);
     found.push_back({{"variable", printable(variable)},
                      {"value", printable(std::string_view(entry).substr(std::min(entry.size(), variable.size() + 1)))},

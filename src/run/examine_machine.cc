@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
 
 #include "doctor.h"
 #include "recast/base/error.h"
+#include "recast/data/cache_folder.h"
 #include "recast/format/printable.h"
 #include "recast/method/recipe.h"
 #include "recast/method/registry.h"
@@ -141,6 +143,22 @@ nlohmann::json examine_sqlite(Findings& findings) {
   return {{"version", sqlite.version}, {"threads", sqlite.threads}};
 }
 
+/// A folder that is not there yet will be made in the nearest one that is.
+void examine_cache(Findings& findings) {
+  const std::filesystem::path folder = cache_folder();
+  const std::string shown = printable(folder.string(), 4096);
+  std::error_code error;
+  std::filesystem::path nearest = std::filesystem::absolute(folder, error);
+  while (!nearest.empty() && nearest != nearest.root_path() && !std::filesystem::exists(nearest, error))
+    nearest = nearest.parent_path();
+  if (folder.empty())
+    findings.warn("cache", "none: large folders of images are hashed at every start", "set RECAST_CACHE or HOME");
+  else if (::access(nearest.c_str(), W_OK | X_OK) != 0)
+    findings.warn("cache", shown + " may not be written", "correct its rights, or set RECAST_CACHE to another folder");
+  else
+    findings.ok("cache", shown);
+}
+
 nlohmann::json examine_cuda(Findings& findings) {
   int devices = 0;
   std::string trouble;
@@ -175,6 +193,7 @@ nlohmann::json examine_machine(Findings& findings) {
   report["libraries"] = examine_libraries(findings);
   report["sqlite"] = examine_sqlite(findings);
   report["cuda"] = examine_cuda(findings);
+  examine_cache(findings);
   findings.ok("plug-ins",
               fmt::format("{} plug-ins, {} recipes", report["plugins"].get<std::size_t>(), report["recipes"].size()));
   return report;

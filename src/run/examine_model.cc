@@ -40,8 +40,6 @@ struct FileSystem {
   const char* name;
   const char* warning;
 };
-constexpr const char* kRemote =
-    "SQLite's locks may not hold there: keep model directories that are written on a local disk";
 constexpr const char* kFleeting = "it is gone when the machine restarts";
 constexpr FileSystem kFileSystems[] = {{0xEF53, "ext4", ""},
                                        {0x58465342, "xfs", ""},
@@ -50,14 +48,7 @@ constexpr FileSystem kFileSystems[] = {{0xEF53, "ext4", ""},
                                        {0xF2F52010, "f2fs", ""},
                                        {0x794C7630, "overlay", "in a container it is gone with it"},
                                        {0x01021994, "tmpfs", kFleeting},
-                                       {0x858458F6, "ramfs", kFleeting},
-                                       {0x6969, "nfs", kRemote},
-                                       {0xFF534D42, "cifs", kRemote},
-                                       {0xFE534D42, "smb2", kRemote},
-                                       {0x65735546, "fuse", kRemote},
-                                       {0x01021997, "9p", kRemote},
-                                       {0x00C36400, "ceph", kRemote},
-                                       {0x5346414F, "afs", kRemote}};
+                                       {0x858458F6, "ramfs", kFleeting}};
 
 void examine_disk(const fs::path& directory, Findings& findings) {
   struct statfs kind {};
@@ -158,6 +149,9 @@ bool examine_database(const fs::path& directory, Findings& findings) {
     findings.fail("store", *why, "restore tasks.db from a backup; exported task files can be imported again");
     return false;
   }
+  if (check.network)
+    findings.warn("network", "the directory lies on " + *check.network,
+                  "locks and flushing may not hold there: keep model directories that are written on a local disk");
   if (!check.present) {
     findings.ok("store", "no task was stored yet");
     return true;

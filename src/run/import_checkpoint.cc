@@ -5,6 +5,7 @@
 #include <set>
 
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/method/compose.h"
@@ -91,6 +92,7 @@ TaskRecord classifier_task(const ImportedCheckpoint& imported, const ImportReque
 }  // namespace
 
 nlohmann::json import_model(const ImportRequest& request) {
+  const Stopwatch watch;
   const ModelConfig config = architecture(request.architecture);
   Preprocessing tried = config.preprocessing;
   override_preprocessing(request, tried);  // a bad value shows before a large file is read
@@ -106,6 +108,12 @@ nlohmann::json import_model(const ImportRequest& request) {
   const std::string fingerprint = imported.files.fingerprint();
   write_model_files(request.out, imported.files, request.force);
   if (task) open_sqlite_store(request.out, fingerprint, false)->commit(*task);
+  log_event(LogLevel::kInfo, "checkpoint.imported",
+            {{"path", request.checkpoint.native()},
+             {"architecture", imported.files.config.architecture},
+             {"naming", imported.naming},
+             {"fingerprint", fingerprint},
+             {"ms", watch.ms()}});
 
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : imported.files.backbone) parameters += tensor.numel();

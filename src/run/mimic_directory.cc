@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "recast/base/log.h"
 #include "recast/format/printable.h"
 #include "recast/run/figures.h"
 #include "recast/run/import_checkpoint.h"
@@ -45,6 +46,12 @@ nlohmann::json mimic_directory(const MimicRequest& request) {
     worst_cosine = std::min(worst_cosine, f.cosine);
   }
   const BankConfig& bank = made.files.config.bank;
+  log_event(LogLevel::kInfo, "bank.made",
+            {{"directory", request.out.native()},
+             {"templates", bank.templates},
+             {"groups", bank.groups},
+             {"worst_error", worst_error},
+             {"ms", 1000 * seconds.count()}});
   return {{"directory", printable(request.out.string(), 4096)},
           {"fingerprint", fingerprint},
           {"target", bank.target},

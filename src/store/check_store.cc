@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "disk.h"
 #include "recast/format/printable.h"
 #include "sqlite.h"
 
@@ -45,6 +46,7 @@ std::vector<std::string> strays_of(Database& database, const fs::path& folder) {
 StoreCheck check_store(const fs::path& directory) {
   const fs::path file = directory / "tasks.db";
   StoreCheck check;
+  check.network = network_file_system(directory);
   if (std::error_code absent; !fs::exists(file, absent)) return check;
   Database database(file, Database::Access::kRead);
   check.present = true;
