@@ -5,6 +5,7 @@
 #include <string>
 
 #include "recast/base/error.h"
+#include "recast/format/printable.h"
 
 namespace recast {
 namespace {
@@ -52,6 +53,14 @@ std::string lower_start(std::string_view text) {
   return start;
 }
 
+/// Eight printable bytes would claim a header of 2^60 bytes and more, so no file of ours is one.
+bool is_text(std::string_view probe) {
+  constexpr std::size_t kLengthBytes = 8;
+  return probe.size() >= kLengthBytes && std::ranges::all_of(probe, [](char c) {
+           return (c >= ' ' && c <= '~') || c == '\t' || c == '\r' || c == '\n';
+         });
+}
+
 [[noreturn]] void refuse(std::string_view origin, std::string_view what, std::string_view remedy) {
   fail(Code::kUnsupported, "[safetensors] {}: is {}; expected a safetensors file: {}", origin, what, remedy);
 }
@@ -72,6 +81,10 @@ void refuse_foreign_file(std::string_view probe, std::string_view origin) {
   const std::string start = lower_start(probe);
   if (start.starts_with("<!doctype") || start.starts_with("<html") || start.starts_with("<?xml")) {
     refuse(origin, "a web page (HTML or XML)", "the download went wrong, fetch the file by its direct link");
+  }
+  if (is_text(probe)) {
+    refuse(origin, fmt::format("a text that begins '{}'", printable(probe, 40)),
+           "where it was downloaded, that went wrong, fetch the file by its direct link");
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "recast/base/error.h"
@@ -13,12 +14,13 @@ namespace recast {
 namespace {
 
 constexpr std::uint64_t kMaxBytes = 1 << 20;
+constexpr std::size_t kMaxKeyBytes = 128;  // far beyond any flag; YAML itself ends at 1024
 
 std::string scalar_text(const YAML::Node& node, const std::string& key, const std::string& origin) {
   if (!node.IsScalar() || (node.Tag() != "?" && node.Tag() != "!" && !node.Tag().empty()))
     fail(Code::kInvalidArgument, "[config] {}: '{}' must be a value or a list of values", origin, printable(key));
-  // The YAML library makes single bytes of "\N" and "\_".
-  if (!is_utf8(node.Scalar())) {
+  // The YAML library makes single bytes of "\N" and "\_"; a NUL would end the text for whoever uses it as a path.
+  if (!is_utf8(node.Scalar()) || node.Scalar().find('\0') != std::string::npos) {
     fail(Code::kUnsupported, "[config] {}: '{}' holds an escape that is not read; write the character itself", origin,
          printable(key));
   }
@@ -32,6 +34,10 @@ Settings settings_of(const YAML::Node& root, const std::string& origin) {
   if (!root.IsMap()) fail(Code::kInvalidArgument, "[config] {}: expected lines 'key: value'", origin);
   for (const auto& entry : root) {
     const std::string key = scalar_text(entry.first, "key", origin);
+    if (key.size() > kMaxKeyBytes) {
+      fail(Code::kInvalidArgument, "[config] {}: '{}' has {} bytes; a key has at most {}", origin, printable(key),
+           key.size(), kMaxKeyBytes);
+    }
     if (!seen.insert(key).second) fail(Code::kInvalidArgument, "[config] {}: '{}' twice", origin, printable(key));
     std::vector<std::string> values;
     if (entry.second.IsSequence())
@@ -41,6 +47,16 @@ Settings settings_of(const YAML::Node& root, const std::string& origin) {
     settings.emplace_back(key, std::move(values));
   }
   return settings;
+}
+
+/// Plain where nothing in it can mean anything to YAML, else as JSON writes it. The YAML library's own writer puts
+/// other characters for some (U+FFFF) and leaves carriage returns as they are.
+std::string scalar_yaml(const std::string& text) {
+  constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/+-";
+  const bool plain = !text.empty() && text.find_first_not_of(kPlain) == text.npos && text[0] != '-' && text[0] != '.' &&
+                     text != "null" && text != "Null" && text != "NULL";
+  if (plain) return text;
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -62,20 +78,13 @@ Settings parse_settings(const std::string& text, const std::string& origin) {
 }
 
 std::string settings_yaml(const Settings& settings) {
-  YAML::Emitter out;
-  out << YAML::BeginMap;
+  std::string out;
   for (const auto& [key, values] : settings) {
-    out << YAML::Key << key << YAML::Value;
-    if (values.size() == 1) {
-      out << values.front();
-      continue;
-    }
-    out << YAML::BeginSeq;
-    for (const std::string& value : values) out << value;
-    out << YAML::EndSeq;
+    std::string list;
+    for (const std::string& value : values) list += (list.empty() ? "" : ", ") + scalar_yaml(value);
+    out += scalar_yaml(key) + ": " + (values.size() == 1 ? list : "[" + list + "]") + "\n";
   }
-  out << YAML::EndMap;
-  return std::string(out.c_str()) + "\n";
+  return out;
 }
 
 }  // namespace recast

@@ -108,6 +108,8 @@ TEST(Safetensors, NamesOtherKindsOfFilesAndTheRemedy) {
       {"GGUF\3", "GGUF", "safetensors"},
       {R"({"metadata": {"total_size": 1}})", "JSON text", "not an index"},
       {tar, "tar archive", "unpack"},
+      {"Entry not found", "text that begins 'Entry not found'", "direct link"},
+      {"(dp0\nVweight\np1\nI1\ns.", "text that begins '(dp0\\x0aVweight", "direct link"},
   };
   for (const auto& [bytes, what, remedy] : kinds) {
     const std::string message = error_of(Code::kUnsupported, [&] { parse(bytes); });

@@ -30,6 +30,12 @@ TEST(Settings, KeepTextsThatYamlWouldTakeForOtherThings) {
   }
 }
 
+TEST(Settings, StayReadableWhereNothingNeedsQuotes) {
+  EXPECT_EQ(settings_yaml({{"data", {"/pets/train"}}, {"rate", {"1e-3"}}, {"seeds", {"1", "2"}}, {"note", {"a b"}}}),
+            "data: /pets/train\nrate: 1e-3\nseeds: [1, 2]\nnote: \"a b\"\n");
+  EXPECT_EQ(settings_yaml({{"data", {"caf\xe9"}}}), "data: \"caf\xef\xbf\xbd\"\n");
+}
+
 TEST(Settings, MustBeUtf8) {
   for (const std::string& text : {std::string("a: \xff"), std::string("a: b\0", 5), std::string("\xff\xfe\x61\0", 4)}) {
     EXPECT_THAT(refused(Code::kDataCorruption, text), HasSubstr("not UTF-8"));
@@ -37,7 +43,7 @@ TEST(Settings, MustBeUtf8) {
 }
 
 TEST(Settings, RefuseEscapesThatTheYamlLibraryGetsWrong) {
-  for (const char* text : {R"(a: "x\Ny")", R"(a: "\_")", R"("\N": a)", R"(a: [b, "\N"])"}) {
+  for (const char* text : {R"(a: "x\Ny")", R"(a: "\_")", R"("\N": a)", R"(a: [b, "\N"])", R"(a: "x\0")"}) {
     EXPECT_THAT(refused(Code::kUnsupported, text), HasSubstr("escape")) << text;
   }
   EXPECT_EQ(parse_settings(R"(a: "\u0085\u00a0")", "x.yaml"), (Settings{{"a", {"\xc2\x85\xc2\xa0"}}}));
@@ -47,6 +53,7 @@ TEST(Settings, RefuseTagsNestingAndKeysGivenTwice) {
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system x"), HasSubstr("'a' must be a value"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: {b: c}"), HasSubstr("'a'"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\na: 2"), HasSubstr("'a' twice"));
+  EXPECT_THAT(refused(Code::kInvalidArgument, std::string(129, 'k') + ": 1"), HasSubstr("at most 128"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "- a"), HasSubstr("key: value"));
   EXPECT_THAT(refused(Code::kDataCorruption, "a: [1, 2\n"), HasSubstr("not YAML at line"));
 }

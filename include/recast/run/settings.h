@@ -10,11 +10,13 @@ namespace recast {
 using Settings = std::vector<std::pair<std::string, std::vector<std::string>>>;
 
 /// Reads `key: value` and `key: [value, ...]` lines of a YAML file. No tags, anchors or nesting.
-/// Throws kNotFound, kDataCorruption (not YAML, with its line, or not UTF-8), kInvalidArgument (a key twice, nesting), kExhausted.
+/// Throws kNotFound, kDataCorruption (not YAML, with its line, or not UTF-8), kInvalidArgument (a key twice, nesting),
+/// kExhausted.
 Settings read_settings(const std::filesystem::path& file);
 /// The same from memory; `origin` names the text in messages.
 Settings parse_settings(const std::string& text, const std::string& origin);
-/// The YAML text that reads back as these settings: one value as a scalar, several as a list.
+/// The YAML text that reads back as these settings: one value as a scalar, several or none as a list. Bytes that are
+/// not UTF-8 become U+FFFD.
 std::string settings_yaml(const Settings& settings);
 
 }  // namespace recast
