@@ -81,7 +81,8 @@ def safetensors_seeds():
     put_safetensors("null-metadata", with_header('{"__metadata__":null}'))
     for name, head in {"lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
                        "html": b"\n<!DOCTYPE html><html></html>", "zip": b"PK\3\4\0\0\x08\x08archive/data.pkl",
-                       "gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\3", "elf": b"\x7fELF\2\1\1\0", "pickle": b"\x80\4\x95\0\0\0\0\0",
+                       "gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\3", "elf": b"\x7fELF\2\1\1\0",
+                       "pickle": b"\x80\4\x95\0\0\0\0\0",
                        "pe": b"MZ\x90\0\3\0\0\0\4\0\0\0", "json": b'{"metadata": {"total_size": 1}}'}.items():
         put("safetensors", name, head)
 
@@ -105,7 +106,8 @@ def task_seeds():
     variants = {
         "plain": {}, "follows": {"follows": '{"name":"common","version":"3"}',
                                  "shared/scalars": '{"recast.n":{"real":"0x1.fffffffffffffp+1023"}}'},
-        "bare": {"scalars": None, "recipe": "null", "metrics": "null", "labels": "[]", "plugs": "[]", "created_utc": "",
+        "bare": {"scalars": None, "recipe": "null", "metrics": "null", "labels": "[]",
+        "plugs": "[]", "created_utc": "",
                  "version": "0", "parent_version": "0"},
         "newer": {"format_version": "2"}, "no-task": {"format": "pt"}, "missing": {"labels": None},
         "unknown": {"extra": "1"}, "odd-names": {"task": "../x"},
@@ -125,7 +127,8 @@ def config_seeds():
            "pooling": "token", "pos_interpolation": "bicubic_antialias"}
     preprocessing = {"size_px": 224, "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.5, 0.5, 0.5],
                      "std": [0.5, 0.5, 0.5]}
-    config = {"format_version": 1, "architecture": "vit_small_patch16_224", "vit": vit, "preprocessing": preprocessing}
+    config = {"format_version": 1, "architecture": "vit_small_patch16_224", "vit": vit,
+    "preprocessing": preprocessing}
     bank = {"target": "attn", "groups": 1, "templates": 2, "sets": 3, "solver": "closed",
             "members": [{"name": "attn.qkv.0", "slots": ["blocks.0.attn.qkv", "blocks.1.attn.qkv"]}]}
     put("model_config", "plain", json.dumps(config))
@@ -141,25 +144,31 @@ def config_seeds():
 
 def text_seeds():
     for name, text in {
-        "values": '{"a":[1,-2,3.5,1e300,-0.0,true,null,"\\u00e9\\ud83d\\ude00\\n"],"b":{}}', "number": "18446744073709551615",
+        "values": '{"a":[1,-2,3.5,1e300,-0.0,true,null,"\\u00e9\\ud83d\\ude00\\n"],"b":{}}',
+        "number": "18446744073709551615",
         "negative": "-9223372036854775808", "twice": '{"a":1,"a":2}', "deep": "[" * 20 + "]" * 20,
-        "overflow": "1e999", "surrogate": '"\\ud800"', "bom": "\ufeff{}", "nul": '"a\0b"', "empty": "", "spaces": " \n[ ] ",
+        "overflow": "1e999", "surrogate": '"\\ud800"', "bom": "\ufeff{}", "nul": '"a\0b"', "empty": "",
+        "spaces": " \n[ ] ",
     }.items():
         put("json", name, text)
     for name, text in {
-        "flat": "task: pets\nepochs: 3\nseeds: [1, 2, 3]\nrate: 1e-3\n", "list": "a:\n  - x\n  - 'y z'\n", "empty": "",
+        "flat": "task: pets\nepochs: 3\nseeds: [1, 2, 3]\nrate: 1e-3\n", "list": "a:\n  - x\n  - 'y z'\n",
+        "empty": "",
         "flow": "{a: b, 'c': [\"d\\n\"]}", "anchor": "a: &x 1\nb: *x\n", "tag": "a: !!python/object:os.system x\n",
-        "block": "a: |\n  one\n  two\nb: >-\n  x\n", "nested": "a: {b: {c: d}}\n", "twice": "a: 1\na: 2\n", "null": "~",
+        "block": "a: |\n  one\n  two\nb: >-\n  x\n", "nested": "a: {b: {c: d}}\n", "twice": "a: 1\na: 2\n",
+        "null": "~",
         "odd": "'a: b': \"\\u00e9 \\x01\"\n? k\n: v\n", "bad": "a: [1, 2\n", "merge": "a: &b {x: 1}\nc:\n  <<: *b\n",
         "documents": "---\na: 1\n---\nb: 2\n", "emptylist": "a: []\n", "emptytext": "a: ''\n",
     }.items():
         put("settings", name, text)
     for name, text in {
-        "plain": "path,label\na.png,cat\nb.png,dog\n", "split": "label,split,path\ncat,train,a.png\ndog,val,c/d.jpg\n",
+        "plain": "path,label\na.png,cat\nb.png,dog\n",
+        "split": "label,split,path\ncat,train,a.png\ndog,val,c/d.jpg\n",
         "quotes": 'path,label\r\n"g,h.png","a ""b"""\r\n e f.png , x \r\n', "bom": "\ufeffpath,label\na.png,\u00e9\n",
         "twice": "path,label\na.png,cat\n./a.png,dog\n", "missing": "path,label\nnone.png,cat\n",
         "open": 'path,label\n"a.png,cat\n', "short": "path,label\na.png\n", "nul": "path,label\na.png,c\0t\n",
-        "empty": "", "utf16": "\ufeffpath,label".encode("utf-16"), "lines": 'path,label\na.png,"two\nlines"\n\n\nb.png,x',
+        "empty": "", "utf16": "\ufeffpath,label".encode("utf-16"),
+        "lines": 'path,label\na.png,"two\nlines"\n\n\nb.png,x',
     }.items():
         put("csv", name, text)
 
@@ -174,8 +183,10 @@ def data_seeds():
         "plain": (labels, images), "gzip": (gzip.compress(labels, mtime=0), gzip.compress(images, mtime=0)),
         "members": (labels, gzip.compress(images[:9], mtime=0) + gzip.compress(images[9:], mtime=0)),
         "counts": (idx_file([2], b"\0\7"), images), "short": (labels, images[:-1]),
-        "huge": (labels, idx_file([3, 2**32 - 1, 2**32 - 1], b"")), "floats": (labels, idx_file([3, 2, 4], b"", 0x0D)),
-        "bomb": (labels, gzip.compress(bytes(1 << 20), mtime=0)), "cut": (labels, gzip.compress(images, mtime=0)[:-9]),
+        "huge": (labels, idx_file([3, 2**32 - 1, 2**32 - 1], b"")),
+        "floats": (labels, idx_file([3, 2, 4], b"", 0x0D)),
+        "bomb": (labels, gzip.compress(bytes(1 << 20), mtime=0)),
+        "cut": (labels, gzip.compress(images, mtime=0)[:-9]),
     }.items():
         put("idx", name, struct.pack(">H", len(pair[0])) + pair[0] + pair[1])
     pixels = bytes(range(256)) * 12
@@ -184,7 +195,8 @@ def data_seeds():
     for name, (choice, names, file) in {
         "ten": (0, b"", b"\3" + pixels), "ten-named": (0, ten, b"\x09" + pixels + b"\0" + pixels),
         "test-folder": (5, ten, b"\1" + pixels), "hundred": (2, b"", b"\4\x63" + pixels),
-        "hundred-folder": (6, hundred, b"\0\0" + pixels), "odd": (3, b"", b"\0" + pixels), "label": (0, b"", b"\x0a" + pixels),
+        "hundred-folder": (6, hundred, b"\0\0" + pixels), "odd": (3, b"", b"\0" + pixels),
+        "label": (0, b"", b"\x0a" + pixels),
         "short": (0, b"", pixels), "names": (0, b"a\nb\n", b"\0" + pixels), "no-folder": (7, b"", b"\0" + pixels),
     }.items():
         put("cifar", name, bytes([choice]) + struct.pack(">H", len(names)) + names + file)
@@ -209,7 +221,8 @@ def image_seeds():
         "jpeg-restart": encoded(rgb.resize((40, 24)), "JPEG", restart_marker_blocks=1),
         "png": png, "png-alpha": encoded(alpha, "PNG"), "png-palette": encoded(rgb.convert("P"), "PNG"),
         "png-grey-alpha": encoded(alpha.convert("LA"), "PNG"), "png-bits": encoded(rgb.convert("1"), "PNG"),
-        "png-16": encoded(rgb.convert("I;16"), "PNG"), "png-transparent": encoded(rgb.convert("P"), "PNG", transparency=3),
+        "png-16": encoded(rgb.convert("I;16"), "PNG"),
+        "png-transparent": encoded(rgb.convert("P"), "PNG", transparency=3),
         "webp": encoded(rgb, "WEBP"), "webp-lossless": encoded(alpha, "WEBP", lossless=True),
         "webp-alpha": encoded(alpha, "WEBP", quality=50),
         "webp-animated": encoded(rgb, "WEBP", save_all=True, append_images=[rgb.rotate(90)], duration=10),
