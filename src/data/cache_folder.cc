@@ -1,4 +1,4 @@
-#include "cache_folder.h"
+#include "recast/data/cache_folder.h"
 
 #include <cstdlib>
 #include <string_view>

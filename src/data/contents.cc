@@ -1,6 +1,7 @@
 #include "recast/data/contents.h"
 
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,8 +13,9 @@
 #include <span>
 #include <tuple>
 
-#include "cache_folder.h"
 #include "recast/base/error.h"
+#include "recast/base/log.h"
+#include "recast/data/cache_folder.h"
 #include "recast/data/dataset.h"
 #include "recast/data/picture.h"
 #include "recast/format/files.h"
@@ -203,6 +205,7 @@ void remember(ScanCache& cache, const Scan& scan, const CacheFile& file, std::ve
 }  // namespace
 
 Contents scan_contents(const Dataset& dataset, const VisitOptions& options) {
+  const Stopwatch watch;
   Contents contents;
   const CacheFile file(dataset);
   ScanCache cache = file.read(contents.notes);
@@ -217,6 +220,13 @@ Contents scan_contents(const Dataset& dataset, const VisitOptions& options) {
     contents.remembered += outcome.digest && !outcome.is_new;
     contents.unreadable += !outcome.digest;
   }
+  for (const std::string& note : contents.notes) log_event(LogLevel::kWarn, "cache.unusable", {{"note", note}});
+  log_event(LogLevel::kInfo, "dataset.scanned",
+            {{"path", dataset.path().native()},
+             {"hashed", contents.hashed},
+             {"remembered", contents.remembered},
+             {"unreadable", contents.unreadable},
+             {"ms", watch.ms()}});
   return contents;
 }
 
@@ -291,6 +301,27 @@ Duplicates find_duplicates(const Dataset& dataset, const Contents& contents, std
         {a.split, b.split, dataset.examples(a.split)[a.row].id, dataset.examples(b.split)[b.row].id});
   }
   return out;
+}
+
+std::string warning_of(const Duplicates& duplicates) {
+  if (!duplicates.any()) return "";
+  std::vector<std::string> parts;
+  const auto add = [&](std::int64_t count, std::string_view what) {
+    if (count > 0) parts.push_back(fmt::format("{} {}", count, what));
+  };
+  add(duplicates.test_in_train, "test images are training images, too");
+  add(duplicates.test_in_validation, "test images are validation images, too");
+  add(duplicates.validation_in_train, "validation images are training images, too");
+  add(duplicates.with_other_label, "images have another label elsewhere");
+  std::string first;
+  if (!duplicates.examples.empty()) {
+    const SameImage& e = duplicates.examples.front();
+    first = fmt::format(" ({}: {} is {}: {})", name(e.second_split), printable(e.second, 200), name(e.first_split),
+                        printable(e.first, 200));
+  }
+  return fmt::format(
+      "the same bytes lie in the data more than once: {}{}; figures on them say too much, so remove them",
+      fmt::join(parts, ", "), first);
 }
 
 nlohmann::json describe(const Duplicates& duplicates) {

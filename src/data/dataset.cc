@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/data/image.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
@@ -141,7 +142,17 @@ std::string digest(const Dataset& dataset, Split split) {
 
 std::unique_ptr<Dataset> open_dataset(const fs::path& path, std::uint64_t split_seed) {
   try {
-    return std::make_unique<SplitDataset>(path, open_source(path), split_seed);
+    const Stopwatch watch;
+    auto opened = std::make_unique<SplitDataset>(path, open_source(path), split_seed);
+    std::size_t rows = 0;
+    for (const Split split : kSplits) rows += opened->examples(split).size();
+    log_event(LogLevel::kInfo, "dataset.opened",
+              {{"path", path.native()},
+               {"kind", opened->kind()},
+               {"classes", opened->classes().size()},
+               {"rows", rows},
+               {"ms", watch.ms()}});
+    return opened;
   } catch (const fs::filesystem_error& e) {
     fail(Code::kUnavailable, "[data] {}: {}", shown(e.path1().empty() ? path : e.path1()), e.code().message());
   }

@@ -20,6 +20,7 @@ class Visit {
       : rows_(rows), options_(options), make_visitor_(make_visitor), running_(options.threads) {}
 
   bool run() {
+    if (options_.stop && *options_.stop) return false;
     std::vector<std::thread> workers;
     try {
       for (int i = 0; i < options_.threads; ++i) workers.emplace_back([this] { work(); });

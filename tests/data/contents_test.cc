@@ -39,7 +39,7 @@ class Datasets {
 
  private:
   Datasets() {
-    for (int i = 0; i < 12; ++i) {
+    for (int i = 0; i < 16; ++i) {
       folders_.push_back(std::make_unique<TemporaryFolder>());
       for (const std::string name : {"cats", "dogs"}) {
         // What an image holds does not matter here.
@@ -187,13 +187,13 @@ TEST_F(ScanContents, AFileThatCannotBeReadIsCountedAndNoError) {
 }
 
 TEST_F(ScanContents, AStopKeepsWhatWasHashed) {
-  std::atomic<bool> stop = true;
+  std::atomic<bool> stop = false;
   for (const std::string name : {"large.png", "larger.png", "largest.png"}) {
     write_bytes(data_ / "cats" / name, "");
     fs::resize_file(data_ / "cats" / name, 250 << 20);
   }
   const auto data = open();
-  error_of(Code::kCancelled, [&] { scan_contents(*data, {1, &stop, {}}); });
+  error_of(Code::kCancelled, [&] { scan_contents(*data, {1, &stop, [&](auto, auto) { stop = true; }}); });
   for (const std::string name : {"large.png", "larger.png", "largest.png"}) fs::remove(data_ / "cats" / name);
   EXPECT_GT(scan().remembered, 0);
 }
@@ -201,6 +201,7 @@ TEST_F(ScanContents, AStopKeepsWhatWasHashed) {
 TEST_F(ScanContents, FindsTheSameImageInTwoSplits) {
   const auto data = open();
   EXPECT_FALSE(find_duplicates(*data, scan_contents(*data)).any());
+  EXPECT_EQ(warning_of({}), "");
   const auto copy = [&](Split from, int i, Split to, int j) {
     fs::copy_file(data->stored(from, i).file, data->stored(to, j).file, fs::copy_options::overwrite_existing);
   };
@@ -218,6 +219,8 @@ TEST_F(ScanContents, FindsTheSameImageInTwoSplits) {
   ASSERT_THAT(found.examples, SizeIs(2));
   EXPECT_EQ(found.examples[0].first, data->examples(Split::kTrain)[0].id);
   EXPECT_EQ(found.examples[0].second, data->examples(Split::kTest)[0].id);
+  EXPECT_THAT(warning_of(found), HasSubstr("1 test images are training images, too, 1 validation images are training"));
+  EXPECT_THAT(warning_of(found), HasSubstr(data->examples(Split::kTrain)[0].id));
   EXPECT_EQ(describe(found)["examples"][0]["second"], "test: " + data->examples(Split::kTest)[0].id);
   EXPECT_THAT(find_duplicates(*data, scan_contents(*data), 1).examples, SizeIs(1));
 }

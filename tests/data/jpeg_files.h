@@ -43,8 +43,9 @@ inline std::string encode_jpeg(int width, int height, bool progressive = false,
   return bytes;
 }
 
-/// Four colours without meaning.
-inline std::string encode_cmyk_jpeg(int width, int height, bool progressive) {
+/// One colour everywhere.
+inline std::string encode_flat_jpeg(J_COLOR_SPACE space, int width, int height, bool progressive,
+                                    const std::vector<jpeg_scan_info>& scans = {}) {
   jpeg_compress_struct info{};
   jpeg_error_mgr errors{};
   info.err = jpeg_std_error(&errors);
@@ -54,10 +55,11 @@ inline std::string encode_cmyk_jpeg(int width, int height, bool progressive) {
   jpeg_mem_dest(&info, &out, &size);
   info.image_width = static_cast<unsigned>(width);
   info.image_height = static_cast<unsigned>(height);
-  info.input_components = 4;
-  info.in_color_space = JCS_CMYK;
+  info.input_components = space == JCS_GRAYSCALE ? 1 : space == JCS_CMYK ? 4 : 3;
+  info.in_color_space = space;
   jpeg_set_defaults(&info);
   if (progressive) jpeg_simple_progression(&info);
+  if (!scans.empty()) info.scan_info = scans.data(), info.num_scans = static_cast<int>(scans.size());
   jpeg_start_compress(&info, TRUE);
   std::vector<unsigned char> line(static_cast<std::size_t>(width) * 4, 77);
   for (int y = 0; y < height; ++y) {

@@ -122,8 +122,6 @@ TEST_F(BadImageTest, AClassWithoutTrainingImagesIsAnError) {
 
 TEST_F(BadImageTest, DecodingStopsOnRequest) {
   const std::atomic<bool> stop = true;
-  write_toy_images(folder_.path(), {"a", "b"}, 3000);
-  open();
   auto images = source(Split::kTrain, BadImages::kSkip);
   error_of(Code::kCancelled, [&] { images.decode_all(&stop, nullptr); });
 }

@@ -52,6 +52,9 @@ struct Duplicates {
 /// O(n log n). `contents` must be of this dataset. At most `most` examples.
 Duplicates find_duplicates(const Dataset& dataset, const Contents& contents, std::size_t most = 5);
 
+/// One line for people that says what is wrong and what it does to the figures; empty if there are no duplicates.
+std::string warning_of(const Duplicates& duplicates);
+
 /// {test_in_train, test_in_validation, validation_in_train, with_other_label, examples: [{first, second}]} with
 /// texts "SPLIT: ID".
 nlohmann::json describe(const Duplicates& duplicates);
