@@ -1,5 +1,5 @@
-// CIFAR's binary files. The input: a byte that chooses the file's name and whether the file or its folder is opened, two
-// bytes with the length of the file of class names (0: there is none), that file, the images file.
+// CIFAR's binary files. The input: a byte that chooses the file's name and whether the file or its folder is opened,
+// two bytes with the length of the file of class names (0: there is none), that file, the images file.
 #include "data/source.h"
 #include "scratch_folder.h"
 

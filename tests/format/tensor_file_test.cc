@@ -20,6 +20,7 @@
 namespace recast {
 namespace {
 
+using testing::AnyOf;
 using testing::HasSubstr;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -142,24 +143,44 @@ TEST(TensorFile, WritesStridedAndConjugatedTensorsOfEveryDtypeAsTheirElements) {
   EXPECT_TRUE(at::view_as_real(read.tensors.at("a")).select(1, 1).equal(-at::arange(4, at::kFloat)));
 }
 
-TEST(TensorFile, RefusesAFileThatGrowsWhileItIsRead) {
+TEST(TensorFile, RefusesAFileThatIsWrittenToWhileItIsRead) {
   TemporaryFolder folder;
   write_tensor_file(folder / "x", {{{"a", at::ones({32 << 20}, at::kByte)}}, {}});
   std::atomic<bool> started = false, over = false;
   std::thread writer([&] {
-    std::ofstream out(folder / "x", std::ios::binary | std::ios::app);
-    while (!over) {
-      out << 'x' << std::flush;
+    std::fstream file(folder / "x", std::ios::binary | std::ios::in | std::ios::out);
+    while (!over) {  // the same byte in the same place: only the time of change tells
+      file.seekp(-1, std::ios::end);
+      file.put(1).flush();
       started = true;
     }
   });
   while (!started) std::this_thread::yield();
   const std::string message = error_of(Code::kDataCorruption, [&] {
-    while (true) read_tensor_file(folder / "x");
+    for (int attempt = 0; attempt < 1000; ++attempt) read_tensor_file(folder / "x");
   });
   over = true;
   writer.join();
-  EXPECT_THAT(message, HasSubstr("x"));
+  EXPECT_THAT(message, HasSubstr("was written to while being read"));
+}
+
+TEST(TensorFile, RefusesAFileThatIsCutWhileItIsRead) {
+  TemporaryFolder folder;
+  write_tensor_file(folder / "x", {{{"a", at::ones({32 << 20}, at::kByte)}}, {}});
+  const auto size = std::filesystem::file_size(folder / "x");
+  std::atomic<bool> over = false;
+  std::thread writer([&] {
+    while (!over) {
+      std::filesystem::resize_file(folder / "x", size / 2);
+      std::filesystem::resize_file(folder / "x", size);
+    }
+  });
+  const std::string message = error_of(Code::kDataCorruption, [&] {
+    for (int attempt = 0; attempt < 1000; ++attempt) read_tensor_file(folder / "x");
+  });
+  over = true;
+  writer.join();
+  EXPECT_THAT(message, AnyOf(HasSubstr("cut off"), HasSubstr("while being read")));
 }
 
 TEST(TensorFile, RefusesBooleansThatAreNeitherTrueNorFalse) {
