@@ -20,6 +20,10 @@ enum Exit { kGood = 0, kNotReached = 7, kWrong = 3 };
 
 /// Performs an operation while calls fail. False: a typed error. Anything else that is thrown ends the child.
 bool attempt(const std::function<void()>& work) {
+  struct Spared {
+    Spared() { fault::spare_memory(false); }
+    ~Spared() { fault::spare_memory(true); }
+  } const afterwards;
   try {
     work();
     return true;
@@ -70,6 +74,7 @@ int run(const std::filesystem::path& folder, const Script& script, const fault::
   store.reset();
   fault::watch(folder.string());
   fault::arm(plan);
+  fault::spare_memory(true);
   attempt([&] { store = open_for_writing(folder); });
   int failures = store == nullptr;
   for (std::size_t i = 4; i < script.operations.size() && failures < 3; ++i) {

@@ -217,6 +217,9 @@ void arm(const Plan& plan) {
 }
 
 void disarm() { layer().armed = memory_counts = false; }
+
+void spare_memory(bool spared) { memory_counts = !spared && layer().armed && (layer().plan.calls & kMemory) != 0; }
+
 std::int64_t counted() { return layer().counted; }
 std::int64_t failed() { return layer().failed; }
 bool failed_on_folder_only() { return layer().failed > 0 && layer().failed == layer().failed_on_folders; }

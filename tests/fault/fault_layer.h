@@ -41,6 +41,8 @@ struct Plan {
 void watch(const std::string& folder);
 void arm(const Plan& plan);
 void disarm();
+/// Requests for memory are not the store's for a while: they count and fail only when this is false.
+void spare_memory(bool spared);
 /// Calls that the plan counted since arm(); how many of them were made to fail.
 std::int64_t counted();
 std::int64_t failed();

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "fault_layer.h"
+#include "store/released/expect_released.h"
 #include "store_script.h"
 
 namespace recast {
@@ -93,6 +94,31 @@ void kill_at_every_call(Fault fault) {
 
 TEST(TaskStoreKill, KeepsEveryAcknowledgedOperationWhenKilledBeforeAnyStep) { kill_at_every_call(Fault::kKill); }
 TEST(TaskStoreKill, KeepsEveryAcknowledgedOperationWhenKilledInsideAnyWrite) { kill_at_every_call(Fault::kKillHalf); }
+
+/// Kills the first writer of a store of schema 1 before its nth call. False: it got to its end.
+bool survives_migration(std::int64_t nth) {
+  const TemporaryFolder folder;
+  std::filesystem::copy(kReleased / "schema-1", folder.path(), std::filesystem::copy_options::recursive);
+  Child writer([&](int) {
+    fault::watch(folder.path().string());
+    fault::arm({fault::kFileCalls, nth, Fault::kKill});
+    open_released(folder.path(), false);
+    return 0;
+  });
+  writer.finish();
+  expect_released_tasks(*open_released(folder.path(), true));
+  expect_released_tasks(*open_released(folder.path(), false));
+  EXPECT_EQ(ask(folder.path(), "PRAGMA user_version"), "2");
+  EXPECT_EQ(ask(folder.path(), "PRAGMA integrity_check"), "ok");
+  return writer.status() != 0;
+}
+
+TEST(TaskStoreKill, BringsAnOlderStoreUpToDateWhereverThatWasCut) {
+  at::set_num_threads(1);
+  std::int64_t nth = 1;
+  while (survives_migration(nth) && !testing::Test::HasFailure()) nth += in_full() ? 1 : 5;
+  EXPECT_GT(nth, 20);
+}
 
 }  // namespace
 }  // namespace recast

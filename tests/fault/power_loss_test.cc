@@ -2,6 +2,7 @@
 #include "disk_replay.h"
 #include "fault_layer.h"
 #include "format/expect_error.h"
+#include "store/released/expect_released.h"
 #include "store_script.h"
 
 namespace recast {
@@ -51,6 +52,45 @@ TEST(TaskStorePowerLoss, KeepsEveryAcknowledgedOperationWhateverTheDiskHadNotSyn
     }
   }
   fmt::print("{} states of the disk, after {} of {} calls\n", images, step == 1 ? "each" : "some", journal.size());
+}
+
+TEST(TaskStorePowerLoss, BringsAnOlderStoreUpToDateWheneverThePowerGoes) {
+  const TemporaryFolder folder;
+  fault::watch(folder.path().string());
+  fault::start_journal();
+  for (const char* file : {"tasks.db", "blobs"}) {
+    std::filesystem::path from = kReleased / "schema-1" / file, to = folder / file;
+    if (std::filesystem::is_directory(from)) {
+      std::filesystem::create_directory(to);
+      from = std::filesystem::directory_iterator(from)->path();
+      to /= from.filename();
+    }
+    write_file_atomically(to, read_file(from, 1 << 24));
+  }
+  write_file_atomically(folder / "ready", "");  // its sync is the folder's too
+  fault::note(1);
+  open_released(folder.path(), false)->tag("pets", 2, "large");
+  fault::note(2);
+  const std::vector<Event> journal = fault::stop_journal();
+
+  DiskReplay disk;
+  std::int64_t step = 0, images = 0;
+  for (std::size_t at = 0; at < journal.size() && !HasFailure(); ++at) {
+    disk.add(journal[at]);
+    if (journal[at].kind == Event::kNote) step = journal[at].offset;
+    if (step == 0 || (at % 7 != 0 && !in_full() && journal[at].kind != Event::kNote)) continue;
+    for (std::size_t i = 0; i < kLosses.size(); ++i, ++images) {
+      const TemporaryFolder image;
+      std::mt19937 random(static_cast<unsigned>(at * 8 + i));
+      disk.write_image(kLosses[i], random, image.path());
+      const auto tag = open_released(image.path(), true)->tagged("pets", "large");
+      EXPECT_TRUE(step == 1 || tag == 2) << "after call " << at << ", loss " << i;
+      if (!tag) expect_released_tasks(*open_released(image.path(), true));
+      EXPECT_EQ(open_released(image.path(), false)->commit(released_task("new", 1)), 1);
+      EXPECT_EQ(ask(image.path(), "PRAGMA integrity_check"), "ok");
+    }
+  }
+  EXPECT_GT(images, 20);
 }
 
 /// Runs the script with one sync that fails. What the store may hold when the power goes afterwards is in `possible`.
