@@ -13,7 +13,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, data, out, amp, seeds;
+  std::string directory, data, out, amp, seeds, bad_images = "stop";
   bool no_test = false, print_config = false;
   LearnRequest request;
 };
@@ -34,6 +34,10 @@ std::string text(const nlohmann::json& results) {
   out += fmt::format("kept: {} (validation top1: {})\n", results["kept"].get<std::string>(), candidates);
   out += "validation, " + figures_text(results["validation"]) + "\n";
   if (!results["test"].is_null()) out += "test, " + figures_text(results["test"]) + "\n";
+  for (const auto& [split, bad] : results["bad_images"].items())
+    if (bad["count"] > 0)
+      out += fmt::format("{} bad {} images skipped, the first: {}\n", bad["count"].get<std::int64_t>(), split,
+                         bad["first"][0]["reason"].get<std::string>());
   const double shared = results["shared_bytes"];
   out += fmt::format("{} coefficients, {} head numbers, {} stored{}; {}\n", results["coefficients"].get<std::int64_t>(),
                      results["head_numbers"].get<std::int64_t>(), bytes_text(results["stored_bytes"].get<double>()),
@@ -87,6 +91,9 @@ void add_options(Command& command, CommandLine& line, Flags& flags) {
   command.option("--split-seed", request.split_seed, "of the split into train, validation and test", "S");
   command.option("--limit-train", request.limit_train, "training images of each class, 0: all", "N");
   command.option("--limit-test", request.limit_test, "test images of each class, 0: all", "N");
+  command
+      .option("--bad-images", flags.bad_images, "images that cannot be decoded: stop, or skip and count them", "WHAT")
+      .one_of({"stop", "skip"});
   command.option("--shared-state", request.shared, "name of the shared state, for methods that are not isolated",
                  "NAME");
   command.option("--device", request.device, "cpu, cuda or cuda:N", "NAME");
@@ -112,6 +119,7 @@ void add_learn(CommandLine& line) {
     request.run_folder = flags->out;
     request.test = !flags->no_test;
     if (!flags->amp.empty()) request.bf16 = flags->amp == "bf16";
+    request.bad_images = parse_bad_images(flags->bad_images);
     if (!flags->seeds.empty()) request.seeds = parse_seeds(flags->seeds);
     if (flags->print_config) return line.print_text(learn_settings_yaml(request));
     Progress progress(line.quiet(), line.verbose());

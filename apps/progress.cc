@@ -77,4 +77,10 @@ void Progress::epoch(const EpochMetrics& m) {
 
 void Progress::note(const std::string& text) { line(text); }
 
+void Progress::warning(const std::string& text) {
+  clear();
+  const char* format = is_terminal() ? "\x1b[1;33mWARNING:\x1b[0m {}\n" : "WARNING: {}\n";
+  std::fputs(fmt::format(fmt::runtime(format), text).c_str(), stderr);
+}
+
 }  // namespace recast

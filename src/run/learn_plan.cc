@@ -115,6 +115,7 @@ Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
                                    {"split-seed", {std::to_string(request.split_seed)}},
                                    {"limit-train", {std::to_string(request.limit_train)}},
                                    {"limit-test", {std::to_string(request.limit_test)}},
+                                   {"bad-images", {request.bad_images == BadImages::kSkip ? "skip" : "stop"}},
                                    {"device", {request.device}}});
   if (!request.shared.empty()) settings.push_back({"shared-state", {request.shared}});
   if (!request.test) settings.push_back({"no-test", {"true"}});

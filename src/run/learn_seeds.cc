@@ -52,7 +52,7 @@ nlohmann::json summary(const LearnRequest& request, const nlohmann::json& runs) 
           {"recipe", runs.at(0).at("recipe")},
           {"plugs", runs.at(0).at("plugs")},
           {"seeds", request.seeds},
-          {"versions", versions},
+          {"task_versions", versions},
           {"validation_top1", spread_json(validation)},
           {"test_top1", test.empty() ? nlohmann::json() : spread_json(test)},
           {"runs", runs}};

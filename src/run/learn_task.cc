@@ -8,6 +8,8 @@
 
 #include "learn_plan.h"
 #include "recast/base/error.h"
+#include "recast/base/log.h"
+#include "recast/data/contents.h"
 #include "recast/run/describe_methods.h"
 #include "recast/run/figures.h"
 #include "recast/run/image_source.h"
@@ -84,6 +86,8 @@ Place find_place(const LearnRequest& request, const ModelDirectory& directory, c
 struct Images {
   std::shared_ptr<const Dataset> dataset;
   std::shared_ptr<ImageSource> train, validation;
+  nlohmann::json bad;  ///< by split: what was left out
+  nlohmann::json duplicates;
 };
 
 std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
@@ -94,30 +98,64 @@ std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const Learn
   ImageSourceOptions options;
   options.threads = std::max(1, at::get_num_threads());
   options.device = directory.device();
+  options.bad_images = request.bad_images;
   if (split == Split::kTrain) options.augmentation = Augmentation::named(plan.recipe.augmentation);
-  if (split == Split::kTest) options.cache_bytes = 0;  // one pass
   return std::make_shared<ImageSource>(std::move(dataset), split, preprocessing, options);
+}
+
+/// Every image once; what is left out is told and counted.
+void decode(ImageSource& source, Split split, const LearnRequest& request, nlohmann::json& bad) {
+  if (request.listener) request.listener->stage(fmt::format("read {} images", name(split)), source.rows());
+  source.decode_all(request.stop, request.listener);
+  bad[name(split)] = describe_skipped(source);
+  if (source.skipped().empty()) return;
+  log_event(LogLevel::kWarn, "images.skipped", {{"split", name(split)}, {"count", source.skipped().size()}});
+  if (request.listener)
+    request.listener->warning(fmt::format("{} {} images cannot be decoded and are skipped, the first: {}",
+                                          source.skipped().size(), name(split), source.skipped()[0].reason));
+}
+
+nlohmann::json warn_of_duplicates(const LearnRequest& request, const Dataset& dataset) {
+  VisitOptions options;
+  options.threads = std::max(1, at::get_num_threads());
+  options.stop = request.stop;
+  if (request.listener) {
+    std::int64_t rows = 0;
+    for (const Split split : kSplits) rows += static_cast<std::int64_t>(dataset.examples(split).size());
+    request.listener->stage("hash images", rows);
+    options.progress = [&](std::int64_t done, std::int64_t total) { request.listener->step(done, total); };
+  }
+  const Contents contents = scan_contents(dataset, options);
+  const Duplicates duplicates = find_duplicates(dataset, contents);
+  if (request.listener)
+    for (const std::string& note : contents.notes) request.listener->note(note);
+  if (const std::string warning = warning_of(duplicates); !warning.empty()) {
+    log_event(LogLevel::kWarn, "images.duplicated", {{"test_in_train", duplicates.test_in_train}});
+    if (request.listener) request.listener->warning(warning);
+  }
+  return describe(duplicates);
 }
 
 Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
   Images images;
   images.dataset =
       limit_per_class(open_dataset(request.data, request.split_seed), request.limit_train, request.limit_test);
+  images.duplicates = warn_of_duplicates(request, *images.dataset);
   images.train = open_split(request, plan, directory, images.dataset, Split::kTrain);
   images.validation = open_split(request, plan, directory, images.dataset, Split::kValidation);
-  for (const auto& split : {images.train, images.validation}) {
-    if (request.listener) request.listener->stage("read images", split->rows());
-    split->decode_all(request.stop, request.listener);
-  }
+  decode(*images.train, Split::kTrain, request, images.bad);
+  decode(*images.validation, Split::kValidation, request, images.bad);
+  images.bad[name(Split::kTest)] = {{"count", 0}, {"first", nlohmann::json::array()}};
   return images;
 }
 
 /// The one look at the test images, after everything is decided.
-Evaluation measure(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
-                   const Images& images, const Model& model, Listener& listener) {
+Evaluation measure(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory, Images& images,
+                   const Model& model, Listener& listener) {
   const auto test = open_split(request, plan, directory, images.dataset, Split::kTest);
-  listener.stage("test", evaluation_batches(*test));
   try {
+    if (request.bad_images == BadImages::kSkip) decode(*test, Split::kTest, request, images.bad);
+    listener.stage("test", evaluation_batches(*test));
     const auto classes = static_cast<std::int64_t>(images.dataset->classes().size());
     return evaluate(model, *test, classes, false, request.stop, &listener);
   } catch (const Error& error) {
@@ -182,6 +220,8 @@ nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, 
                             {"test", test_figures},
                             {"confusion", confusion},
                             {"history", history},
+                            {"bad_images", images.bad},
+                            {"duplicates", images.duplicates},
                             {"seed", request.seed},
                             {"split_seed", request.split_seed},
                             {"image_size", plan.image_size},
@@ -233,7 +273,7 @@ Budget make_budget(const LearnRequest& request, const ModelDirectory& directory,
 }
 
 LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
-                            const Images& images, RunFolder& folder) {
+                            Images& images, RunFolder& folder) {
   const Task task{request.task, images.dataset->classes()};
   const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
                                 plan.recipe, make_budget(request, directory, folder));
@@ -269,7 +309,7 @@ LearnReport learn_task(const LearnRequest& request) {
   RunFolder folder(place.folder, request.listener);
   if (place.finished) return finished_report(directory, request, folder, place.stored);
 
-  const Images images = open_images(request, plan, directory);
+  Images images = open_images(request, plan, directory);
   if (folder.exists() && !place.resumes && request.force) folder.clear();
   folder.create(settings);
   folder.note(plan.recipe.text());

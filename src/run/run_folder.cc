@@ -113,6 +113,11 @@ void RunFolder::resumed(const std::vector<EpochMetrics>& history) {
   write_metrics(seen_);
 }
 
+void RunFolder::warning(const std::string& text) {
+  log("WARNING: " + text);
+  if (next_) next_->warning(text);
+}
+
 void RunFolder::note(const std::string& text) {
   log(text);
   if (next_) next_->note(text);

@@ -38,6 +38,7 @@ class RunFolder final : public Listener {
   void step(std::int64_t done, std::int64_t total) override;
   void epoch(const EpochMetrics& metrics) override;
   void note(const std::string& text) override;
+  void warning(const std::string& text) override;
   void resumed(const std::vector<EpochMetrics>& history) override;
 
  private:

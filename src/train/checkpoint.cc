@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "recast/base/log.h"
 #include "recast/format/canonical_json.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
@@ -225,12 +226,17 @@ bool Checkpoint::load(Learner& learner, const fs::path& newest) {
 }
 
 void Learner::save_checkpoint() const {
-  if (!budget_.checkpoint.empty()) Checkpoint::save(*this, budget_.checkpoint);
+  if (budget_.checkpoint.empty()) return;
+  const Stopwatch watch;
+  Checkpoint::save(*this, budget_.checkpoint);
+  log_event(LogLevel::kDebug, "checkpoint.saved",
+            {{"task", task_.name}, {"epoch", counters_.epoch}, {"step", counters_.step}, {"ms", watch.ms()}});
 }
 bool Learner::load_checkpoint() {
   const bool found = !budget_.checkpoint.empty() && Checkpoint::load(*this, budget_.checkpoint);
   note(found ? fmt::format("resumed at epoch {}, step {}", counters_.epoch, counters_.step)
              : "nothing to resume from: starting afresh");
+  if (found) log_event(LogLevel::kInfo, "checkpoint.loaded", {{"task", task_.name}, {"epoch", counters_.epoch}});
   if (found && budget_.listener) budget_.listener->resumed(history_);
   return found;
 }

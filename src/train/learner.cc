@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "checkpoint.h"
+#include "recast/base/log.h"
 #include "run_context.h"
 #include "training_step.h"
 
@@ -45,6 +46,18 @@ void Learner::note(const std::string& text) const {
 }
 
 double Learner::seconds() const { return seconds_before_ + seconds_since(start_); }
+
+void Learner::report(const EpochMetrics& metrics) {
+  history_.push_back(metrics);
+  log_event(LogLevel::kInfo, "epoch.done",
+            {{"task", task_.name},
+             {"stage", metrics.stage},
+             {"epoch", metrics.epoch},
+             {"train_loss", metrics.train_loss},
+             {"eval_top1", metrics.validation_top1},
+             {"ms", metrics.seconds * 1e3}});
+  if (budget_.listener) budget_.listener->epoch(metrics);
+}
 
 const Source& Learner::source(std::string_view name) const {
   if (name == "train" || name == "train_plain") return *sources_.train;
@@ -233,8 +246,7 @@ void Learner::fit_head(const std::string& stage) {
   metrics.validation_loss = validation.loss;
   metrics.validation_top1 = validation.top1;
   metrics.seconds = seconds_since(start);
-  history_.push_back(metrics);
-  if (budget_.listener) budget_.listener->epoch(metrics);
+  report(metrics);
   note(fmt::format("{}: strength {} chosen on {} validation images", stage, fitted.strength, validation.rows));
   consider(stage, std::move(validation));
 }
@@ -307,8 +319,7 @@ void Learner::train(const std::string& stage, std::int64_t epochs, const Source&
     sums_ = {};
     after_epoch(metrics);
     metrics.seconds = seconds_since(start);
-    history_.push_back(metrics);
-    if (budget_.listener) budget_.listener->epoch(metrics);
+    report(metrics);
     save_checkpoint();
   }
 }

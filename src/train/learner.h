@@ -73,6 +73,7 @@ class Learner {
   const Source& source(std::string_view name) const;
   bool trains_beside_head() const;
   void note(const std::string& text) const;
+  void report(const EpochMetrics& metrics);
   /// Spent on this run, sittings before a resume included.
   double seconds() const;
 

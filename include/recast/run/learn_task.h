@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "recast/run/image_source.h"
 #include "recast/train/learn.h"
 
 namespace recast {
@@ -24,6 +25,7 @@ struct LearnRequest {
   std::uint64_t seed = 42, split_seed = 42;
   std::vector<std::uint64_t> seeds;              ///< of learn_with_seeds(); empty: `seed` alone
   std::int64_t limit_train = 0, limit_test = 0;  ///< images per class, 0: all
+  BadImages bad_images = BadImages::kStop;       ///< what is done about images that cannot be decoded
   std::string shared;                            ///< name of the shared state; empty: made of those plug-ins' names
   std::string device = "cpu";
   std::filesystem::path run_folder;  ///< empty: DIRECTORY/runs/TASK/vVERSION: no run is overwritten
@@ -42,14 +44,16 @@ struct LearnReport {
   ///  best_epoch, validation: {rows, top1, top5, loss, per_class}, test: the same or null, confusion: [[truth][answer]]
   ///  of test or null, coefficients, head_numbers, stored_bytes, shared_bytes, file_bytes, history: [lines of
   ///  metrics.csv, with seconds], seconds: of learning, machine, versions, command, finished_utc, seed, split_seed,
-  ///  image_size, fingerprint, run, schema}.
+  ///  image_size, fingerprint, run, schema, bad_images: {train, validation, test: {count, first: [{image, reason}]}},
+  ///  duplicates: of images between splits, see describe(Duplicates)}.
   nlohmann::json results;
   bool finished_before = false;  ///< `resume` found a run that was complete; nothing was done
 };
 
 /// Learns a task from images and stores it as its next version. Checks everything that can be known before it writes:
-/// options, plug-ins, data, every image to learn from. The test images are opened once, after all is decided, in fp32;
-/// if one of them is bad the run stays resumable and nothing is stored.
+/// options, plug-ins, data, every image to learn from. The test images are decoded once, after all is decided, in fp32;
+/// if one of them is bad the run stays resumable and nothing is stored. Before that only their bytes are hashed, to
+/// warn of images that lie in two splits.
 /// Writes the run folder (config.yaml, which reruns it; metrics.csv; run.log; checkpoints/last.safetensors;
 /// results.json) and, in one transaction, the task and the shared state it follows.
 /// Throws  kInvalidArgument, kNotFound, kUnsupported, kShapeMismatch, kDataCorruption (see the parts), kAlreadyExists

@@ -58,6 +58,8 @@ class Listener {
   virtual void step(std::int64_t done, std::int64_t total) {}
   virtual void epoch(const EpochMetrics&) {}
   virtual void note(const std::string& text) {}
+  /// Something that makes the figures doubtful: to be shown even where nothing else is.
+  virtual void warning(const std::string& text) { note("WARNING: " + text); }
   /// A run goes on from a checkpoint: the epochs that were reported before it.
   virtual void resumed(const std::vector<EpochMetrics>& history) {}
 };
