@@ -41,7 +41,7 @@ class DiagnosisTest : public ::testing::Test {
     const RunningProgram running(output_.path(), words);
     using Clock = std::chrono::steady_clock;
     const Clock::time_point latest = Clock::now() + std::chrono::seconds(30);
-    while (running.err_so_far().find("train  epoch") == std::string::npos && Clock::now() < latest)
+    while (running.err_so_far().find("train  epoch") == std::string::npos && !running.over() && Clock::now() < latest)
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     running.signal(number);
     return running.wait();

@@ -48,6 +48,10 @@ class RunningProgram {
   }
 
   void signal(int number) const { ::kill(pid_, number); }
+  bool over() const {
+    siginfo_t ended{};
+    return ::waitid(P_PID, static_cast<::id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid == pid_;
+  }
   void interrupt() const { signal(SIGINT); }
   std::string err_so_far() const { return text_of(err_); }
   Answer wait() const {
