@@ -143,14 +143,12 @@ inline void ExpectedStore::apply(const Operation& operation) {
   }
 }
 
-inline void perform(TaskStore& store, const Operation& operation) {
+/// `task` and `shared`: what a commit commits, made by the caller.
+inline void perform(TaskStore& store, const Operation& operation, const TaskRecord& task, const Numbers& shared) {
   switch (operation.kind) {
-    case Operation::kCommit: {
-      const Numbers shared = sample_shared(static_cast<double>(operation.seed));
-      store.commit(numbered_task(operation.name, operation.seed, operation.large),
-                   operation.with_shared ? &shared : nullptr, operation.shared);
+    case Operation::kCommit:
+      store.commit(task, operation.with_shared ? &shared : nullptr, operation.shared);
       return;
-    }
     case Operation::kRemove:
       return store.remove(operation.name);
     case Operation::kPurge:
@@ -170,6 +168,11 @@ inline void perform(TaskStore& store, const Operation& operation) {
       store.collect_garbage();
       return;
   }
+}
+
+inline void perform(TaskStore& store, const Operation& operation) {
+  perform(store, operation, numbered_task(operation.name, operation.seed, operation.large),
+          sample_shared(static_cast<double>(operation.seed)));
 }
 
 /// One that succeeds, of any kind, on a store that holds what is expected; the store stays small.
