@@ -12,7 +12,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, a, b, data, amp = "fp32", device = "cpu";
+  std::string directory, a, b, data, amp = "fp32", device = "cpu", bad_images = "stop";
   CompareRequest request;
 };
 
@@ -65,6 +65,9 @@ void add_compare(CommandLine& line) {
   command.option("--data", flags->data, "images to measure on (default: those that both learned from)", "PATH");
   command.option("--amp", flags->amp, "number format of matrix products: bf16 or fp32", "FORMAT")
       .one_of({"bf16", "fp32"});
+  command
+      .option("--bad-images", flags->bad_images, "images that cannot be decoded: stop, or skip and count them", "WHAT")
+      .one_of({"stop", "skip"});
   command.option("--device", flags->device, "cpu, cuda or cuda:N", "NAME");
   command.on([&line, flags] {
     Progress progress(line.quiet(), line.verbose());
@@ -73,6 +76,7 @@ void add_compare(CommandLine& line) {
     request.b = names_in(flags->b);
     request.data = flags->data;
     request.bf16 = flags->amp == "bf16";
+    request.bad_images = parse_bad_images(flags->bad_images);
     request.command = line.command();
     request.stop = line.stop();
     request.listener = &progress;

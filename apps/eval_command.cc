@@ -11,7 +11,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, data, amp = "fp32", device = "cpu";
+  std::string directory, data, amp = "fp32", device = "cpu", bad_images = "stop";
   EvaluateRequest request;
 };
 
@@ -51,11 +51,15 @@ void add_eval(CommandLine& line) {
   command.option("--data", flags->data, "images to measure on (default: those learned from)", "PATH");
   command.option("--amp", flags->amp, "number format of matrix products: bf16 or fp32", "FORMAT")
       .one_of({"bf16", "fp32"});
+  command
+      .option("--bad-images", flags->bad_images, "images that cannot be decoded: stop, or skip and count them", "WHAT")
+      .one_of({"stop", "skip"});
   command.option("--device", flags->device, "cpu, cuda or cuda:N", "NAME");
   command.on([&line, flags] {
     Progress progress(line.quiet(), line.verbose());
     flags->request.data = flags->data;
     flags->request.bf16 = flags->amp == "bf16";
+    flags->request.bad_images = parse_bad_images(flags->bad_images);
     flags->request.command = line.command();
     flags->request.stop = line.stop();
     flags->request.listener = &progress;

@@ -51,7 +51,7 @@ class Comparison {
   Measured measure(const std::string& name) {
     const LoadedTask task = directory_.load(name);
     if (request_.data.empty()) require_same_images(task.record);
-    const TestData data = open_test_data(directory_, task, request_.data);
+    const TestData data = open_test_data(directory_, task, request_.data, request_.bad_images, request_.stop);
     data_ = printable(data.dataset->path().string(), 4096);
     notes_.insert(data.notes.begin(), data.notes.end());
     if (request_.listener) request_.listener->stage("evaluate " + name, evaluation_batches(*data.images));

@@ -16,7 +16,7 @@ namespace {
 
 nlohmann::json evaluate_one(const ModelDirectory& directory, const EvaluateRequest& request, const std::string& name) {
   const LoadedTask task = directory.load(name);
-  const TestData data = open_test_data(directory, task, request.data);
+  const TestData data = open_test_data(directory, task, request.data, request.bad_images, request.stop);
   if (request.listener) {
     request.listener->stage("evaluate " + name, evaluation_batches(*data.images));
     for (const std::string& note : data.notes) request.listener->note(note);
@@ -29,6 +29,7 @@ nlohmann::json evaluate_one(const ModelDirectory& directory, const EvaluateReque
                  {"data", printable(data.dataset->path().string(), 4096)},
                  {"split", "test"},
                  {"labels", task.record.labels},
+                 {"bad_images", data.bad_images},
                  {"notes", data.notes}});
   return result;
 }

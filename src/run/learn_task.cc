@@ -88,6 +88,7 @@ struct Images {
   std::shared_ptr<ImageSource> train, validation;
   nlohmann::json bad;  ///< by split: what was left out
   nlohmann::json duplicates;
+  std::vector<std::string> warnings;  ///< for the user and the run's log, once there is one
 };
 
 std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
@@ -104,18 +105,18 @@ std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const Learn
 }
 
 /// Every image once; what is left out is told and counted.
-void decode(ImageSource& source, Split split, const LearnRequest& request, nlohmann::json& bad) {
+void decode(ImageSource& source, Split split, const LearnRequest& request, Images& images) {
   if (request.listener) request.listener->stage(fmt::format("read {} images", name(split)), source.rows());
   source.decode_all(request.stop, request.listener);
-  bad[name(split)] = describe_skipped(source);
+  images.bad[name(split)] = describe_skipped(source);
   if (source.skipped().empty()) return;
   log_event(LogLevel::kWarn, "images.skipped", {{"split", name(split)}, {"count", source.skipped().size()}});
-  if (request.listener)
-    request.listener->warning(fmt::format("{} {} images cannot be decoded and are skipped, the first: {}",
-                                          source.skipped().size(), name(split), source.skipped()[0].reason));
+  images.warnings.push_back(fmt::format("{} {} images cannot be decoded and are skipped, the first: {}",
+                                        source.skipped().size(), name(split), source.skipped()[0].reason));
 }
 
-nlohmann::json warn_of_duplicates(const LearnRequest& request, const Dataset& dataset) {
+void look_for_duplicates(const LearnRequest& request, Images& images) {
+  const Dataset& dataset = *images.dataset;
   VisitOptions options;
   options.threads = std::max(1, at::get_num_threads());
   options.stop = request.stop;
@@ -131,20 +132,25 @@ nlohmann::json warn_of_duplicates(const LearnRequest& request, const Dataset& da
     for (const std::string& note : contents.notes) request.listener->note(note);
   if (const std::string warning = warning_of(duplicates); !warning.empty()) {
     log_event(LogLevel::kWarn, "images.duplicated", {{"test_in_train", duplicates.test_in_train}});
-    if (request.listener) request.listener->warning(warning);
+    images.warnings.push_back(warning);
   }
-  return describe(duplicates);
+  images.duplicates = describe(duplicates);
+}
+
+void give_warnings(Images& images, Listener& listener) {
+  for (const std::string& warning : images.warnings) listener.warning(warning);
+  images.warnings.clear();
 }
 
 Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
   Images images;
   images.dataset =
       limit_per_class(open_dataset(request.data, request.split_seed), request.limit_train, request.limit_test);
-  images.duplicates = warn_of_duplicates(request, *images.dataset);
+  look_for_duplicates(request, images);
   images.train = open_split(request, plan, directory, images.dataset, Split::kTrain);
   images.validation = open_split(request, plan, directory, images.dataset, Split::kValidation);
-  decode(*images.train, Split::kTrain, request, images.bad);
-  decode(*images.validation, Split::kValidation, request, images.bad);
+  decode(*images.train, Split::kTrain, request, images);
+  decode(*images.validation, Split::kValidation, request, images);
   images.bad[name(Split::kTest)] = {{"count", 0}, {"first", nlohmann::json::array()}};
   return images;
 }
@@ -154,7 +160,8 @@ Evaluation measure(const LearnRequest& request, const LearnPlan& plan, const Mod
                    const Model& model, Listener& listener) {
   const auto test = open_split(request, plan, directory, images.dataset, Split::kTest);
   try {
-    if (request.bad_images == BadImages::kSkip) decode(*test, Split::kTest, request, images.bad);
+    if (request.bad_images == BadImages::kSkip) decode(*test, Split::kTest, request, images);
+    give_warnings(images, listener);
     listener.stage("test", evaluation_batches(*test));
     const auto classes = static_cast<std::int64_t>(images.dataset->classes().size());
     return evaluate(model, *test, classes, false, request.stop, &listener);
@@ -313,6 +320,7 @@ LearnReport learn_task(const LearnRequest& request) {
   if (folder.exists() && !place.resumes && request.force) folder.clear();
   folder.create(settings);
   folder.note(plan.recipe.text());
+  give_warnings(images, folder);
   if (request.resume && !place.resumes) folder.note("no checkpoint to resume from: starting afresh");
   try {
     return learn_and_store(request, plan, directory, images, folder);

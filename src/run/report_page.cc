@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "recast/data/dataset.h"
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
 #include "report_markup.h"
@@ -258,6 +259,18 @@ std::string origin(const TaskFacts& task) {
   const std::string path = text_at(task.record.data, "path");
   if (!path.empty())
     out += definition("Data", "<code>" + escape(path) + "</code> (" + escape(text_at(task.record.data, "kind")) + ")");
+  if (const auto seconds = number_at(m, {"seconds"})) out += definition("Learned in", seconds_text(*seconds));
+  for (const Split split : kSplits) {
+    const std::string which(name(split));
+    const auto count = number_at(m, {"bad_images", which.c_str(), "count"});
+    if (count && *count > 0)
+      out += definition("Left out", fmt::format("{} {} images that cannot be decoded", count_text(*count), which));
+  }
+  const auto twice = number_at(m, {"duplicates", "test_in_train"});
+  if (twice && *twice > 0)
+    out += definition("Doubtful", fmt::format("<strong>{} test images are training images, too</strong>: the test "
+                                              "figures say too much",
+                                              count_text(*twice)));
   const std::string run = text_at(m, "run");
   if (!run.empty()) out += definition("Run folder", "<code>" + escape(run) + "</code>");
   if (!text_at(machine, "cpu").empty())

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -14,11 +15,14 @@ struct TestData {
   std::shared_ptr<const Dataset> dataset;
   std::shared_ptr<const ImageSource> images;  ///< with the task's labels, at the size it was learned with
   std::vector<std::string> notes;             ///< what is to be said about them
+  nlohmann::json bad_images;                  ///< {count, first: [{image, reason}]}: what was left out
 };
 
 /// Opens `chosen` or, if empty, the data that the task was learned from. Splits are made again with the task's split
 /// seed and limits. Throws as evaluate_tasks().
-TestData open_test_data(const ModelDirectory& directory, const LoadedTask& task, const std::filesystem::path& chosen);
+/// kSkip: every image is decoded here, and what cannot be is left out and told in a note.
+TestData open_test_data(const ModelDirectory& directory, const LoadedTask& task, const std::filesystem::path& chosen,
+                        BadImages bad_images, const std::atomic<bool>* stop);
 
 /// The digest of the test split that a task's record names, or empty.
 std::string test_digest(const nlohmann::json& data);

@@ -229,14 +229,17 @@ void Learner::save_checkpoint() const {
   if (budget_.checkpoint.empty()) return;
   const Stopwatch watch;
   Checkpoint::save(*this, budget_.checkpoint);
-  log_event(LogLevel::kDebug, "checkpoint.saved",
-            {{"task", task_.name}, {"epoch", counters_.epoch}, {"step", counters_.step}, {"ms", watch.ms()}});
+  log_event(LogLevel::kInfo, "checkpoint.saved",
+            {{"path", budget_.checkpoint.native()}, {"step", counters_.step}, {"ms", watch.ms()}});
 }
 bool Learner::load_checkpoint() {
+  const Stopwatch watch;
   const bool found = !budget_.checkpoint.empty() && Checkpoint::load(*this, budget_.checkpoint);
   note(found ? fmt::format("resumed at epoch {}, step {}", counters_.epoch, counters_.step)
              : "nothing to resume from: starting afresh");
-  if (found) log_event(LogLevel::kInfo, "checkpoint.loaded", {{"task", task_.name}, {"epoch", counters_.epoch}});
+  if (found)
+    log_event(LogLevel::kInfo, "checkpoint.loaded",
+              {{"path", budget_.checkpoint.native()}, {"step", counters_.step}, {"ms", watch.ms()}});
   if (found && budget_.listener) budget_.listener->resumed(history_);
   return found;
 }

@@ -40,7 +40,9 @@ namespace {
 /// Sums over rows from which an Evaluation follows.
 class Tally {
  public:
-  explicit Tally(std::int64_t classes) { result_.confusion.assign(classes, std::vector<std::int64_t>(classes, 0)); }
+  explicit Tally(std::int64_t classes) : rows_(static_cast<std::size_t>(classes)), right_(rows_.size()) {
+    if (classes <= kMostClassesConfused) result_.confusion.assign(classes, std::vector<std::int64_t>(classes, 0));
+  }
 
   void add(const at::Tensor& logits, const at::Tensor& label) {
     const at::Tensor log_p = at::log_softmax(logits.to(at::kDouble), 1);
@@ -51,7 +53,9 @@ class Tally {
     const at::Tensor answer = logits.argmax(1);
     for (std::int64_t row = 0; row < label.size(0); ++row) {
       const std::int64_t t = label[row].item<std::int64_t>(), a = answer[row].item<std::int64_t>();
-      ++result_.confusion.at(t).at(a);
+      if (!result_.confusion.empty()) ++result_.confusion.at(t).at(a);
+      ++rows_.at(t);
+      right_[t] += t == a;
       top1_ += t == a;
       result_.correct.push_back(t == a);
       top5_ += rank[row].item<std::int64_t>() < 5;
@@ -65,17 +69,14 @@ class Tally {
     result_.top1 = static_cast<double>(top1_) / rows;
     result_.top5 = static_cast<double>(top5_) / rows;
     result_.loss = loss_ / rows;
-    for (std::size_t c = 0; c < result_.confusion.size(); ++c) {
-      const std::int64_t count =
-          std::accumulate(result_.confusion[c].begin(), result_.confusion[c].end(), std::int64_t{0});
-      result_.per_class.push_back(
-          count == 0 ? -1 : static_cast<double>(result_.confusion[c][c]) / static_cast<double>(count));
-    }
+    for (std::size_t c = 0; c < rows_.size(); ++c)
+      result_.per_class.push_back(rows_[c] == 0 ? -1 : static_cast<double>(right_[c]) / static_cast<double>(rows_[c]));
     return std::move(result_);
   }
 
  private:
   Evaluation result_;
+  std::vector<std::int64_t> rows_, right_;  // by class
   std::int64_t top1_ = 0, top5_ = 0;
   double loss_ = 0;
 };

@@ -50,12 +50,11 @@ double Learner::seconds() const { return seconds_before_ + seconds_since(start_)
 void Learner::report(const EpochMetrics& metrics) {
   history_.push_back(metrics);
   log_event(LogLevel::kInfo, "epoch.done",
-            {{"task", task_.name},
-             {"stage", metrics.stage},
+            {{"stage", metrics.stage},
              {"epoch", metrics.epoch},
-             {"train_loss", metrics.train_loss},
-             {"eval_top1", metrics.validation_top1},
-             {"ms", metrics.seconds * 1e3}});
+             {"validation_loss", metrics.validation_loss},
+             {"validation_top1", metrics.validation_top1},
+             {"ms", 1000 * metrics.seconds}});
   if (budget_.listener) budget_.listener->epoch(metrics);
 }
 

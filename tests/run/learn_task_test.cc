@@ -285,6 +285,48 @@ TEST_F(LearnTask, OpensNoTestImageBeforeEverythingIsDecided) {
   EXPECT_EQ(mended["history"].size(), whole["history"].size());
 }
 
+class Warnings final : public Listener {
+ public:
+  void warning(const std::string& text) override { texts.push_back(text); }
+  std::vector<std::string> texts;
+};
+
+TEST_F(LearnTask, SkipsBadImagesIfAskedAndCountsThem) {
+  LearnRequest skipping = request();
+  skipping.data = write_split_images(folder_ / "cut");
+  for (const char* name : {"train/a/0.png", "train/b/2.png", "test/b/1.png"}) cut_in_half(skipping.data / name);
+  Warnings warnings;
+  skipping.listener = &warnings;
+  skipping.bad_images = BadImages::kSkip;
+  const nlohmann::json results = learn_task(skipping).results;
+  EXPECT_EQ(results["bad_images"]["train"]["count"], 2);
+  EXPECT_EQ(results["bad_images"]["train"]["first"][0]["image"], "train/a/0.png");
+  EXPECT_EQ(results["bad_images"]["validation"]["count"], 0);
+  EXPECT_EQ(results["bad_images"]["test"]["count"], 1);
+  EXPECT_EQ(results["test"]["rows"], 5);
+  EvaluateRequest again;
+  again.task = "colours";
+  again.bad_images = BadImages::kSkip;
+  const nlohmann::json repeated = evaluate_tasks(ModelDirectory::open(model(), true), again);
+  EXPECT_EQ(repeated["loss"], results["test"]["loss"]);
+  EXPECT_EQ(repeated["bad_images"]["count"], 1);
+  ASSERT_EQ(warnings.texts.size(), 2u);  // of train and of test
+  EXPECT_THAT(warnings.texts[0], HasSubstr("2 train images cannot be decoded"));
+}
+
+TEST_F(LearnTask, WarnsOfTheSameImageInTrainAndTest) {
+  LearnRequest leaking = request();
+  leaking.data = write_split_images(folder_ / "leak");
+  fs::copy_file(leaking.data / "train" / "a" / "3.png", leaking.data / "test" / "a" / "again.png");
+  Warnings warnings;
+  leaking.listener = &warnings;
+  const nlohmann::json results = learn_task(leaking).results;
+  EXPECT_EQ(results["duplicates"]["test_in_train"], 1);
+  ASSERT_EQ(warnings.texts.size(), 1u);
+  EXPECT_THAT(warnings.texts[0], HasSubstr("again.png"));
+  EXPECT_THAT(read_file(fs::path(results["run"].get<std::string>()) / "run.log", 1 << 20), HasSubstr("WARNING"));
+}
+
 TEST_F(LearnTask, NamesAMissingModelDirectory) {
   LearnRequest bad = request();
   bad.directory = folder_ / "no-model";

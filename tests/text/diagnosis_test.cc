@@ -158,7 +158,7 @@ TEST_F(DiagnosisTest, LogsWhatALearningRunDoes) {
   words.insert(words.end(), {"-q", "--log", path("log"), "--log-level", "debug"});
   ASSERT_EQ(recast(words).status, 0);
   const std::string log = text_of(path("log"));
-  for (const char* event : {"model.opened", "dataset.opened", "task.saved"})
+  for (const char* event : {"model.opened", "dataset.opened", "epoch.done", "checkpoint.saved", "task.saved"})
     EXPECT_THAT(log, HasSubstr(std::string(" ") + event + " ")) << event;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "recast/run/image_source.h"
 #include "recast/run/model_directory.h"
 #include "recast/train/learn.h"
 
@@ -14,6 +15,7 @@ struct CompareRequest {
   std::vector<std::string> a, b;  ///< "NAME[:VERSION]", as many on both sides; a[i] and b[i] are a pair (same seed)
   std::filesystem::path data;     ///< empty: the data that all of them were learned from
   bool bf16 = false;
+  BadImages bad_images = BadImages::kStop;
   std::string command;  ///< as typed, for the record
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;

@@ -33,11 +33,14 @@ struct Sources {
   std::shared_ptr<const Source> train, validation;
 };
 
+/// With more classes the table would take more memory than the model: 32 MB at this many.
+inline constexpr std::int64_t kMostClassesConfused = 2048;
+
 /// Figures of a pass over labelled rows. top1, top5 and per_class lie in 0..1; top5 counts among min(5, C).
 struct Evaluation {
   double top1 = 0, top5 = 0, loss = 0;
   std::vector<double> per_class;                     ///< accuracy of each class; -1 for a class without rows
-  std::vector<std::vector<std::int64_t>> confusion;  ///< [truth][answer]
+  std::vector<std::vector<std::int64_t>> confusion;  ///< [truth][answer]; empty above kMostClassesConfused classes
   std::vector<bool> correct;                         ///< [rows] of top 1, in order; checkpoints do not keep it
   std::int64_t rows = 0;
 };
