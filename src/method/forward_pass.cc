@@ -71,7 +71,7 @@ at::Tensor ForwardPass::product_after(const Slot& slot, std::size_t count, const
     if (auto y = last.roles.weight->product(slot, x, next, view(last, slot.name), *this)) return *y;
   }
   const at::Tensor w = count == rules.size() ? weight(slot.name) : weight_after(slot, count);
-  return apply(x, w.to(run_.dtype));
+  return apply(x, w);  // which casts it to the dtype of x, or has a frozen one in it already
 }
 
 at::Tensor ForwardPass::product(const Slot& slot, const at::Tensor& x, const Apply& apply) {

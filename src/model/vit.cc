@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "attention.h"
 #include "linear.h"
 #include "recast/base/error.h"
 
@@ -75,7 +76,8 @@ class Vit final : public Backbone {
  private:
   struct Weight {
     at::Tensor own;  // filled by `once` where a bank covers the slot
-    std::once_flag once;
+    at::Tensor bf16;
+    std::once_flag once, bf16_once;
   };
 
   void cover(const ModelFiles& files);
@@ -86,6 +88,8 @@ class Vit final : public Backbone {
   Block block(std::int64_t n) const;
 
   void check_input(const at::Tensor& input) const;
+  at::Tensor cast(const Slot& slot, const at::Tensor& weight, at::ScalarType dtype) const;
+  at::Tensor run_product(const Product& product, const at::Tensor& x, Route& route) const;
   at::Tensor embed(const at::Tensor& input, Route& route) const;
   at::Tensor positions(std::int64_t rows, std::int64_t columns, Route& route) const;
   at::Tensor kept_positions(std::int64_t rows, std::int64_t columns) const;
@@ -119,14 +123,6 @@ std::string shape_text(const at::Tensor& t) { return fmt::format("[{}]", fmt::jo
 /// The effective value of a vector slot in a dtype; undefined where there is none.
 at::Tensor value(const Vector& vector, at::ScalarType dtype, Route& route) {
   return vector.slot == nullptr ? at::Tensor() : route.value(*vector.slot, vector.own).to(dtype);
-}
-
-at::Tensor run_product(const Product& product, const at::Tensor& x, Route& route) {
-  const Vector& own = product.bias;
-  const at::Tensor bias = own.slot == nullptr ? at::Tensor() : route.value(*own.slot, own.own);
-  return route.product(*product.slot, x, [&bias](const at::Tensor& t, const at::Tensor& weight) {
-    return linear(t, weight.flatten(1), bias);
-  });
 }
 
 Vit::Vit(const ModelFiles& files, at::Device device)
@@ -232,6 +228,23 @@ void Vit::check_input(const at::Tensor& input) const {
   }
 }
 
+/// A frozen weight is cast to bf16 once and kept; one that a plug-in made, or that is made of a bank, at every use.
+at::Tensor Vit::cast(const Slot& slot, const at::Tensor& weight, at::ScalarType dtype) const {
+  if (dtype != at::kBFloat16 || slot.group >= 0) return weight;
+  Weight& kept = weights_.at(slot.name);
+  if (!weight.is_same(kept.own)) return weight;
+  std::call_once(kept.bf16_once, [&] { kept.bf16 = make_lasting([&] { return kept.own.to(at::kBFloat16); }); });
+  return kept.bf16;
+}
+
+at::Tensor Vit::run_product(const Product& product, const at::Tensor& x, Route& route) const {
+  const Vector& own = product.bias;
+  const at::Tensor bias = own.slot == nullptr ? at::Tensor() : route.value(*own.slot, own.own);
+  return route.product(*product.slot, x, [&](const at::Tensor& t, const at::Tensor& weight) {
+    return linear(t, cast(*product.slot, weight, t.scalar_type()).flatten(1), bias);
+  });
+}
+
 at::Tensor Vit::embed(const at::Tensor& input, Route& route) const {
   const std::int64_t B = input.size(0), D = config_.width, p = config_.patch_px;
   const std::int64_t rows = input.size(2) / p, columns = input.size(3) / p;
@@ -301,20 +314,8 @@ at::Tensor Vit::run_norm(const Norm& norm, const at::Tensor& x, Route& route) co
   });
 }
 
-/// Softmax attention of q, k, v [B, H, T, D/H]. In bf16 on the CPU three plain operators are two to three times faster
-/// than the fused one at these sizes, with backward too; in fp32 the fused one wins.
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  if (q.scalar_type() != at::kBFloat16 || !q.is_cpu()) return at::scaled_dot_product_attention(q, k, v);
-  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
-  return at::matmul(at::softmax(at::matmul(q * scale, k.transpose(2, 3)), -1), v);
-}
-
 at::Tensor Vit::attention(const Block& block, const at::Tensor& x, Route& route) const {
-  const std::int64_t B = x.size(0), T = x.size(1), D = config_.width, H = config_.heads;
-  const at::Tensor fused = run_product(block.qkv, x, route);
-  const at::Tensor qkv = fused.reshape({B, T, 3, H, D / H}).permute({2, 0, 3, 1, 4});
-  const at::Tensor mixed = attend(qkv[0], qkv[1], qkv[2]).transpose(1, 2).reshape({B, T, D});
-  return run_product(block.proj, mixed, route);
+  return run_product(block.proj, self_attention(run_product(block.qkv, x, route), config_.heads), route);
 }
 
 at::Tensor Vit::mlp(const Block& block, const at::Tensor& x, Route& route) const {

@@ -222,6 +222,25 @@ TEST(Vit, OwnWeightsAreNotTrained) {
   EXPECT_FALSE(backbone->weight(backbone->anatomy().at("blocks.0.attn.qkv")).requires_grad());
 }
 
+TEST(Vit, KeepsABf16CopyOfAFrozenWeightThatGivesTheSameBits) {
+  class Uncast : public PlainRoute {  // leaves the weight to the backbone
+   public:
+    using PlainRoute::PlainRoute;
+    at::Tensor product(const Slot& slot, const at::Tensor& x, const Apply& apply) override {
+      return PlainRoute::product(slot, x.to(at::kBFloat16), apply);
+    }
+  };
+  const auto backbone = make_backbone(toy_vit());
+  Bf16Route cast(*backbone);
+  Uncast uncast(*backbone);
+  const at::Tensor images = toy_images(2), wanted = backbone->features(images, cast);
+  std::vector<std::thread> threads;  // the copies are made by whoever comes first
+  std::vector<at::Tensor> got(4);
+  for (at::Tensor& features : got) threads.emplace_back([&] { features = backbone->features(images, uncast); });
+  for (std::thread& thread : threads) thread.join();
+  for (const at::Tensor& features : got) EXPECT_TRUE(at::equal(features, wanted));
+}
+
 TEST(Vit, GivesTheSameFeaturesFromManyThreads) {
   const auto backbone = make_backbone(toy_vit());
   const at::Tensor images = toy_images(2, 24);
