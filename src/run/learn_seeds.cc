@@ -39,6 +39,14 @@ fs::path find_group(const LearnRequest& request) {
   return runs / fmt::format("v{}{}", newest + 1, kGroup);
 }
 
+/// Of accuracies: an interval does not leave 0..1.
+nlohmann::json share_spread(const std::vector<double>& shares) {
+  nlohmann::json out = spread_json(shares);
+  if (nlohmann::json& interval = out["interval95"]; !interval.is_null())
+    interval = {std::max(0.0, interval[0].get<double>()), std::min(1.0, interval[1].get<double>())};
+  return out;
+}
+
 nlohmann::json summary(const LearnRequest& request, const nlohmann::json& runs) {
   std::vector<double> validation, test;
   std::vector<std::int64_t> versions;
@@ -53,8 +61,8 @@ nlohmann::json summary(const LearnRequest& request, const nlohmann::json& runs) 
           {"plugs", runs.at(0).at("plugs")},
           {"seeds", request.seeds},
           {"task_versions", versions},
-          {"validation_top1", spread_json(validation)},
-          {"test_top1", test.empty() ? nlohmann::json() : spread_json(test)},
+          {"validation_top1", share_spread(validation)},
+          {"test_top1", test.empty() ? nlohmann::json() : share_spread(test)},
           {"runs", runs}};
 }
 
