@@ -148,18 +148,24 @@ std::int64_t check_store(Database& database) {
   return schema;
 }
 
-/// SQLite does not wait for others in this one statement.
+/// In this one statement SQLite waits for some of the locks of others and not for the rest: all waiting is done here.
 void switch_to_wal(Database& database) {
-  for (int attempt = 0;; ++attempt) {
-    try {
-      if (database.text("PRAGMA journal_mode = WAL") == "wal") return;
-      fail(Code::kUnsupported, "[store] {}: this file system cannot keep a write-ahead log; use a local disk",
-           database.shown());
-    } catch (const Error& error) {
-      if ((sqlite3_errcode(database.handle()) & 0xff) != SQLITE_BUSY || attempt == 1000) throw;
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point deadline = Clock::now() + std::chrono::milliseconds(Database::kBusyTimeoutMs);
+  const auto attempt = [&] {
+    return sqlite3_exec(database.handle(), "PRAGMA journal_mode = WAL", nullptr, nullptr, nullptr);
+  };
+  sqlite3_busy_timeout(database.handle(), 0);
+  int code = attempt();
+  while ((code & 0xff) == SQLITE_BUSY && Clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    code = attempt();
   }
+  sqlite3_busy_timeout(database.handle(), Database::kBusyTimeoutMs);
+  if (code != SQLITE_OK) database.fail_with(code);
+  if (database.text("PRAGMA journal_mode") == "wal") return;
+  fail(Code::kUnsupported, "[store] {}: this file system cannot keep a write-ahead log; use a local disk",
+       database.shown());
 }
 
 /// The log is there once the database was read, and stays while this connection does: its name, and the database's, are

@@ -16,8 +16,6 @@
 namespace recast {
 namespace {
 
-constexpr int kBusyTimeoutMs = 10'000;
-
 /// The log is moved into the database when it has grown to this many pages, as SQLite does by itself.
 constexpr int kCheckpointPages = 1000;
 
@@ -183,8 +181,8 @@ void Database::fail_with(int code) const {
       log_event(LogLevel::kWarn, "store.busy",
                 {{"store", shown_}, {"pid", writer.value_or(0)}, {"waited_ms", kBusyTimeoutMs}});
       fail(Code::kUnavailable,
-           "[store] {}: another process is writing to it{} and did not finish within {} s; wait for it, then try again",
-           shown_, writer ? fmt::format(" (process {})", *writer) : "", kBusyTimeoutMs / 1000);
+           "[store] {}: another process is {} it{} and did not finish within {} s; wait for it, then try again", shown_,
+           writer ? "writing to" : "using", writer ? fmt::format(" (process {})", *writer) : "", kBusyTimeoutMs / 1000);
     }
     case SQLITE_FULL:
       fail(Code::kUnavailable, "[store] {}: the disk is full{}, nothing was changed; make room{} and try again", shown_,

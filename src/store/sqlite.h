@@ -14,6 +14,8 @@ namespace recast {
 class Database {
  public:
   enum class Access { kRead, kWrite };
+  /// How long a lock of another process is waited for.
+  static constexpr int kBusyTimeoutMs = 10'000;
   /// kWrite creates the file if need be. Throws as TaskStore.
   Database(const std::filesystem::path& path, Access access);
   /// A database of its own that exists in memory only.

@@ -68,14 +68,15 @@ class StoreProcesses : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
-/// Holds the writer's lock for `seconds`, from the moment that this returns.
-std::unique_ptr<Process> hold_lock(const TemporaryFolder& folder, unsigned seconds) {
+/// Holds the lock that `sql` takes for `seconds`, from the moment that this returns.
+std::unique_ptr<Process> hold_lock(const TemporaryFolder& folder, unsigned seconds,
+                                   const char* sql = "BEGIN IMMEDIATE") {
   int ends[2];
   if (::pipe(ends) != 0) std::abort();
   auto process = std::make_unique<Process>([&] {
     sqlite3* database = nullptr;
     if (sqlite3_open((folder / "tasks.db").c_str(), &database) != SQLITE_OK) return 2;
-    if (sqlite3_exec(database, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr) != SQLITE_OK) return 3;
+    if (sqlite3_exec(database, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return 3;
     if (::write(ends[1], "x", 1) != 1) return 4;
     ::sleep(seconds);
     return 0;
@@ -118,6 +119,23 @@ TEST_F(StoreProcesses, ASecondWriterGivesUpAfterTenSecondsAndNamesTheFirstWhileR
   ::kill(holder->id(), SIGKILL);
   holder->finish();
   EXPECT_EQ(store->commit(sample_task("pets")), 2) << "the same store goes on";
+}
+
+TEST_F(StoreProcesses, AReaderOfACopyWithoutALogIsWaitedForTenSecondsAndNoLonger) {
+  open_store(folder_)->commit(sample_task("pets"));
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open((folder_ / "tasks.db").c_str(), &database), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(database, "PRAGMA journal_mode = DELETE", nullptr, nullptr, nullptr), SQLITE_OK);
+  ASSERT_EQ(sqlite3_close(database), SQLITE_OK);
+  {
+    const auto holder = hold_lock(folder_, 30, "BEGIN; SELECT count(*) FROM tasks");
+    const auto start = Clock::now();
+    EXPECT_THAT(error_of(Code::kUnavailable, [&] { open_store(folder_); }), HasSubstr("another process is using it"));
+    EXPECT_GE(seconds_since(start), 9.5);
+    EXPECT_LT(seconds_since(start), 12);
+    ::kill(holder->id(), SIGKILL);
+  }
+  EXPECT_EQ(open_store(folder_)->commit(sample_task("pets")), 2);
 }
 
 TEST_F(StoreProcesses, TwoThatWriteAtOnceBothSucceedWithVersionsOfTheirOwn) {
