@@ -24,6 +24,9 @@ namespace {
 
 using Access = Database::Access;
 
+/// Behind the time in `removed_utc` where a rollback of the shared state has hidden the task, and not a person.
+constexpr std::string_view kByRollback = " rollback";
+
 std::string now_utc() {
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
@@ -164,7 +167,8 @@ class SqliteStore final : public TaskStore {
                       const PackedState& packed);
   std::int64_t copy_version(std::string_view name, std::int64_t version, std::int64_t follows_version);
   void show(std::string_view name);
-  bool hide(std::string_view name);
+  bool hide(std::string_view name, std::string_view why = {});
+  void finish_purge(std::string_view name) noexcept;
 
   std::vector<std::string> tags_of(const std::string& name, std::int64_t version) const;
   std::optional<std::int64_t> tagged_inside(std::string_view name, std::string_view tag) const;
@@ -285,7 +289,6 @@ std::int64_t SqliteStore::copy_version(std::string_view name, std::int64_t versi
       .bind(name)
       .bind(version)
       .run();
-  show(name);
   return next;
 }
 
@@ -296,8 +299,8 @@ void SqliteStore::show(std::string_view name) {
       .run();
 }
 
-bool SqliteStore::hide(std::string_view name) {
-  const std::string now = now_utc();
+bool SqliteStore::hide(std::string_view name, std::string_view why) {
+  const std::string now = now_utc().append(why);
   Statement(database_, "UPDATE tasks SET removed_utc = ?, seal = '' WHERE name = ? AND removed_utc IS NULL")
       .bind(now)
       .bind(name)
@@ -397,9 +400,13 @@ void SqliteStore::take_along(const std::string& task, const SharedVersion& now, 
     const auto old = row(task, version);
     if (!old || !old->follows || old->follows->name != now.name || !lineage.contains(old->follows->version)) continue;
     copy_version(task, version, now.version);
+    Statement(database_, "UPDATE tasks SET removed_utc = NULL, seal = '' WHERE name = ? AND removed_utc GLOB '*' || ?")
+        .bind(task)
+        .bind(kByRollback)
+        .run();
     return;
   }
-  hide(task);
+  hide(task, kByRollback);
 }
 
 // ---- the interface ----
@@ -532,13 +539,24 @@ void SqliteStore::purge(std::string_view name) try {
     database_.execute(
         "DELETE FROM states WHERE id NOT IN (SELECT state FROM versions UNION SELECT state FROM shared_versions)");
     change.commit();
+  }
+  log_event(LogLevel::kInfo, "task.purged", {{"task", name}});
+  finish_purge(name);
+} catch (...) {
+  rethrow_as_error(database_.shown());
+}
+
+/// The task is gone; its bytes follow. What fails here is left for collect_garbage().
+void SqliteStore::finish_purge(std::string_view name) noexcept try {
+  {
+    const std::lock_guard lock(mutex_);
     // The log still holds the old pages; a reader in another process may keep it, then it goes with the next one.
     database_.execute("PRAGMA wal_checkpoint(TRUNCATE)");
   }
   collect_garbage();
-  log_event(LogLevel::kInfo, "task.purged", {{"task", name}});
-} catch (...) {
-  rethrow_as_error(database_.shown());
+} catch (const std::exception& error) {
+  log_event(LogLevel::kWarn, "store.sweep_failed",
+            {{"store", database_.shown()}, {"task", name}, {"error", error.what()}});
 }
 
 std::int64_t SqliteStore::tag(std::string_view name, std::int64_t version, std::string_view tag, bool move) try {
@@ -579,6 +597,7 @@ void SqliteStore::untag(std::string_view name, std::string_view tag) try {
   Change change(database_);
   Statement(database_, "DELETE FROM tags WHERE task = ? AND tag = ?").bind(name).bind(tag).run();
   if (sqlite3_changes(database_.handle()) == 0) {
+    if (newest(name) == 0) not_found(name);
     fail(Code::kNotFound, "[store] the task '{}' has no tag '{}'", printable(name), printable(tag));
   }
   change.commit();
@@ -609,6 +628,7 @@ std::int64_t SqliteStore::rollback(std::string_view name, std::int64_t version) 
          printable(name), old->follows->name, old->follows->version);
   }
   const std::int64_t next = copy_version(name, version, 0);
+  show(name);
   change.commit();
   log_event(LogLevel::kInfo, "task.rolled_back", {{"task", name}, {"version", next}, {"copy_of", version}});
   return next;

@@ -208,17 +208,22 @@ std::set<std::string> StateStorage::named() const {
 }
 
 std::int64_t StateStorage::sweep() {
+  namespace fs = std::filesystem;
   const std::set<std::string> keep = named();
-  std::error_code absent;
+  std::error_code error;
   std::int64_t swept = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, absent)) {
+  for (fs::directory_iterator place(folder_, error), end; !error && place != end; place.increment(error)) {
+    const fs::directory_entry& entry = *place;
     const std::string name = entry.path().filename();
     const bool ours = is_sha256(name) || (name.starts_with(".recast-") && name.ends_with(".tmp"));
     std::error_code gone;
     if (!ours || !entry.is_regular_file(gone) || keep.contains(name)) continue;
     const std::uintmax_t bytes = entry.file_size(gone);
-    if (!gone && std::filesystem::remove(entry.path(), gone)) swept += static_cast<std::int64_t>(bytes);
+    if (!gone && fs::remove(entry.path(), gone)) swept += static_cast<std::int64_t>(bytes);
+    if (gone == std::errc::io_error) database_.distrust();
   }
+  if (error == std::errc::io_error) database_.distrust();
+  if (error && error != std::errc::no_such_file_or_directory) throw fs::filesystem_error("sweep", folder_, error);
   return swept;
 }
 

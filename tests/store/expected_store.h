@@ -24,6 +24,7 @@ struct ExpectedVersion {
 struct ExpectedTask {
   std::vector<ExpectedVersion> versions;
   bool hidden = false;
+  bool by_rollback = false;  ///< hidden by a rollback of the shared state, which can show it again
   std::map<std::string, std::int64_t> tags;
   bool operator==(const ExpectedTask&) const = default;
 };
@@ -76,7 +77,7 @@ inline void ExpectedStore::commit(const Operation& operation) {
     version.follows_version = static_cast<std::int64_t>(versions.size());
   }
   task.versions.push_back(version);
-  task.hidden = false;
+  task.hidden = task.by_rollback = false;
 }
 
 inline void ExpectedStore::purge(const std::string& name) {
@@ -102,6 +103,7 @@ inline void ExpectedStore::rollback_shared(const std::string& name, std::int64_t
            (task.versions[last - 1].follows != name || !before.contains(task.versions[last - 1].follows_version)))
       --last;
     if (last == 0) {
+      task.by_rollback = !task.hidden || task.by_rollback;
       task.hidden = true;
       continue;
     }
@@ -109,7 +111,7 @@ inline void ExpectedStore::rollback_shared(const std::string& name, std::int64_t
     copy.parent = static_cast<std::int64_t>(last);
     copy.follows_version = static_cast<std::int64_t>(versions.size());
     task.versions.push_back(copy);
-    task.hidden = false;
+    if (task.by_rollback) task.hidden = task.by_rollback = false;
   }
 }
 
@@ -127,7 +129,7 @@ inline void ExpectedStore::apply(const Operation& operation) {
       ExpectedVersion copy = task.versions[static_cast<std::size_t>(operation.version - 1)];
       copy.parent = operation.version;
       task.versions.push_back(copy);
-      task.hidden = false;
+      task.hidden = task.by_rollback = false;
       return;
     }
     case Operation::kRollbackShared:

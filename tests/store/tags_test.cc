@@ -70,6 +70,7 @@ TEST_F(TagsTest, AreRemovedWithoutTheirVersion) {
   EXPECT_FALSE(store_->tagged("pets", "best"));
   EXPECT_TRUE(store_->load("pets", 2));
   EXPECT_THAT(error_of(Code::kNotFound, [&] { store_->untag("pets", "best"); }), HasSubstr("no tag 'best'"));
+  EXPECT_THAT(error_of(Code::kNotFound, [&] { store_->untag("pet", "best"); }), HasSubstr("did you mean 'pets'?"));
 }
 
 TEST_F(TagsTest, RefuseVersionsThatAreNotThereAndNamesThatCannotBe) {

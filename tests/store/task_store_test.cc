@@ -7,6 +7,7 @@
 
 #include "format/expect_error.h"
 #include "format/temporary_folder.h"
+#include "recast/base/log.h"
 #include "recast/format/files.h"
 #include "sample_task.h"
 
@@ -148,6 +149,22 @@ TEST(TaskStore, ErasesTasksWithTheirFiles) {
   EXPECT_EQ(store->commit(sample_task("PETS")), 1);
 }
 
+TEST(TaskStore, HasErasedATaskWhoseFilesCannotBeSwept) {
+  const TemporaryFolder folder;
+  const auto store = open_store(folder);
+  store->commit(large_task("pets"));
+  std::filesystem::remove_all(folder / "blobs");
+  write_file_atomically(folder / "blobs", "no folder");
+  std::vector<std::string> events;
+  set_log(LogLevel::kWarn, [&](const LogEvent& event) { events.emplace_back(event.name); });
+  EXPECT_NO_THROW(store->purge("pets"));
+  set_log(LogLevel::kWarn, {});
+  EXPECT_THAT(events, ElementsAre("store.sweep_failed"));
+  EXPECT_TRUE(store->list(true).empty());
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { store->collect_garbage(); }), HasSubstr("blobs"));
+  EXPECT_EQ(store->commit(sample_task("pets")), 1);
+}
+
 TEST(TaskStore, NamesTheNearestTask) {
   const TemporaryFolder folder;
   const auto store = open_store(folder);
@@ -243,6 +260,24 @@ TEST(TaskStore, TakesTasksAlongWhenASharedStateGoesBack) {
   EXPECT_TRUE(equal(store->load("a")->numbers.only(Scope::kTask), sample_task("a", 3).numbers));
   error_of(Code::kNotFound, [&] { store->rollback_shared("common", 6); });
   error_of(Code::kNotFound, [&] { store->rollback_shared("common", 0); });
+}
+
+TEST(TaskStore, KeepsRemovedTasksHiddenWhenASharedStateGoesBackAndForth) {
+  const TemporaryFolder folder;
+  const auto store = open_store(folder);
+  const Numbers one = sample_shared(1), two = sample_shared(2);
+  store->commit(sample_task("old", 1), &one, "common");
+  store->commit(sample_task("young", 2), &two, "common");
+  store->commit(sample_task("kept", 3), nullptr, "common");
+  store->remove("old");
+  store->remove("young");
+  EXPECT_EQ(store->rollback_shared("common", 1), 3);
+  EXPECT_TRUE(store->list().empty());
+  EXPECT_EQ(store->rollback_shared("common", 2), 4);
+  EXPECT_EQ(names_of(store->list()), (std::vector<std::string>{"kept"}));
+  EXPECT_EQ(store->rollback("old", 3), 4);
+  EXPECT_EQ(shared_value(*store->load("old")), 2);
+  EXPECT_TRUE(equal(store->load("old")->numbers.only(Scope::kTask), sample_task("old", 1).numbers));
 }
 
 TEST(TaskStore, ErasesASharedStateWithItsLastFollower) {

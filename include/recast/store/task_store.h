@@ -32,8 +32,9 @@ struct TaskSummary {
 /// Threads    all calls may run in parallel; they take turns. Processes: any number; one writes at a time, a second one
 ///            waits up to 10 s. Readers are never held up.
 /// Owns       its connection; results are values that share nothing with the store.
-/// Crash      once a call that writes has returned, its work survives kill -9 and power loss; before, all of it or
-///            none. A call that threw has done nothing; only where a flush to disk failed may it have done all.
+/// Crash      once a call that writes has returned, its work survives kill -9 and power loss; before that, all of it is
+///            there or nothing. A call that threw has done nothing; only where a flush to disk failed may it have done
+///            all.
 /// Absence    is no error for load() and shared(). Reading never creates or changes the store.
 /// Throws     kUnavailable: out of reach, disk full, another writer for more than 10 s (its process is named), opened
 ///            for reading only, or a flush failed earlier (open it again);  kDataCorruption: damaged;  kShapeMismatch:
@@ -65,16 +66,17 @@ class TaskStore {
   /// Hides a task. Throws kNotFound with the nearest name, also where it is hidden already.
   virtual void remove(std::string_view name) = 0;
   /// Erases a task with all versions, and a shared state that no task follows any more. What other tasks have learned
-  /// in a shared state since stays. Throws kNotFound.
+  /// in a shared state since stays. Files that cannot be erased now are left for collect_garbage(), with the event
+  /// store.sweep_failed. Throws kNotFound.
   virtual void purge(std::string_view name) = 0;
 
   /// Gives a version a name; 0: the newest one. A tag stays with its version, through removal, rollback and later
   /// versions, and goes with it when the task is purged. Returns the version. Nothing happens where it names it
-  /// already. Throws  kInvalidArgument: as check_tag();  kNotFound: no such task or version;  kAlreadyExists: the task
-  /// has the
-  ///         tag, or one that differs in upper and lower case only, at another version, and not `move`.
+  /// already.
+  /// Throws  kInvalidArgument: as check_tag();  kNotFound: no such task or version;  kAlreadyExists: the task has the
+  ///         tag at another version, and not `move`, or one that differs in upper and lower case only.
   virtual std::int64_t tag(std::string_view name, std::int64_t version, std::string_view tag, bool move = false) = 0;
-  /// Removes a tag; the version stays. Throws kNotFound.
+  /// Removes a tag; the version stays. Throws kNotFound: no such task (with the nearest name) or tag.
   virtual void untag(std::string_view name, std::string_view tag) = 0;
   /// The version that a tag of a task names, hidden or not; nothing if there is none.
   virtual std::optional<std::int64_t> tagged(std::string_view name, std::string_view tag) const = 0;
@@ -84,7 +86,8 @@ class TaskStore {
   /// back with it (use rollback_shared); its newest version is allowed, to show it again.
   virtual std::int64_t rollback(std::string_view name, std::int64_t version) = 0;
   /// Stores a copy of an old version of a shared state as the newest, which it returns. Each task that follows it goes
-  /// back to its last version from that time; a task that is younger is hidden. Throws kNotFound.
+  /// back to its last version from that time; a task that is younger is hidden, until a rollback to a version that has
+  /// it. A task that remove() has hidden stays hidden. Throws kNotFound.
   virtual std::int64_t rollback_shared(const std::string& name, std::int64_t version) = 0;
 
   /// The newest numbers (scope kShared) of a shared state.
