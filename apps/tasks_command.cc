@@ -145,7 +145,9 @@ void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& fl
                  tagged_text);
     }
   });
-  tag.option("task", flags->task, kReference).required();
+  tag.option("task", flags->task,
+             std::string(kReference) + ": the version to be named (default: the newest); to list or remove, the task")
+      .required();
   tag.option("tag", flags->tag, "1 to 128 of A-Z a-z 0-9 . _ - and not digits alone; --force moves it");
   tag.flag("--remove", flags->remove, "remove the tag; the version stays");
 }

@@ -6,7 +6,7 @@
 
 #include "recast/base/error.h"
 #include "recast/base/log.h"
-#include "recast/data/image.h"
+#include "recast/data/preprocessing.h"
 #include "recast/format/printable.h"
 
 namespace recast {
@@ -141,10 +141,16 @@ Preprocessing ModelDirectory::preprocessing(const TaskRecord& record) const {
   Preprocessing preprocessing = files_->config.preprocessing;
   if (!record.recipe.is_object() || !record.recipe.contains("image_size")) return preprocessing;
   const nlohmann::json& size = record.recipe["image_size"];
-  if (!size.is_number_integer() || size < 1 || size > kMaxImageSidePx)
-    fail(Code::kDataCorruption, "[task] '{}' wants images of {} pixels, expected a number from 1 to {}", record.name,
-         printable(size.dump()), kMaxImageSidePx);
+  if (!size.is_number_integer())
+    fail(Code::kDataCorruption, "[task] '{}' wants images of {} pixels, expected a whole number", record.name,
+         printable(size.dump()));
   preprocessing.size_px = size;
+  try {
+    check(preprocessing);
+  } catch (const Error& error) {
+    fail(Code::kDataCorruption, "[task] '{}': the image size in its recipe does not hold: {}", record.name,
+         error.what());
+  }
   return preprocessing;
 }
 

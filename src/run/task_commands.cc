@@ -40,11 +40,13 @@ nlohmann::json describe_summary(const TaskSummary& task) {
           {"test_top1", top1_of(task.metrics, "test")}};
 }
 
-/// Shapes that only show when the model runs: one black image goes through it.
+/// Shapes that only show when the model runs: one black image goes through it, of the backbone's own size, since the
+/// file's could ask for any amount of memory.
 void require_runs(const ModelDirectory& directory, const TaskRecord& record, const std::string& origin) {
   const at::NoGradGuard no_grad;
   const Model model = directory.model(record);
-  const std::int64_t size = directory.preprocessing(record).size_px;
+  directory.preprocessing(record);
+  const std::int64_t size = directory.files().config.preprocessing.size_px;
   const Batch batch{{{"input", at::zeros({1, 3, size, size}, at::device(directory.device()))}}, 1};
   try {
     const at::Tensor logits = model.forward(batch, {}).at("logits");
@@ -215,15 +217,17 @@ nlohmann::json tag_task(const ModelDirectory& directory, const std::string& task
 }
 
 nlohmann::json untag_task(const ModelDirectory& directory, const std::string& task, const std::string& tag) {
-  directory.store().untag(task, tag);
-  return {{"task", task}, {"tag", tag}, {"removed", true}};
+  const std::string name = parse_task_reference(task).name;
+  directory.store().untag(name, tag);
+  return {{"task", name}, {"tag", tag}, {"removed", true}};
 }
 
 nlohmann::json list_tags(const ModelDirectory& directory, const std::string& task) {
+  const std::string name = parse_task_reference(task).name;
   nlohmann::json tags = nlohmann::json::array();
-  for (const TaskSummary& version : directory.store().log(task))
+  for (const TaskSummary& version : directory.store().log(name))
     for (const std::string& tag : version.tags) tags.push_back({{"tag", tag}, {"version", version.version}});
-  return {{"task", task}, {"tags", tags}};
+  return {{"task", name}, {"tags", tags}};
 }
 
 nlohmann::json collect_garbage(const ModelDirectory& directory) {

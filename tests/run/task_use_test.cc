@@ -176,6 +176,10 @@ TEST_F(TaskUse, RefusesATaskFileWhoseNumbersDoNotFit) {
   write_file_atomically(own_ / "size.safetensors", encode_task(record));
   EXPECT_THAT(error_of(Code::kDataCorruption, [&] { import_task_file(open(false), own_ / "size.safetensors", "x"); }),
               HasSubstr("large"));
+  record.recipe["image_size"] = 4097;
+  write_file_atomically(own_ / "size.safetensors", encode_task(record));
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { import_task_file(open(false), own_ / "size.safetensors", "x"); }),
+              HasSubstr("4096"));
   EXPECT_EQ(list_tasks(open(), true)["tasks"].size(), 1u);
 }
 

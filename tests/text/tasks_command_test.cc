@@ -59,6 +59,10 @@ TEST_F(TasksCommand, MoveATagByForceAndRemoveIt) {
   EXPECT_EQ(json({"tag", "pets:2", "best", "--force"})["version"], 2);
   EXPECT_EQ(tasks({"tag", "pets", "best", "--remove"}).out, "tag pets:best removed\n");
   EXPECT_EQ(tasks({"tag", "pets"}).out, "no tags\n");
+  EXPECT_EQ(json({"tag", "pets:1", "first"})["version"], 1);
+  EXPECT_EQ(json({"tag", "pets:first"})["task"], "pets");
+  EXPECT_EQ(tasks({"tag", "pets:first", "first", "--remove"}).out, "tag pets:first removed\n");
+  EXPECT_THAT(tasks({"tag", "pet", "first", "--remove"}).err, HasSubstr("did you mean 'pets'?"));
   const Answer gone = tasks({"show", "pets:best"});
   EXPECT_EQ(gone.status, 4);
   EXPECT_THAT(gone.err, HasSubstr("no tag 'best'"));
