@@ -12,6 +12,7 @@
 #include <variant>
 
 #include "recast/base/error.h"
+#include "recast/data/visit_rows.h"
 
 namespace recast {
 
@@ -73,7 +74,7 @@ struct Loader::Impl {
   }
 
   void start() {
-    for (int i = 0; i < options.threads; ++i) workers.emplace_back([this] { work(); });
+    for (int i = 0; i < std::min(options.threads, kMostReaders); ++i) workers.emplace_back([this] { work(); });
   }
 
   LoadedBatch load(std::int64_t batch) const {
@@ -152,9 +153,9 @@ struct Loader::Impl {
 };
 
 Loader::Loader(const Pixels& pixels, std::vector<std::int64_t> rows, const LoaderOptions& options, const Key& key) {
-  if (options.batch_size < 1 || options.threads < 0 || options.threads > 256 || options.prefetch < 1) {
+  if (options.batch_size < 1 || options.threads < 0 || options.prefetch < 1) {
     fail(Code::kInvalidArgument,
-         "[data] loading takes batch size 1 or more, threads 0 to 256 and prefetch 1 or more, "
+         "[data] loading takes batch size 1 or more, threads 0 or more and prefetch 1 or more, "
          "got {}, {}, {}",
          options.batch_size, options.threads, options.prefetch);
   }

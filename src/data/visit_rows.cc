@@ -17,17 +17,21 @@ namespace {
 class Visit {
  public:
   Visit(std::int64_t rows, const VisitOptions& options, const std::function<RowVisitor()>& make_visitor)
-      : rows_(rows), options_(options), make_visitor_(make_visitor), running_(options.threads) {}
+      : rows_(rows),
+        options_(options),
+        threads_(std::min(options.threads, kMostReaders)),
+        make_visitor_(make_visitor),
+        running_(threads_) {}
 
   bool run() {
     if (options_.stop && *options_.stop) return false;
     std::vector<std::thread> workers;
     try {
-      for (int i = 0; i < options_.threads; ++i) workers.emplace_back([this] { work(); });
+      for (int i = 0; i < threads_; ++i) workers.emplace_back([this] { work(); });
     } catch (...) {  // no more threads to be had: those that run must end before this frame does
       fail_at(-1, std::current_exception());
       std::lock_guard lock(mutex_);
-      running_ -= options_.threads - static_cast<int>(workers.size());
+      running_ -= threads_ - static_cast<int>(workers.size());
     }
     watch();
     for (auto& worker : workers) worker.join();
@@ -76,6 +80,7 @@ class Visit {
 
   const std::int64_t rows_;
   const VisitOptions& options_;
+  const int threads_;
   const std::function<RowVisitor()>& make_visitor_;
   std::atomic<std::int64_t> next_ = 0;
   std::atomic<bool> halted_ = false;
@@ -89,8 +94,8 @@ class Visit {
 }  // namespace
 
 bool visit_rows(std::int64_t rows, const VisitOptions& options, const std::function<RowVisitor()>& make_visitor) {
-  if (options.threads < 1 || options.threads > 256) {
-    fail(Code::kInvalidArgument, "[data] images are read by 1 to 256 threads, got {}", options.threads);
+  if (options.threads < 1) {
+    fail(Code::kInvalidArgument, "[data] images are read by 1 thread or more, got {}", options.threads);
   }
   return Visit(rows, options, make_visitor).run();
 }

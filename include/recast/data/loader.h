@@ -49,7 +49,7 @@ struct LoadedBatch {
 
 struct LoaderOptions {
   std::int64_t batch_size = 64;
-  int threads = 2;   ///< workers; 0 loads inside next()
+  int threads = 2;   ///< workers, kMostReaders at most; 0 loads inside next()
   int prefetch = 4;  ///< batches ready or in work ahead of next(), at least 1
   Augmentation augmentation = {};
 };
