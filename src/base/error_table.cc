@@ -82,6 +82,8 @@ constexpr ErrorCause kUnavailable[] = {
      "Wait for it or end it; then run the command again."},
     {"The disk reported an error while bytes were made durable. The store then takes no more writes.",
      "Look at `dmesg`; move the model directory to a sound disk and run `recast doctor DIR` there."},
+    {"No memory was free to decode an image, whatever its size.",
+     "End other programs or raise the limit, and run the command again."},
     {"Standard output could not be written, as on a full disk.", "Write somewhere else. The work itself was done."}};
 
 constexpr ErrorCause kCancelled[] = {

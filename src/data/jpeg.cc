@@ -39,12 +39,27 @@ Reader& reader_of(j_common_ptr info) { return *static_cast<Reader*>(info->client
   std::longjmp(reader.escape, 1);
 }
 
-// Level -1 is a warning, above are traces. Three warnings say nothing about the pixels; the others mean that libjpeg
+// Whether bytes between the pixels and the end of the image were skipped. In a file of several scans a damaged scan
+// would be skipped just so: there every bit of every coefficient must have come.
+bool is_surplus_after_pixels(const j_common_ptr info) {
+  constexpr int kEndOfImage = 0xd9;
+  const auto image = reinterpret_cast<j_decompress_ptr>(info);
+  if (info->err->msg_parm.i[1] != kEndOfImage || image->output_width == 0) return false;
+  if (!jpeg_has_multiple_scans(image)) return true;
+  if (!image->coef_bits) return false;
+  for (int component = 0; component < image->num_components; ++component)
+    for (const int missing_bits : image->coef_bits[component])
+      if (missing_bits != 0) return false;
+  return true;
+}
+
+// Level -1 is a warning, above are traces. Some warnings say nothing about the pixels; the others mean that libjpeg
 // goes on with made-up ones.
 void on_message(j_common_ptr info, int level) {
   if (level >= 0) return;
   const int code = info->err->msg_code;
   if (code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM || code == JWRN_NOT_SEQUENTIAL) return;
+  if (code == JWRN_EXTRANEOUS_DATA && is_surplus_after_pixels(info)) return;
   leave(info);
 }
 
@@ -127,6 +142,7 @@ bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
     case JERR_IMAGE_TOO_BIG:
       fail(Code::kExhausted, "[data] {}: more than {} pixels a side; scale it down", origin, kMaxImageSidePx);
     case JERR_OUT_OF_MEMORY:
+      fail(Code::kUnavailable, "[data] {}: not enough memory to decode the JPEG", origin);
     case JERR_NO_BACKING_STORE:
       fail(Code::kExhausted, "[data] {}: decoding the JPEG would take more than {} MiB of memory; save it as baseline",
            origin, kMaxMemoryBytes >> 20);

@@ -3,6 +3,7 @@
 
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@ constexpr std::size_t kMaxChunkBytes = 8'000'000;
 
 struct Fault {
   char text[160] = "";
+  bool out_of_memory = false;
 };
 
 [[noreturn]] void on_error(png_structp png, png_const_charp message) {
@@ -28,6 +30,15 @@ struct Fault {
 // libpng warns about chunks beside the pixels (profiles, checksums of comments); damage to the pixels is an error
 // there.
 void on_warning(png_structp, png_const_charp) {}
+
+// libpng's own words for a chunk beyond its limit are those for want of memory, so that is noted here.
+png_voidp allocate(png_structp png, png_alloc_size_t size) {
+  void* memory = std::malloc(size);
+  if (!memory) static_cast<Fault*>(png_get_mem_ptr(png))->out_of_memory = true;
+  return memory;
+}
+
+void release(png_structp, png_voidp memory) { std::free(memory); }
 
 struct Reader {
   std::string_view bytes;
@@ -48,7 +59,8 @@ void take(png_structp png, png_bytep out, std::size_t count) {
 
 // Afterwards every pixel has four bytes, R G B A.
 bool read_header(Reader& reader) {
-  reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader.fault, on_error, on_warning);
+  reader.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader.fault, on_error, on_warning, &reader.fault,
+                                        allocate, release);
   if (!reader.png) return false;
   reader.info = png_create_info_struct(reader.png);
   if (!reader.info) return false;
@@ -75,7 +87,8 @@ bool read_pixels(Reader& reader, png_bytepp rows) {
 }
 
 [[noreturn]] void fail_png(const Reader& reader, std::string_view origin) {
-  if (!reader.info) fail(Code::kExhausted, "[data] {}: not enough memory to decode the PNG", origin);
+  if (!reader.info || reader.fault.out_of_memory)
+    fail(Code::kUnavailable, "[data] {}: not enough memory to decode the PNG", origin);
   fail(Code::kDataCorruption, "[data] {}: damaged or truncated PNG ({}); replace or remove it", origin,
        reader.fault.text);
 }

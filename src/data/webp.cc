@@ -12,7 +12,7 @@ namespace {
 [[noreturn]] void fail_webp(VP8StatusCode status, std::string_view origin) {
   switch (status) {
     case VP8_STATUS_OUT_OF_MEMORY:
-      fail(Code::kExhausted, "[data] {}: not enough memory to decode the WebP image", origin);
+      fail(Code::kUnavailable, "[data] {}: not enough memory to decode the WebP image", origin);
     case VP8_STATUS_UNSUPPORTED_FEATURE:
       fail(Code::kUnsupported, "[data] {}: WebP of an uncommon kind; convert it to PNG", origin);
     case VP8_STATUS_NOT_ENOUGH_DATA:

@@ -167,7 +167,9 @@ def kinds(out):
     write("jpeg_cmyk_progressive", image.convert("CMYK"), "jpg", progressive=True)
     cmyk = (out.folder / "jpeg_cmyk.jpg").read_bytes()
     adobe = cmyk.index(b"\xff\xee\0\x0eAdobe")
+    surplus = {kind: (out.folder / f"jpeg_{kind}.jpg").read_bytes() for kind in ("grey", "restarts", "cmyk_progressive")}
     for name, file in (
+        *((f"jpeg_{kind}_surplus", file[:-2] + b"\0surplus\xff\0\xff" + file[-2:]) for kind, file in surplus.items()),
         ("jpeg_ycck", cmyk[: adobe + 15] + b"\2" + cmyk[adobe + 16 :]),
         ("jpeg_cmyk_unmarked", cmyk[:adobe] + cmyk[adobe + 16 :]),
     ):
