@@ -56,7 +56,7 @@ std::string scalar_yaml(const std::string& text) {
   const bool plain = !text.empty() && text.find_first_not_of(kPlain) == text.npos && text[0] != '-' && text[0] != '.' &&
                      text != "null" && text != "Null" && text != "NULL";
   if (plain) return text;
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return nlohmann::json(text).dump();
 }
 
 }  // namespace
@@ -81,7 +81,13 @@ std::string settings_yaml(const Settings& settings) {
   std::string out;
   for (const auto& [key, values] : settings) {
     std::string list;
-    for (const std::string& value : values) list += (list.empty() ? "" : ", ") + scalar_yaml(value);
+    for (const std::string& value : values) {
+      if (!is_utf8(value)) {
+        fail(Code::kUnsupported, "[config] {} '{}': its value is not UTF-8; rename it, or link to it", printable(key),
+             printable(value, 300));
+      }
+      list += (list.empty() ? "" : ", ") + scalar_yaml(value);
+    }
     out += scalar_yaml(key) + ": " + (values.size() == 1 ? list : "[" + list + "]") + "\n";
   }
   return out;

@@ -15,8 +15,8 @@ using Settings = std::vector<std::pair<std::string, std::vector<std::string>>>;
 Settings read_settings(const std::filesystem::path& file);
 /// The same from memory; `origin` names the text in messages.
 Settings parse_settings(const std::string& text, const std::string& origin);
-/// The YAML text that reads back as these settings: one value as a scalar, several or none as a list. Bytes that are
-/// not UTF-8 become U+FFFD.
+/// The YAML text that reads back as these settings: one value as a scalar, several or none as a list.
+/// Throws kUnsupported: a value is not UTF-8, so it could not be read back.
 std::string settings_yaml(const Settings& settings);
 
 }  // namespace recast
