@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
@@ -34,15 +35,28 @@ nlohmann::json evaluate_one(const ModelDirectory& directory, const EvaluateReque
   return result;
 }
 
+/// Why a stored record cannot be measured on its own images, or nothing.
+std::optional<std::string> unusable(const ModelDirectory& directory, const EvaluateRequest& request,
+                                    const std::string& task) {
+  try {
+    const auto record = directory.store().load(task);
+    if (request.data.empty() && record && !(record->data.is_object() && record->data.contains("path")))
+      return "it was not learned from images here";
+  } catch (const Error& error) {
+    if (error.code() != Code::kDataCorruption) throw;
+    return error.what();
+  }
+  return {};
+}
+
 nlohmann::json evaluate_every(const ModelDirectory& directory, const EvaluateRequest& request) {
   nlohmann::json tasks = nlohmann::json::array(), skipped = nlohmann::json::array();
   auto skip = [&](const std::string& task, const std::string& reason) {
     skipped.push_back({{"task", task}, {"reason", reason}});
   };
   for (const TaskSummary& task : directory.store().list()) {
-    const auto record = directory.store().load(task.name);
-    if (request.data.empty() && record && !(record->data.is_object() && record->data.contains("path"))) {
-      skip(task.name, "it was not learned from images here");
+    if (const auto reason = unusable(directory, request, task.name)) {
+      skip(task.name, *reason);
       continue;
     }
     try {
@@ -51,6 +65,8 @@ nlohmann::json evaluate_every(const ModelDirectory& directory, const EvaluateReq
       // Of several tasks, those with other labels than the data's are not what was asked for.
       if (request.data.empty() || error.code() != Code::kShapeMismatch) throw;
       skip(task.name, error.what());
+    } catch (const nlohmann::json::exception& error) {
+      skip(task.name, fmt::format("its record is damaged: {}", printable(error.what(), 300)));
     }
   }
   if (tasks.empty())

@@ -66,6 +66,42 @@ bool is_plug_name(std::string_view name) {
   return is_clean(name, 128) && name.find_first_of("@#./ ") == std::string_view::npos;
 }
 
+bool is_count(const json& value) {
+  if (value.is_number_unsigned()) return true;
+  return value.is_number_integer() && value.get<std::int64_t>() >= 0;
+}
+bool is_text(const json& value) { return value.is_string(); }
+bool is_number(const json& value) { return value.is_number(); }
+bool is_number_or_null(const json& value) { return value.is_number() || value.is_null(); }
+bool is_object_or_null(const json& value) { return value.is_object() || value.is_null(); }
+
+/// A key of recipe, metrics or data that others rely on, where it is there; "*" stands for every key of an object.
+struct KnownKey {
+  const json TaskHeader::*part;
+  const char *key, *below;  // below: a key within, or null
+  bool (*is_right)(const json&);
+  const char* expected;
+};
+constexpr KnownKey kKnownKeys[] = {
+    {&TaskHeader::recipe, "image_size", nullptr, is_count, "recipe.image_size as a whole number"},
+    {&TaskHeader::recipe, "seed", nullptr, is_count, "recipe.seed as a whole number"},
+    {&TaskHeader::metrics, "validation", nullptr, is_object_or_null, "metrics.validation as an object or null"},
+    {&TaskHeader::metrics, "validation", "top1", is_number_or_null, "metrics.validation.top1 as a number or null"},
+    {&TaskHeader::metrics, "test", nullptr, is_object_or_null, "metrics.test as an object or null"},
+    {&TaskHeader::metrics, "test", "top1", is_number_or_null, "metrics.test.top1 as a number or null"},
+    {&TaskHeader::metrics, "seconds", nullptr, is_number, "metrics.seconds as a number"},
+    {&TaskHeader::metrics, "run_id", nullptr, is_text, "metrics.run_id as a text"},
+    {&TaskHeader::data, "path", nullptr, is_text, "data.path as a text"},
+    {&TaskHeader::data, "kind", nullptr, is_text, "data.kind as a text"},
+    {&TaskHeader::data, "split_seed", nullptr, is_count, "data.split_seed as a whole number"},
+    {&TaskHeader::data, "sha256", nullptr, is_object_or_null, "data.sha256 as an object or null"},
+    {&TaskHeader::data, "sha256", "*", is_text, "data.sha256 with texts"},
+    {&TaskHeader::data, "counts", nullptr, is_object_or_null, "data.counts as an object or null"},
+    {&TaskHeader::data, "counts", "*", is_count, "data.counts with whole numbers"},
+    {&TaskHeader::data, "limits", nullptr, is_object_or_null, "data.limits as an object or null"},
+    {&TaskHeader::data, "limits", "*", is_count, "data.limits with whole numbers"},
+};
+
 /// What writer and reader both insist on; the writer blames its caller, the reader the file.
 class Checker {
  public:
@@ -83,6 +119,7 @@ class Checker {
     for (const json* part : {&task.recipe, &task.metrics, &task.data}) {
       require(part->is_object() || part->is_null(), part->type_name(), "an object as recipe, metrics and data");
     }
+    for (const KnownKey& known : kKnownKeys) check_key(task.*known.part, known);
     check_labels(task.labels);
     check_plugs(task.plugs);
   }
@@ -92,6 +129,19 @@ class Checker {
   }
 
  private:
+  void check_key(const json& part, const KnownKey& known) const {
+    const auto found = part.find(known.key);
+    if (found == part.end()) return;
+    if (!known.below) return require_kind(*found, known);
+    for (const auto& [key, value] : found->items())
+      if (key == known.below || std::string_view(known.below) == "*") require_kind(value, known);
+  }
+
+  void require_kind(const json& value, const KnownKey& known) const {
+    if (known.is_right(value)) return;
+    require(false, value.dump(-1, ' ', false, json::error_handler_t::replace), known.expected);
+  }
+
   void check_labels(const std::vector<std::string>& labels) const {
     std::set<std::string_view> seen;
     for (const std::string& label : labels) require(seen.insert(label).second, label, "each label once");
@@ -165,7 +215,6 @@ class Reader {
 
   std::vector<std::string> texts(const char* key) const {
     const json list = parsed(key);
-    const auto is_text = [](const json& value) { return value.is_string(); };
     if (!list.is_array() || !std::all_of(list.begin(), list.end(), is_text)) {
       corrupt(origin_, fmt::format("{} must be a list of texts", key));
     }
