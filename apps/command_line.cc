@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -54,6 +55,18 @@ void write_out(const std::string& text) {
   if (errno == EPIPE) throw ReaderGone{};
   fail(Code::kUnavailable, "[output] standard output: {}; the work was done, its result could not be shown",
        std::strerror(errno));
+}
+
+/// A command's text without what a terminal would obey: a label or path from a stranger's file may hold anything.
+std::string harmless(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    out += printable(text.substr(0, end), text.npos);
+    if (end < text.size()) out += '\n';
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
 }
 
 /// How an option is called in a config file: its long name, or that of a positional.
@@ -172,7 +185,8 @@ Failure failure_at_hand() {
 
 std::string joined(const nlohmann::json& texts, const char* separator) {
   std::string out;
-  for (const auto& text : texts) out += (out.empty() ? "" : separator) + text.get<std::string>();
+  for (const auto& text : texts)
+    out += (out.empty() ? "" : separator) + printable(text.get<std::string>(), std::string::npos);
   return out;
 }
 
@@ -341,7 +355,7 @@ void CommandLine::print(const nlohmann::json& document, const std::function<std:
   if (json_ && out_.empty())
     write_out(dump(document));
   else if (!json_)
-    write_out(text(document));
+    write_out(harmless(text(document)));
 }
 
 nlohmann::json CommandLine::describe() const {
@@ -357,7 +371,7 @@ nlohmann::json CommandLine::environment() const {
   std::set<std::string> known;
   for (const CLI::App* command : app_->get_subcommands([](const CLI::App*) { return true; }))
     for (const CLI::Option* option : command->get_options())
-      if (from_environment(key_of(option))) known.insert(key_of(option));
+      if (from_environment(key_of(option)) && !option->get_positional()) known.insert(key_of(option));
   std::map<std::string, std::string> flags;
   std::vector<std::string> names;
   for (const std::string& key : known) {

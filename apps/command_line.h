@@ -131,7 +131,7 @@ void add_errors(CommandLine&);
 void add_completion(CommandLine&);
 void add_man(CommandLine&);
 
-/// "a, b, c".
+/// "a, b, c", each as printable() shows it.
 std::string joined(const nlohmann::json& texts, const char* separator = ", ");
 
 }  // namespace recast

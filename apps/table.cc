@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "recast/format/printable.h"
+
 namespace recast {
 namespace {
 
@@ -18,6 +20,11 @@ bool looks_numeric(const std::string& text) {
 }
 
 }  // namespace
+
+void Table::add(std::vector<std::string> row) {
+  for (std::string& cell : row) cell = printable(cell, cell.npos);
+  rows_.push_back(std::move(row));
+}
 
 std::string Table::text() const {
   std::vector<std::size_t> widths(rows_.front().size(), 0);

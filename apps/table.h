@@ -9,7 +9,8 @@ namespace recast {
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}
-  void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  /// Cells may hold text from outside: it is shown as printable() shows it.
+  void add(std::vector<std::string> row);
   /// Lines, each ended by a line feed.
   std::string text() const;
 

@@ -5,6 +5,7 @@
 
 #include "command_line.h"
 #include "recast/base/error.h"
+#include "recast/format/printable.h"
 #include "recast/run/task_commands.h"
 #include "table.h"
 
@@ -49,13 +50,25 @@ std::string values_text(const nlohmann::json& number) {
   return number["values"].size() > kShown ? text + " ..." : text;
 }
 
+/// The first labels, as many as fit, and how many there are besides.
+std::string labels_text(const nlohmann::json& labels) {
+  constexpr std::size_t kShownBytes = 400;
+  std::string text;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const std::string label = printable(labels[i].get<std::string>());
+    if (text.size() + label.size() > kShownBytes) return text + fmt::format(", and {} more", labels.size() - i);
+    text += (i > 0 ? ", " : "") + label;
+  }
+  return text;
+}
+
 std::string show_text(const nlohmann::json& task) {
   std::string out =
       fmt::format("task {} version {}, {}\nplug-ins: {}\nlabels ({}): {}\n", task["task"].get<std::string>(),
                   task["version"].get<std::int64_t>(), task["created_utc"].get<std::string>(),
-                  joined(task["plugs"], " + "), task["labels"].size(), joined(task["labels"]).substr(0, 400));
-  if (task["data"].is_object() && task["data"].contains("path"))
-    out += "learned from " + task["data"]["path"].get<std::string>() + "\n";
+                  joined(task["plugs"], " + "), task["labels"].size(), labels_text(task["labels"]));
+  if (task["data"].is_object() && task["data"].contains("path") && task["data"]["path"].is_string())
+    out += "learned from " + printable(task["data"]["path"].get<std::string>(), 4096) + "\n";
   if (!task["follows"].is_null())
     out += fmt::format("follows shared state {} version {}\n", task["follows"]["name"].get<std::string>(),
                        task["follows"]["version"].get<std::int64_t>());

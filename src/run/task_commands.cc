@@ -22,7 +22,8 @@ nlohmann::json plug_texts(const std::vector<PlugSpec>& plugs) {
 
 nlohmann::json top1_of(const nlohmann::json& metrics, const char* split) {
   if (!metrics.is_object() || !metrics.contains(split) || !metrics[split].is_object()) return nullptr;
-  return metrics[split].value("top1", nlohmann::json());
+  const auto top1 = metrics[split].find("top1");
+  return top1 != metrics[split].end() && top1->is_number() ? *top1 : nlohmann::json();
 }
 
 nlohmann::json describe_summary(const TaskSummary& task) {

@@ -69,6 +69,24 @@ TEST_F(TasksCommand, MoveATagByForceAndRemoveIt) {
   EXPECT_EQ(tasks({"tag", "pets", "--remove"}).status, 2);
 }
 
+TEST_F(TasksCommand, ShowLabelsAndPathsWithoutWhatATerminalObeys) {
+  const auto directory = ModelDirectory::open(model(), false);
+  TaskRecord task = sample_task("strange");
+  task.fingerprint = directory.fingerprint();
+  task.labels = {"\x1b[2J\nfake line", "dog"};
+  for (int i = 0; i < 100; ++i) task.labels.push_back("label" + std::to_string(i));
+  task.data = {{"path", "\x1b]0;title\x07\nelsewhere"}};
+  task.metrics = {{"validation", {{"top1", 0.5}}}};
+  directory.store().commit(task);
+  const Answer shown = tasks({"show", "strange"});
+  EXPECT_EQ(shown.status, 0) << shown.err;
+  EXPECT_EQ(shown.out.find_first_of("\x1b\x07"), std::string::npos);
+  EXPECT_THAT(shown.out, HasSubstr("\\x1b[2J\\x0afake line, dog, label0"));
+  EXPECT_THAT(shown.out, HasSubstr("learned from \\x1b]0;title\\x07\\x0aelsewhere\n"));
+  EXPECT_THAT(shown.out, HasSubstr(" more\n"));
+  EXPECT_EQ(json({"show", "strange"})["labels"][0], "\x1b[2J\nfake line");
+}
+
 TEST_F(TasksCommand, RefuseNamesThatCannotBe) {
   for (const std::string name : {"../x", "con"}) {
     EXPECT_EQ(tasks({"tag", "pets", name}).status, 2) << name;
