@@ -88,6 +88,20 @@ TEST(DecodeImage, RefusesEveryTruncation) {
   }
 }
 
+TEST(DecodeImage, BytesBetweenAJpegsPixelsAndItsEndChangeNothing) {
+  for (const bool progressive : {false, true}) {
+    const std::string bytes = encode_jpeg(40, 40, progressive), end = bytes.substr(bytes.size() - 2);
+    const std::string longer = bytes.substr(0, bytes.size() - 2) + "surplus" + end;
+    EXPECT_TRUE(decode_image(longer, "x.jpg").equal(decode_image(bytes, "x.jpg"))) << progressive;
+  }
+}
+
+TEST(DecodeImage, RefusesAProgressiveJpegWhoseLastScanIsNoLongerMarked) {
+  std::string bytes = encode_jpeg(40, 40, true);
+  bytes[bytes.rfind("\xff\xda") + 1] = '\0';
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { decode_image(bytes, "x.jpg"); }), HasSubstr("damaged"));
+}
+
 TEST(DecodeImage, SurvivesEveryFlippedByte) {
   for (const auto& bytes : {encode_jpeg(24, 24), encode_jpeg(24, 24, true), encode_png(ramp(24, 24))}) {
     for (std::size_t i = 0; i < bytes.size(); ++i) {

@@ -133,6 +133,15 @@ TEST(Loader, LeavesTheCallersThreadsAlone) {
   EXPECT_EQ(at::get_num_threads(), 2);
 }
 
+TEST(Loader, TakesAsManyThreadsAsTheMachineHas) {
+  const Images images;
+  const Pixels pixels(*images.data, Split::kTrain, kSmall);
+  Loader loader(pixels, all_rows(pixels), {.threads = 300}, Key(1));
+  std::int64_t rows = 0;
+  while (const auto batch = loader.next()) rows += batch->labels.size(0);
+  EXPECT_EQ(rows, pixels.size());
+}
+
 TEST(Loader, RefusesBadOptionsAndRows) {
   const Images images;
   const Pixels pixels(*images.data, Split::kTest, kSmall);

@@ -23,6 +23,16 @@ TEST(VisitRows, VisitsEachRowOnceWithAVisitorOfEachThread) {
   EXPECT_TRUE(visit_rows(0, {}, [&]() -> RowVisitor { return [](std::int64_t) {}; }));
 }
 
+TEST(VisitRows, TakesNoMoreThreadsThanReadersAreOfUse) {
+  std::atomic<int> makers = 0, visited = 0;
+  EXPECT_TRUE(visit_rows(1000, {1024, nullptr, {}}, [&]() -> RowVisitor {
+    ++makers;
+    return [&](std::int64_t) { ++visited; };
+  }));
+  EXPECT_EQ(makers, kMostReaders);
+  EXPECT_EQ(visited, 1000);
+}
+
 TEST(VisitRows, RethrowsTheErrorOfTheLowestRowWhateverTheThreadsDo) {
   for (int attempt = 0; attempt < 200; ++attempt) {
     const auto message = error_of(Code::kDataCorruption, [] {

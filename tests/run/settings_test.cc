@@ -33,13 +33,19 @@ TEST(Settings, KeepTextsThatYamlWouldTakeForOtherThings) {
 TEST(Settings, StayReadableWhereNothingNeedsQuotes) {
   EXPECT_EQ(settings_yaml({{"data", {"/pets/train"}}, {"rate", {"1e-3"}}, {"seeds", {"1", "2"}}, {"note", {"a b"}}}),
             "data: /pets/train\nrate: 1e-3\nseeds: [1, 2]\nnote: \"a b\"\n");
-  EXPECT_EQ(settings_yaml({{"data", {"caf\xe9"}}}), "data: \"caf\xef\xbf\xbd\"\n");
 }
 
 TEST(Settings, MustBeUtf8) {
   for (const std::string& text : {std::string("a: \xff"), std::string("a: b\0", 5), std::string("\xff\xfe\x61\0", 4)}) {
     EXPECT_THAT(refused(Code::kDataCorruption, text), HasSubstr("not UTF-8"));
   }
+}
+
+TEST(Settings, AreNotWrittenWhereAValueWouldNotComeBack) {
+  const std::string message = error_of(Code::kUnsupported, [] {
+    settings_yaml({{"task", {"pets"}}, {"data", {"/images/caf\xe9"}}});
+  });
+  EXPECT_THAT(message, HasSubstr("data '/images/caf\\xe9': its value is not UTF-8"));
 }
 
 TEST(Settings, RefuseEscapesThatTheYamlLibraryGetsWrong) {

@@ -185,6 +185,28 @@ TEST(TaskFile, IsRefusedWithMetadataThatLie) {
   }
 }
 
+TEST(TaskFile, IsRefusedWhereWhatOthersRelyOnIsOfAnotherKind) {
+  for (const auto& [key, value, named] : std::vector<std::array<const char*, 3>>{
+           {"metrics", R"({"validation":{"top1":"high"}})", "got '\"high\"'; expected metrics.validation.top1"},
+           {"metrics", R"({"test":7})", "metrics.test"},
+           {"metrics", R"({"test":{"top1":[1]}})", "metrics.test.top1"},
+           {"metrics", R"({"seconds":"long"})", "metrics.seconds"},
+           {"metrics", R"({"run_id":7})", "metrics.run_id"},
+           {"data", R"({"path":7})", "data.path"},
+           {"data", R"({"kind":null})", "data.kind"},
+           {"data", R"({"split_seed":"x"})", "data.split_seed"},
+           {"data", R"({"split_seed":-1})", "data.split_seed"},
+           {"data", R"({"sha256":{"test":5}})", "data.sha256"},
+           {"data", R"({"counts":{"train":0.5}})", "data.counts"},
+           {"data", R"({"limits":[0,0]})", "data.limits"},
+           {"data", R"({"limits":{"train":-1}})", "data.limits"},
+           {"recipe", R"({"image_size":"large"})", "recipe.image_size"},
+           {"recipe", R"({"seed":1.5})", "recipe.seed"}})
+    EXPECT_THAT(refused(Code::kDataCorruption, with(key, value)), HasSubstr(named)) << value;
+  const std::string good = with("metrics", R"({"other":"free","test":null,"validation":{"top1":null}})");
+  EXPECT_TRUE(decode_task(good, "pets.safetensors").metrics["test"].is_null());
+}
+
 TEST(TaskFile, IsRefusedWithNumbersThatAreNotFinite) {
   const std::string bytes = changed([](TensorFile& file) { file.tensors.at("head.bias").fill_(INFINITY); });
   EXPECT_THAT(refused(Code::kDataCorruption, bytes), HasSubstr("head.bias"));
