@@ -26,8 +26,8 @@ alignas(16) char signal_stack[kStackBytes];
 char command_text[1024] = "recast";
 char stage_text[128] = "starting";
 char version_text[64] = "";
-std::atomic<bool> described{false};         // an uncaught exception has been told already
-std::atomic_flag taken = ATOMIC_FLAG_INIT;  // one thread reports
+std::atomic<bool> described{false};  // an uncaught exception has been told already
+std::atomic<int> reporter{0};        // the one thread that reports
 
 struct Fatal {
   int number;
@@ -97,8 +97,13 @@ void say_signal(int number, const siginfo_t* info) {
 }
 
 void on_fatal(int number, siginfo_t* info, void*) {
-  if (taken.test_and_set()) {
-    for (;;) ::pause();  // another thread is reporting, and its signal will end this one too
+  int other = 0;
+  const int me = ::gettid();
+  if (!reporter.compare_exchange_strong(other, me)) {
+    while (other != me) ::pause();  // another thread is reporting, and its signal will end this one too
+    ::signal(number, SIG_DFL);      // the report itself crashed
+    ::raise(number);
+    return;
   }
   if (!described) say_signal(number, info);
   say_where();

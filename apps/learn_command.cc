@@ -13,7 +13,8 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, data, out, amp, seeds, bad_images = "stop";
+  std::string directory, data, out, amp, bad_images = "stop";
+  std::optional<std::string> seeds;
   bool no_test = false, print_config = false;
   LearnRequest request;
 };
@@ -86,8 +87,8 @@ void add_options(Command& command, CommandLine& line, Flags& flags) {
   command.option("--amp", flags.amp, "number format of matrix products while learning: bf16 or fp32", "FORMAT")
       .one_of({"bf16", "fp32"});
   command.option("--seed", request.seed, "of everything random in learning", "S");
-  command.option("--seeds", flags.seeds, "learn once with each seed, a version each: mean, spread and 95 % interval",
-                 "S,S,...");
+  command.option("--seeds", flags.seeds,
+                 "instead of --seed: learn once with each, a version each; mean, spread, 95 % interval", "S,S,...");
   command.option("--split-seed", request.split_seed, "of the split into train, validation and test", "S");
   command.option("--limit-train", request.limit_train, "training images of each class, 0: all", "N");
   command.option("--limit-test", request.limit_test, "test images of each class, 0: all", "N");
@@ -97,9 +98,10 @@ void add_options(Command& command, CommandLine& line, Flags& flags) {
   command.option("--shared-state", request.shared, "name of the shared state, for methods that are not isolated",
                  "NAME");
   command.option("--device", request.device, "cpu, cuda or cuda:N", "NAME");
-  command.option("--out", flags.out, "run folder (default: DIR/runs/TASK/vVERSION)", "DIR");
+  command.option("--out", flags.out, "run folder (default: DIR/runs/TASK/vVERSION, with --seeds vFIRST-seeds)", "DIR");
   command.flag("--no-test", flags.no_test, "leave the test images alone");
-  command.flag("--resume", request.resume, "go on from the checkpoint of a stopped run");
+  command.flag("--resume", request.resume,
+               "go on from the checkpoint of a stopped run, or with the unfinished one of --seeds");
   command.flag("--force", request.force, "replace an existing run folder");
   command.option("--config", line.config_file, "YAML with these flags' long names as keys", "FILE");
   command.flag("--print-config", flags.print_config, "print the resolved settings as YAML and stop");
@@ -120,7 +122,7 @@ void add_learn(CommandLine& line) {
     request.test = !flags->no_test;
     if (!flags->amp.empty()) request.bf16 = flags->amp == "bf16";
     request.bad_images = parse_bad_images(flags->bad_images);
-    if (!flags->seeds.empty()) request.seeds = parse_seeds(flags->seeds);
+    if (flags->seeds) request.seeds = parse_seeds(*flags->seeds);
     if (flags->print_config) return line.print_text(learn_settings_yaml(request));
     Progress progress(line.quiet(), line.verbose());
     request.command = line.command();

@@ -8,6 +8,7 @@
 #include "recast/format/printable.h"
 #include "recast/run/learn_seeds.h"
 #include "recast/run/provenance.h"
+#include "run_folder.h"
 #include "test_data.h"
 
 namespace recast {
@@ -23,10 +24,16 @@ struct Measured {
 class Comparison {
  public:
   Comparison(const ModelDirectory& directory, const CompareRequest& request)
-      : directory_(directory), request_(request) {}
+      : directory_(directory), request_(request) {
+    if (!request.data.empty()) dataset_ = open_dataset(settled(request.data));
+  }
 
   void add_pair(const std::string& a, const std::string& b) {
     const Measured ours = measure(a), theirs = measure(b);
+    if (ours.evaluation.rows != theirs.evaluation.rows ||
+        (!pairs_.empty() && images_.size() != ours.evaluation.correct.size()))
+      fail(Code::kDataCorruption, "[compare] the test images changed meanwhile: {} of '{}', {} of '{}'",
+           ours.evaluation.rows, a, theirs.evaluation.rows, b);
     std::int64_t only_a = 0, only_b = 0;
     images_.resize(ours.evaluation.correct.size());
     for (std::size_t row = 0; row < images_.size(); ++row) {
@@ -50,8 +57,9 @@ class Comparison {
  private:
   Measured measure(const std::string& name) {
     const LoadedTask task = directory_.load(name);
-    if (request_.data.empty()) require_same_images(task.record);
-    const TestData data = open_test_data(directory_, task, request_.data, request_.bad_images, request_.stop);
+    dataset_ ? require_unseen_images(task.record) : require_same_images(task.record);
+    const TestData data = dataset_ ? use_test_data(directory_, task, dataset_, request_.bad_images, request_.stop)
+                                   : open_test_data(directory_, task, {}, request_.bad_images, request_.stop);
     data_ = printable(data.dataset->path().string(), 4096);
     notes_.insert(data.notes.begin(), data.notes.end());
     if (request_.listener) request_.listener->stage("evaluate " + name, evaluation_batches(*data.images));
@@ -60,6 +68,16 @@ class Comparison {
                           request_.stop, request_.listener)};
     out.about = {{"task", task.record.name}, {"version", task.record.version}, {"top1", out.evaluation.top1}};
     return out;
+  }
+
+  /// With the same folder, another split would test on what was learned.
+  void require_unseen_images(const TaskRecord& record) const {
+    const std::string path = record.data.is_object() ? record.data.value("path", "") : "";
+    if (path == dataset_->path().string() && test_digest(record.data) != test_digest(describe_splits(*dataset_)))
+      fail(Code::kInvalidArgument,
+           "[compare] '{}' was learned from {} with another split, so it may have seen these test images: name others "
+           "with --data",
+           record.name, printable(path, 300));
   }
 
   void require_same_images(const TaskRecord& record) {
@@ -96,6 +114,7 @@ class Comparison {
 
   const ModelDirectory& directory_;
   const CompareRequest& request_;
+  std::shared_ptr<const Dataset> dataset_;  ///< the one that the request names, for all
   std::string first_, digest_, data_;
   std::set<std::string> notes_;
   std::vector<nlohmann::json> pairs_;

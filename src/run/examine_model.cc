@@ -136,7 +136,10 @@ nlohmann::json examine_runs(const fs::path& directory, Findings& findings) {
     } else {
       findings.warn(
           "run", shown(run) + " was never finished",
-          fmt::format("go on: recast learn --config {}/config.yaml --resume; or remove the folder", shown(run)));
+          fmt::format(
+              "go on: recast learn --config {0}/config.yaml --out {0} --resume (a run of --seeds: that command again, "
+              "with --resume); or remove the folder",
+              shown(run)));
     }
   }
   if (unfinished.empty()) findings.ok("runs", fmt::format("{} runs, all finished", runs));

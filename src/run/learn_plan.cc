@@ -6,6 +6,7 @@
 #include "recast/base/error.h"
 #include "recast/data/augment.h"
 #include "recast/run/machine.h"
+#include "run_folder.h"
 
 namespace recast {
 namespace {
@@ -91,9 +92,7 @@ LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& direc
 
 Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
   const Recipe& recipe = plan.recipe;
-  auto absolute = [](const std::filesystem::path& path) {
-    return std::filesystem::absolute(path).lexically_normal().string();
-  };
+  auto absolute = [](const std::filesystem::path& path) { return settled(path).string(); };
   std::vector<std::string> plugs;
   for (const PlugSpec& plug : recipe.plugs) plugs.push_back(plug_text(plug));
   Settings settings = {{"dir", {absolute(request.directory)}},

@@ -4,12 +4,14 @@
 #include <charconv>
 #include <chrono>
 
+#include "learn_plan.h"
 #include "recast/base/error.h"
 #include "recast/base/statistics.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/run/model_directory.h"
 #include "recast/run/provenance.h"
+#include "run_folder.h"
 
 namespace recast {
 namespace {
@@ -26,15 +28,15 @@ std::int64_t first_version(const std::string& name) {
   return parsed.ec == std::errc() && parsed.ptr == end ? first : 0;
 }
 
-fs::path find_group(const LearnRequest& request) {
-  if (!request.run_folder.empty()) return fs::absolute(request.run_folder).lexically_normal();
-  const fs::path runs = fs::absolute(request.directory / "runs" / request.task).lexically_normal();
+fs::path find_group(const LearnRequest& request, const ModelDirectory& directory) {
+  if (!request.run_folder.empty()) return settled(request.run_folder);
+  const fs::path runs = settled(request.directory / "runs" / request.task);
   std::int64_t begun = 0, newest = 0;
   if (fs::is_directory(runs))
     for (const fs::directory_entry& entry : fs::directory_iterator(runs))
       begun = std::max(begun, first_version(entry.path().filename().string()));
   if (request.resume && begun > 0) return runs / fmt::format("v{}{}", begun, kGroup);
-  for (const TaskSummary& known : ModelDirectory::open(request.directory, true).store().list(true))
+  for (const TaskSummary& known : directory.store().list(true))
     if (known.name == request.task) newest = known.version;
   return runs / fmt::format("v{}{}", newest + 1, kGroup);
 }
@@ -97,9 +99,21 @@ nlohmann::json spread_json(const std::vector<double>& values) {
 nlohmann::json learn_with_seeds(const LearnRequest& request) {
   if (request.seeds.empty()) fail(Code::kInvalidArgument, "[learn] no seeds given");
   const auto start = std::chrono::steady_clock::now();
-  const fs::path group = find_group(request);
+  check_request(request);
+  const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const LearnPlan plan = plan_learning(request, directory);
+  if (!plan.composition->isolated())
+    fail(Code::kUnsupported,
+         "[learn] --seeds needs a recipe whose tasks share nothing: with this one each seed would begin where the one "
+         "before ended; learn with one --seed and one --shared-state at a time");
+  const fs::path group = find_group(request, directory);
+  const RunFolder folder(group, nullptr);
+  const Settings settings = plan_settings(request, plan);
+  if (request.resume && fs::exists(folder.config())) folder.require_same(settings);
   if (fs::exists(group) && !request.resume && !request.force && !fs::is_empty(group))
     fail(Code::kAlreadyExists, "[learn] {} exists: --resume goes on with it, --force starts afresh", group.string());
+  fs::create_directories(group);
+  write_file_atomically(folder.config(), settings_yaml(settings));
   nlohmann::json runs = nlohmann::json::array();
   for (const std::uint64_t seed : request.seeds) {
     LearnRequest one = request;

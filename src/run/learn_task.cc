@@ -10,6 +10,7 @@
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/data/contents.h"
+#include "recast/format/files.h"
 #include "recast/run/describe_methods.h"
 #include "recast/run/figures.h"
 #include "recast/run/image_source.h"
@@ -48,21 +49,21 @@ struct Place {
 };
 
 /// The version that this run stored; 0: none. A run killed between the commit and results.json is known here only.
-std::int64_t version_stored_by(const fs::path& run, const ModelDirectory& directory, const std::string& task) {
-  if (newest_version(directory, task) == 0) return 0;
+std::int64_t version_stored_by(const std::string& run, const ModelDirectory& directory, const std::string& task) {
+  if (run.empty() || newest_version(directory, task) == 0) return 0;
   for (const TaskSummary& version : directory.store().log(task))
-    if (version.metrics.is_object() && version.metrics.value("run", "") == run.string()) return version.version;
+    if (version.metrics.is_object() && version.metrics.value("run_id", "") == run) return version.version;
   return 0;
 }
 
 Place find_place(const LearnRequest& request, const ModelDirectory& directory, const Settings& settings) {
   const std::int64_t newest = newest_version(directory, request.task);
   auto numbered = [&](std::int64_t version) {
-    return fs::absolute(request.directory / "runs" / request.task / fmt::format("v{}", version)).lexically_normal();
+    return settled(request.directory / "runs" / request.task / fmt::format("v{}", version));
   };
   const bool chosen = !request.run_folder.empty();
   Place place;
-  place.folder = chosen ? fs::absolute(request.run_folder).lexically_normal() : numbered(newest + 1);
+  place.folder = chosen ? settled(request.run_folder) : numbered(newest + 1);
   if (request.resume && !chosen && newest > 0 && !fs::exists(place.folder) && fs::exists(numbered(newest)))
     place.folder = numbered(newest);
   RunFolder folder(place.folder, nullptr);
@@ -75,8 +76,10 @@ Place find_place(const LearnRequest& request, const ModelDirectory& directory, c
                : "choose another --out, or --force to replace it");
     return place;
   }
+  if (!fs::is_directory(place.folder) || !folder.is_run())
+    fail(Code::kAlreadyExists, "[learn] {} is no run folder: choose another --out", place.folder.string());
   if (fs::exists(folder.config())) folder.require_same(settings);
-  place.stored = version_stored_by(place.folder, directory, request.task);
+  place.stored = version_stored_by(folder.id(), directory, request.task);
   place.finished = place.stored > 0 || fs::exists(folder.results());
   place.resumes = folder.has_checkpoint();
   return place;
@@ -88,6 +91,7 @@ struct Images {
   std::shared_ptr<ImageSource> train, validation;
   nlohmann::json bad;  ///< by split: what was left out
   nlohmann::json duplicates;
+  std::string digest;                 ///< of the bytes and labels to learn from and to validate on
   std::vector<std::string> warnings;  ///< for the user and the run's log, once there is one
 };
 
@@ -115,7 +119,19 @@ void decode(ImageSource& source, Split split, const LearnRequest& request, Image
                                         source.skipped().size(), name(split), source.skipped()[0].reason));
 }
 
-void look_for_duplicates(const LearnRequest& request, Images& images) {
+std::string digest_of_learning(const Dataset& dataset, const Contents& contents) {
+  Sha256 digest;
+  const nlohmann::json names = describe_splits(dataset).at("sha256");
+  for (const Split split : {Split::kTrain, Split::kValidation}) {
+    digest.update(names.at(name(split)).get<std::string>());
+    for (const std::optional<Digest>& image : contents.digests[static_cast<std::size_t>(split)])
+      if (image) digest.update({reinterpret_cast<const char*>(image->data()), image->size()});
+  }
+  return digest.finish_hex();
+}
+
+/// Hashes all images; warns of those in two splits.
+void scan(const LearnRequest& request, Images& images) {
   const Dataset& dataset = *images.dataset;
   VisitOptions options;
   options.threads = std::max(1, at::get_num_threads());
@@ -135,6 +151,7 @@ void look_for_duplicates(const LearnRequest& request, Images& images) {
     images.warnings.push_back(warning);
   }
   images.duplicates = describe(duplicates);
+  images.digest = digest_of_learning(dataset, contents);
 }
 
 void give_warnings(Images& images, Listener& listener) {
@@ -145,8 +162,8 @@ void give_warnings(Images& images, Listener& listener) {
 Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
   Images images;
   images.dataset =
-      limit_per_class(open_dataset(request.data, request.split_seed), request.limit_train, request.limit_test);
-  look_for_duplicates(request, images);
+      limit_per_class(open_dataset(settled(request.data), request.split_seed), request.limit_train, request.limit_test);
+  scan(request, images);
   images.train = open_split(request, plan, directory, images.dataset, Split::kTrain);
   images.validation = open_split(request, plan, directory, images.dataset, Split::kValidation);
   decode(*images.train, Split::kTrain, request, images);
@@ -203,7 +220,7 @@ TaskRecord make_record(const LearnRequest& request, const LearnPlan& plan, const
 
 /// All that is said of a run except what the store adds (version, bytes).
 nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, const Images& images,
-                            const Learned& learned, const std::optional<Evaluation>& test, const fs::path& run) {
+                            const Learned& learned, const std::optional<Evaluation>& test, const RunFolder& run) {
   const std::vector<std::string>& labels = images.dataset->classes();
   nlohmann::json plugs = nlohmann::json::array(), candidates = nlohmann::json::object();
   nlohmann::json history = nlohmann::json::array(), test_figures, confusion;
@@ -232,7 +249,8 @@ nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, 
                             {"seed", request.seed},
                             {"split_seed", request.split_seed},
                             {"image_size", plan.image_size},
-                            {"run", run.string()}};
+                            {"run", run.path().string()},
+                            {"run_id", run.id()}};
   metrics.update(count_numbers(learned.model));
   metrics.update(provenance(request.command, learned.seconds));
   return metrics;
@@ -268,8 +286,10 @@ Model start_model(const LearnRequest& request, const LearnPlan& plan, const Mode
   return Model(directory.backbone(), plan.composition, std::move(numbers));
 }
 
-Budget make_budget(const LearnRequest& request, const ModelDirectory& directory, RunFolder& folder) {
+Budget make_budget(const LearnRequest& request, const ModelDirectory& directory, const Images& images,
+                   RunFolder& folder) {
   Budget budget;
+  budget.data = images.digest;
   budget.seed = request.seed;
   budget.checkpoint = folder.checkpoint();
   budget.resume = request.resume;
@@ -283,12 +303,12 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
                             Images& images, RunFolder& folder) {
   const Task task{request.task, images.dataset->classes()};
   const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
-                                plan.recipe, make_budget(request, directory, folder));
+                                plan.recipe, make_budget(request, directory, images, folder));
   folder.write_metrics(learned.history);
   std::optional<Evaluation> test;
   if (request.test) test = measure(request, plan, directory, images, learned.model, folder);
   TaskRecord record = make_record(request, plan, directory, images, learned);
-  record.metrics = make_metrics(request, plan, images, learned, test, folder.path());
+  record.metrics = make_metrics(request, plan, images, learned, test, folder);
   const Numbers shared = learned.model.numbers().only(Scope::kShared).clone();
   const auto store = open_sqlite_store(request.directory, directory.fingerprint(), false);
   record.version = shared.plugs().empty() ? store->commit(record)

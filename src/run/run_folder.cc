@@ -2,7 +2,9 @@
 
 #include <fmt/chrono.h>
 
+#include <algorithm>
 #include <ctime>
+#include <random>
 
 #include "recast/base/error.h"
 #include "recast/format/files.h"
@@ -25,6 +27,11 @@ std::string joined(const std::vector<std::string>& values) { return fmt::format(
 
 }  // namespace
 
+fs::path settled(const fs::path& path) {
+  const fs::path normal = fs::absolute(path).lexically_normal();
+  return normal.has_filename() ? normal : normal.parent_path();
+}
+
 void RunFolder::create(const Settings& settings) {
   std::error_code error;
   for (fs::path missing = path_; !missing.empty() && !fs::exists(missing, error); missing = missing.parent_path())
@@ -32,6 +39,10 @@ void RunFolder::create(const Settings& settings) {
   fs::create_directories(path_ / "checkpoints", error);
   if (error) fail(Code::kUnavailable, "[learn] {}: cannot create the run folder: {}", path_.string(), error.message());
   remove_leftovers();
+  if (!fs::exists(id_file())) {
+    std::random_device random;
+    write_file_atomically(id_file(), fmt::format("{:08x}{:08x}\n", random(), random()));
+  }
   write_file_atomically(config(), settings_yaml(settings));
   log_.open(path_ / "run.log", std::ios::app);
 }
@@ -39,6 +50,22 @@ void RunFolder::create(const Settings& settings) {
 bool RunFolder::has_checkpoint() const {
   std::error_code ignored;
   return fs::exists(checkpoint(), ignored) || fs::exists(previous_checkpoint(checkpoint()), ignored);
+}
+
+bool RunFolder::is_run() const {
+  if (has_checkpoint() || fs::exists(config()) || fs::exists(id_file())) return true;
+  // A run that was killed while it made its folder.
+  return std::all_of(fs::directory_iterator(path_), {}, [](const fs::directory_entry& entry) {
+    const std::string name = entry.path().filename().string();
+    return name == "checkpoints" || name.starts_with(".recast-");
+  });
+}
+
+std::string RunFolder::id() const {
+  if (!fs::exists(id_file())) return "";
+  std::string text = read_file(id_file(), 64);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
 }
 
 /// What a writer that was killed left half-done: nobody will ever rename it.
@@ -68,12 +95,12 @@ void RunFolder::require_same(const Settings& settings) const {
       if (ours[key] != theirs[key])
         fail(Code::kInvalidArgument,
              "[learn] the run in {} was started with {} '{}', now it is '{}': resume it with "
-             "--config {} --resume, or start afresh with --force",
-             path_.string(), key, printable(theirs[key]), printable(ours[key]), config().string());
+             "--config {} --out {} --resume, or start afresh with --force",
+             path_.string(), key, printable(theirs[key]), printable(ours[key]), config().string(), path_.string());
 }
 
 void RunFolder::clear() {
-  if (!fs::is_directory(path_) || (!fs::is_empty(path_) && !fs::exists(config())))
+  if (!fs::is_directory(path_) || (!fs::is_empty(path_) && !is_run()))
     fail(Code::kAlreadyExists, "[learn] {} is no run folder, so --force does not replace it", path_.string());
   fs::remove_all(path_);
 }

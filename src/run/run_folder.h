@@ -9,6 +9,9 @@
 
 namespace recast {
 
+/// Absolute, without "..", "." and a slash at the end: one folder has one name.
+std::filesystem::path settled(const std::filesystem::path& path);
+
 /// The folder that one learning run leaves behind: config.yaml, run.log, metrics.csv, checkpoints/last.safetensors and,
 /// once it is complete, results.json. Passes events on to another listener. From one thread.
 class RunFolder final : public Listener {
@@ -23,7 +26,12 @@ class RunFolder final : public Listener {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoint() const { return path_ / "checkpoints" / "last.safetensors"; }
   bool has_checkpoint() const;
+  /// Whether the folder, which must be there, is ours, be it hardly begun.
+  bool is_run() const;
+  /// A random number that this run keeps across resumes; empty before create(). A version stored by the run names it.
+  std::string id() const;
   std::filesystem::path results() const { return path_ / "results.json"; }
+  std::filesystem::path id_file() const { return path_ / "id"; }
   std::filesystem::path config() const { return path_ / "config.yaml"; }
   bool exists() const { return std::filesystem::exists(path_); }
   /// Throws kInvalidArgument naming the first setting in which the run that is here differs.

@@ -88,22 +88,30 @@ std::string test_digest(const nlohmann::json& data) {
   return data["sha256"].value("test", "");
 }
 
-TestData open_test_data(const ModelDirectory& directory, const LoadedTask& task, const fs::path& chosen,
-                        BadImages bad_images, const std::atomic<bool>* stop) {
-  OpenedData opened = open_data(task.record, chosen);
+TestData use_test_data(const ModelDirectory& directory, const LoadedTask& task, std::shared_ptr<const Dataset> dataset,
+                       BadImages bad_images, const std::atomic<bool>* stop) {
   ImageSourceOptions options;
   options.threads = std::max(1, at::get_num_threads());
   if (bad_images == BadImages::kStop) options.cache_bytes = 0;  // one pass
   options.bad_images = bad_images;
   options.device = directory.device();
-  options.label_of_class = match_labels(task.record, *opened.dataset);
-  auto images = std::make_shared<ImageSource>(opened.dataset, Split::kTest, task.preprocessing, options);
+  options.label_of_class = match_labels(task.record, *dataset);
+  auto images = std::make_shared<ImageSource>(dataset, Split::kTest, task.preprocessing, options);
+  TestData data{std::move(dataset), images, {}, {}};
   if (bad_images == BadImages::kSkip) images->decode_all(stop, nullptr);
   if (const std::size_t count = images->skipped().size(); count > 0)
-    opened.notes.push_back(
+    data.notes.push_back(
         fmt::format("{} images cannot be decoded and are skipped, the first: {}", count, images->skipped()[0].reason));
-  nlohmann::json bad = describe_skipped(*images);
-  return {opened.dataset, std::move(images), std::move(opened.notes), std::move(bad)};
+  data.bad_images = describe_skipped(*images);
+  return data;
+}
+
+TestData open_test_data(const ModelDirectory& directory, const LoadedTask& task, const fs::path& chosen,
+                        BadImages bad_images, const std::atomic<bool>* stop) {
+  OpenedData opened = open_data(task.record, chosen);
+  TestData data = use_test_data(directory, task, std::move(opened.dataset), bad_images, stop);
+  data.notes.insert(data.notes.begin(), opened.notes.begin(), opened.notes.end());
+  return data;
 }
 
 }  // namespace recast

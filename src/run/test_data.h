@@ -24,6 +24,10 @@ struct TestData {
 TestData open_test_data(const ModelDirectory& directory, const LoadedTask& task, const std::filesystem::path& chosen,
                         BadImages bad_images, const std::atomic<bool>* stop);
 
+/// The test split of a dataset that is open, for one more task.
+TestData use_test_data(const ModelDirectory& directory, const LoadedTask& task, std::shared_ptr<const Dataset> dataset,
+                       BadImages bad_images, const std::atomic<bool>* stop);
+
 /// The digest of the test split that a task's record names, or empty.
 std::string test_digest(const nlohmann::json& data);
 

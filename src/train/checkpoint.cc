@@ -70,14 +70,15 @@ Numbers unpack_all(const TensorFile& file, const std::string& prefix) {
 }
 
 /// What must agree for a checkpoint to be gone on from.
-json identity(const std::string& task, const std::vector<std::string>& labels, const Recipe& recipe, std::uint64_t seed,
-              const Composition& plugs, const Sources& sources) {
+json identity(const std::string& task, const std::vector<std::string>& labels, const Recipe& recipe,
+              const Budget& budget, const Composition& plugs, const Sources& sources) {
   std::vector<std::string> texts;
   for (const PlugSpec& spec : plugs.specs()) texts.push_back(plug_text(spec));
   return {{"task", task},
           {"labels", labels},
           {"recipe", recipe.text()},
-          {"seed", seed},
+          {"seed", budget.seed},
+          {"data", budget.data},
           {"plugs", texts},
           {"train_rows", sources.train->rows()},
           {"validation_rows", sources.validation->rows()}};
@@ -154,7 +155,7 @@ void Checkpoint::save(const Learner& learner, const fs::path& path) {
                       {"threads", at::get_num_threads()},
                       {"seconds", learner.seconds()},
                       {"identity", identity(learner.task_.name, learner.task_.labels, learner.settings_,
-                                            learner.budget_.seed, learner.recipe(), learner.sources_)},
+                                            learner.budget_, learner.recipe(), learner.sources_)},
                       {"step", at.step},
                       {"epoch", at.epoch},
                       {"phase", at.phase},
@@ -183,7 +184,7 @@ bool Checkpoint::load(Learner& learner, const fs::path& newest) {
     if (const int version = state.at("format_version"); version != 2)
       fail(Code::kUnsupported, "[resume] {}: a checkpoint of format {}, this recast goes on from format 2 only",
            path.string(), version);
-    const json expected = identity(learner.task_.name, learner.task_.labels, learner.settings_, learner.budget_.seed,
+    const json expected = identity(learner.task_.name, learner.task_.labels, learner.settings_, learner.budget_,
                                    learner.recipe(), learner.sources_);
     for (const auto& [key, value] : expected.items())
       if (state.at("identity").value(key, json()) != value)

@@ -62,12 +62,9 @@ TEST_F(LogTest, PassesEventsOfItsLevelAndAbove) {
 }
 
 TEST_F(LogTest, KeepsTheTypesOfItsFields) {
-  const std::initializer_list<LogField> fields = {{"task", std::string("cars")},
-                                                  {"version", std::size_t{3}},
-                                                  {"bytes", -612},
-                                                  {"ms", 1.8},
-                                                  {"exact", true},
-                                                  {"note", ""}};
+  const std::string task = "cars";
+  const std::initializer_list<LogField> fields = {
+      {"task", task}, {"version", std::size_t{3}}, {"bytes", -612}, {"ms", 1.8}, {"exact", true}, {"note", ""}};
   EXPECT_EQ(line(LogFormat::kText, fields),
             "2026-09-21T14:13:20.007Z info task.saved task=cars version=3 bytes=-612 ms=1.8 exact=true note=\"\"\n");
   EXPECT_EQ(line(LogFormat::kJson, fields),

@@ -184,6 +184,59 @@ TEST_F(LearnTask, ResumeWithoutACheckpointStartsAfresh) {
   EXPECT_EQ(learn_task(fresh).results["version"], 1);
 }
 
+TEST_F(LearnTask, ResumesARunThatReplacedAnotherInItsFolder) {
+  LearnRequest first = request();
+  first.run_folder = folder_ / "run";
+  learn_task(first);
+  StopInTraining stopper;
+  LearnRequest second = first;
+  second.seed = 9;
+  second.force = true;
+  second.listener = &stopper;
+  second.stop = &stopper.stop;
+  error_of(Code::kCancelled, [&] { learn_task(second); });
+  LearnRequest resumed = first;
+  resumed.seed = 9;
+  resumed.resume = true;
+  const LearnReport report = learn_task(resumed);
+  EXPECT_FALSE(report.finished_before);
+  EXPECT_EQ(report.results["version"], 2);
+  EXPECT_EQ(report.results["seed"], 9);
+}
+
+TEST_F(LearnTask, ResumeTakesPathsWithASlashAtTheEnd) {
+  StopInTraining stopper;
+  LearnRequest stopped = request();
+  stopped.listener = &stopper;
+  stopped.stop = &stopper.stop;
+  error_of(Code::kCancelled, [&] { learn_task(stopped); });
+  LearnRequest resumed = request();
+  resumed.directory = model() / "";
+  resumed.data = data() / "";
+  resumed.resume = true;
+  EXPECT_EQ(learn_task(resumed).results["version"], 1);
+}
+
+TEST_F(LearnTask, ResumeRefusesOtherImagesUnderTheSameNames) {
+  StopInTraining stopper;
+  LearnRequest stopped = request();
+  stopped.listener = &stopper;
+  stopped.stop = &stopper.stop;
+  error_of(Code::kCancelled, [&] { learn_task(stopped); });
+  write_toy_images(data(), {"blue", "green", "red"}, 12, 99);
+  LearnRequest resumed = request();
+  resumed.resume = true;
+  EXPECT_THAT(error_of(Code::kShapeMismatch, [&] { learn_task(resumed); }), HasSubstr("another data"));
+}
+
+TEST_F(LearnTask, ResumeLeavesAFolderOfOthersAlone) {
+  write_text(folder_ / "mine" / "letter.txt", "dear");
+  LearnRequest resumed = request();
+  resumed.run_folder = folder_ / "mine";
+  resumed.resume = true;
+  EXPECT_THAT(refused(Code::kAlreadyExists, resumed), HasSubstr("no run folder"));
+}
+
 TEST_F(LearnTask, RefusesBadOptionsBeforeAnythingIsWritten) {
   auto changed = [&](auto change) {
     LearnRequest bad = request();

@@ -105,6 +105,22 @@ TEST_F(Seeds, ResumeGoesOnWithTheSeedThatWasStopped) {
               HasSubstr("--resume"));
 }
 
+TEST_F(Seeds, ResumeRefusesAnotherList) {
+  learn_with_seeds(request({5}));
+  LearnRequest other = request({6});
+  other.resume = true;
+  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { learn_with_seeds(other); }),
+              HasSubstr("seeds '5', now it is '6'"));
+  EXPECT_EQ(json_of(group() / "results.json")["seeds"], nlohmann::json({5}));
+}
+
+TEST_F(Seeds, RefuseRecipesWhoseTasksShareAState) {
+  LearnRequest shared = request({5, 6});
+  shared.plugs = {"finetune"};
+  EXPECT_THAT(error_of(Code::kUnsupported, [&] { learn_with_seeds(shared); }), HasSubstr("--shared-state"));
+  EXPECT_FALSE(fs::exists(model() / "runs"));
+}
+
 TEST_F(Seeds, AreWholeNumbersEachOnce) {
   EXPECT_EQ(parse_seeds("42,1998,18446744073709551615"), (std::vector<std::uint64_t>{42, 1998, 18446744073709551615u}));
   for (const char* bad : {"", ",", "1,", "1,,2", "-1", "1.5", "1, 2", "1,1", "18446744073709551616", "one"})
@@ -191,6 +207,12 @@ TEST_F(Seeds, ComparisonRefusesTestImagesThatOneMayHaveLearned) {
   learn_task(there);
   EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { compare({"here"}, {"there"}); }), HasSubstr("--data"));
   EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { compare({"here", "here"}, {"there"}); }), HasSubstr("2 and 1"));
+  CompareRequest seen;
+  seen.a = {"here"};
+  seen.b = {"there"};
+  seen.data = folder_ / "data" / "";
+  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { compare_tasks(ModelDirectory::open(model(), true), seen); }),
+              HasSubstr("'there'"));
   write_toy_images(folder_ / "unseen", {"blue", "green", "red"}, 9, 77);
   CompareRequest request;
   request.a = {"here"};

@@ -15,10 +15,11 @@ std::vector<std::uint64_t> parse_seeds(std::string_view text);
 /// the order of the seeds, so the last one is the newest; none is chosen by its figures. The runs lie in
 /// DIRECTORY/runs/TASK/vFIRST-seeds/seed-S, or below request.run_folder; beside them results.json with what is
 /// returned. `resume` goes on with the first unfinished seed of the newest such folder. Returns {task, recipe, plugs,
-/// seeds, versions, validation_top1, test_top1: {values, mean, deviation: of the sample,
+/// seeds, task_versions, validation_top1, test_top1: {values, mean, deviation: of the sample,
 ///  interval95: [low, high] of the mean by Student's t, or null}, or null without test; runs: [results of each]} and
 ///  what provenance() says.
-/// Throws as learn_task(); what was learned before stays stored.
+/// Throws as learn_task(); kUnsupported for recipes that share a state among tasks; what was learned before stays
+/// stored.
 nlohmann::json learn_with_seeds(const LearnRequest& request);
 
 /// {values, mean, deviation, interval95: [low, high] or null}.

@@ -70,6 +70,7 @@ class Listener {
 struct Budget {
   std::uint64_t seed = 42;
   std::map<std::string, double> rates;      ///< by plug-in alias, before everything else
+  std::string data;                         ///< what tells these rows from others: a checkpoint of others is refused
   std::filesystem::path checkpoint;         ///< written after each stage, each epoch and on a stop; empty: none
   bool resume = false;                      ///< go on from `checkpoint` if it is there
   const std::atomic<bool>* stop = nullptr;  ///< set by Ctrl-C: stops after the step at hand (kCancelled)
