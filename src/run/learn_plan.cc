@@ -118,6 +118,7 @@ Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
                                    {"device", {request.device}}});
   if (!request.shared.empty()) settings.push_back({"shared-state", {request.shared}});
   if (!request.test) settings.push_back({"no-test", {"true"}});
+  settings_yaml(settings);  // throws where a value cannot be written, before anything is
   return settings;
 }
 

@@ -52,7 +52,8 @@ struct Place {
 std::int64_t version_stored_by(const std::string& run, const ModelDirectory& directory, const std::string& task) {
   if (run.empty() || newest_version(directory, task) == 0) return 0;
   for (const TaskSummary& version : directory.store().log(task))
-    if (version.metrics.is_object() && version.metrics.value("run_id", "") == run) return version.version;
+    if (version.metrics.is_object() && version.metrics.contains("run_id") && version.metrics["run_id"] == run)
+      return version.version;
   return 0;
 }
 
