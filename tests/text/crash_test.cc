@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "run_recast.h"
+
 namespace recast {
 namespace {
 using ::testing::AllOf;
@@ -17,12 +19,6 @@ using ::testing::ContainsRegex;
 using ::testing::ExitedWithCode;
 using ::testing::HasSubstr;
 using ::testing::KilledBySignal;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SKIP_WITH_SANITIZER() GTEST_SKIP() << "the sanitizer reports crashes itself"
-#else
-#define SKIP_WITH_SANITIZER() static_cast<void>(0)
-#endif
 
 void crash_in(const std::string& stage) {
   report_crashes("recast learn a\nb");

@@ -65,6 +65,7 @@ class DiagnosisTest : public ::testing::Test {
 // ---- crashes and signals ----
 
 TEST_F(DiagnosisTest, ACrashTellsWhatHappenedWhereAndWhatIsSafe) {
+  SKIP_WITH_SANITIZER();
   const Answer answer = signalled(SIGSEGV);
   EXPECT_EQ(answer.status, -SIGSEGV) << "the signal takes its course";
   EXPECT_THAT(answer.err, HasSubstr("recast: crashed: access to memory that is not there (SIGSEGV, sent by process"));
@@ -77,6 +78,7 @@ TEST_F(DiagnosisTest, ACrashTellsWhatHappenedWhereAndWhatIsSafe) {
 }
 
 TEST_F(DiagnosisTest, AnAbortIsNeverBare) {
+  SKIP_WITH_SANITIZER();
   const Answer answer = signalled(SIGABRT);
   EXPECT_EQ(answer.status, -SIGABRT);
   EXPECT_THAT(answer.err, AllOf(HasSubstr("crashed: a check inside recast or a library failed"),
@@ -116,6 +118,7 @@ TEST_F(DiagnosisTest, ClosedStreamsEndInNoFile) {
 }
 
 TEST_F(DiagnosisTest, WantOfMemoryIsAnErrorWithARemedy) {
+  SKIP_WITH_SANITIZER();
   // A file that promises 3 GB of weights and keeps the promise with a hole.
   const std::string header =
       R"({"blocks.0.x":{"dtype":"F32","shape":[750000000],"data_offsets":[0,3000000000]}})" + std::string(2, ' ');
