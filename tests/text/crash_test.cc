@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "run_recast.h"
+#include "text/run_recast.h"
 
 namespace recast {
 namespace {
