@@ -29,10 +29,10 @@ Spread spread(const std::vector<double>& values) {
   return out;
 }
 
-Interval share_interval(std::int64_t hits, std::int64_t rows) {
-  if (rows <= 0 || hits < 0 || hits > rows)
-    fail(Code::kInvalidArgument, "[statistics] a share needs 0 <= hits <= rows and rows > 0, got {} of {}", hits, rows);
-  const double n = static_cast<double>(rows), p = static_cast<double>(hits) / n, z = upper_quantile(0.975);
+Interval share_interval(double share, double rows) {
+  if (!(rows >= 1 && share >= 0 && share <= 1))
+    fail(Code::kInvalidArgument, "[statistics] a share lies in 0..1, of 1 row or more; got {} of {} rows", share, rows);
+  const double n = rows, p = share, z = upper_quantile(0.975);
   const double centre = p + z * z / (2 * n), half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
   const double scale = 1 + z * z / n;
   return {std::max(0.0, (centre - half) / scale), std::min(1.0, (centre + half) / scale)};

@@ -16,6 +16,8 @@
 namespace recast {
 namespace {
 
+constexpr std::string_view kTemporaryBegin = ".recast-", kTemporaryEnd = ".tmp";
+
 std::string shown(const std::filesystem::path& path) { return printable(path.string(), 4096); }
 
 std::string reason(int error) { return std::generic_category().message(error); }
@@ -48,21 +50,12 @@ void require_regular(const struct stat& status, const std::filesystem::path& pat
 int create_beside(const std::filesystem::path& folder, std::filesystem::path& path) {
   static std::atomic<unsigned> counter{0};
   for (int attempt = 0;; ++attempt) {
-    path = folder / fmt::format(".recast-{}-{}.tmp", ::getpid(), counter++);
+    path = folder / fmt::format("{}{}-{}{}", kTemporaryBegin, ::getpid(), counter++, kTemporaryEnd);
     const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (descriptor >= 0) return descriptor;
     const bool try_again = errno == EINTR || (errno == EEXIST && attempt < 1000);
     if (!try_again) return -1;
   }
-}
-
-/// Makes a rename durable. Some file systems cannot sync a folder (EINVAL): there is nothing more to do then.
-int sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return errno;
-  const int error = ::fsync(descriptor) == 0 || errno == EINVAL ? 0 : errno;
-  ::close(descriptor);
-  return error;
 }
 
 }  // namespace
@@ -166,10 +159,22 @@ void AtomicFile::commit() {
   if (closed != 0) fail_write("close", errno);
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_write("put the new file in place", errno);
   temporary_.clear();
-  if (const int error = sync_folder(folder_); error != 0) {
+  if (const int error = flush_folder(folder_); error != 0) {
     fail(Code::kUnavailable, "[file] {}: is written, but its folder cannot be flushed to disk: {}", shown(target_),
          reason(error));
   }
+}
+
+bool is_temporary_name(std::string_view file_name) {
+  return file_name.starts_with(kTemporaryBegin) && file_name.ends_with(kTemporaryEnd);
+}
+
+int flush_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return errno;
+  const int error = ::fsync(descriptor) == 0 || errno == EINVAL ? 0 : errno;
+  ::close(descriptor);
+  return error;
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {

@@ -8,11 +8,13 @@
 
 #include "doctor.h"
 #include "recast/base/error_table.h"
+#include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/format/tensor_file.h"
 #include "recast/run/figures.h"
 #include "recast/run/model_directory.h"
 #include "recast/store/check_store.h"
+#include "run_folder.h"
 
 namespace recast {
 namespace {
@@ -97,12 +99,10 @@ nlohmann::json examine_leftovers(const fs::path& directory, Findings& findings) 
     if (ours && !at_work(path.filename().string())) left.push_back(shown(path));
   };
   for (fs::recursive_directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string file = entry->path().filename().string();
-    look(entry->path(), file.starts_with(".recast-") && file.ends_with(".tmp"));
+    look(entry->path(), is_temporary_name(entry->path().filename().string()));
   }
   // import and mimic write a new folder beside its place.
-  const fs::path place = fs::absolute(directory, error).lexically_normal();
-  const fs::path target = place.has_filename() ? place : place.parent_path();
+  const fs::path target = settled(directory);
   for (const auto& entry : fs::directory_iterator(target.parent_path(), error))
     look(entry.path(), entry.path().filename().string().starts_with("." + target.filename().string() + ".tmp-"));
   if (left.empty())

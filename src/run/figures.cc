@@ -1,7 +1,5 @@
 #include "recast/run/figures.h"
 
-#include <cmath>
-
 #include "recast/base/statistics.h"
 
 namespace recast {
@@ -24,8 +22,7 @@ nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::stri
   nlohmann::json per_class = nlohmann::json::object();
   for (std::size_t c = 0; c < evaluation.per_class.size(); ++c)
     per_class[labels.at(c)] = evaluation.per_class[c] < 0 ? nlohmann::json() : nlohmann::json(evaluation.per_class[c]);
-  const Interval interval =
-      share_interval(std::llround(evaluation.top1 * static_cast<double>(evaluation.rows)), evaluation.rows);
+  const Interval interval = share_interval(evaluation.top1, static_cast<double>(evaluation.rows));
   return {
       {"rows", evaluation.rows},          {"top1", evaluation.top1}, {"top1_interval95", {interval.low, interval.high}},
       {"top5", evaluation.top5},          {"loss", evaluation.loss}, {"per_class", per_class},

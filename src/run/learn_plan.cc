@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+#include <cctype>
+
 #include "recast/base/error.h"
 #include "recast/data/augment.h"
 #include "recast/run/machine.h"
@@ -49,6 +52,11 @@ std::string seeds_text(const std::vector<std::uint64_t>& seeds) { return fmt::fo
 
 std::string number(double value) { return fmt::format("{}", value); }
 
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
+
 }  // namespace
 
 void check_request(const LearnRequest& request) {
@@ -88,6 +96,16 @@ LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& direc
   check(preprocessing);
   try_image_size(directory, plan.image_size);
   return plan;
+}
+
+std::int64_t newest_version(const ModelDirectory& directory, const std::string& task) {
+  for (const TaskSummary& known : directory.store().list(true)) {
+    if (known.name == task) return known.version;
+    if (lower_case(known.name) == lower_case(task))
+      fail(Code::kAlreadyExists,
+           "[learn] task '{}' differs from '{}' in upper and lower case only: choose another name", task, known.name);
+  }
+  return 0;
 }
 
 Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {

@@ -19,6 +19,10 @@ struct LearnPlan {
 void check_request(const LearnRequest& request);
 /// Throws as merge_plugs(), compose() and Backbone::features().
 LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& directory);
+/// The newest version in the store, hidden or not; 0 if the task is new. What commit() would refuse at the very end is
+/// refused here.
+/// Throws kAlreadyExists: another task's name differs in upper and lower case only.
+std::int64_t newest_version(const ModelDirectory& directory, const std::string& task);
 /// What config.yaml holds.
 Settings plan_settings(const LearnRequest& request, const LearnPlan& plan);
 

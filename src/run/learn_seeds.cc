@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 
 #include "learn_plan.h"
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/base/statistics.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
@@ -31,14 +31,12 @@ std::int64_t first_version(const std::string& name) {
 fs::path find_group(const LearnRequest& request, const ModelDirectory& directory) {
   if (!request.run_folder.empty()) return settled(request.run_folder);
   const fs::path runs = settled(request.directory / "runs" / request.task);
-  std::int64_t begun = 0, newest = 0;
+  std::int64_t begun = 0;
   if (fs::is_directory(runs))
     for (const fs::directory_entry& entry : fs::directory_iterator(runs))
       begun = std::max(begun, first_version(entry.path().filename().string()));
   if (request.resume && begun > 0) return runs / fmt::format("v{}{}", begun, kGroup);
-  for (const TaskSummary& known : directory.store().list(true))
-    if (known.name == request.task) newest = known.version;
-  return runs / fmt::format("v{}{}", newest + 1, kGroup);
+  return runs / fmt::format("v{}{}", newest_version(directory, request.task) + 1, kGroup);
 }
 
 /// Of accuracies: an interval does not leave 0..1.
@@ -98,7 +96,7 @@ nlohmann::json spread_json(const std::vector<double>& values) {
 
 nlohmann::json learn_with_seeds(const LearnRequest& request) {
   if (request.seeds.empty()) fail(Code::kInvalidArgument, "[learn] no seeds given");
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   check_request(request);
   const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
   const LearnPlan plan = plan_learning(request, directory);
@@ -124,10 +122,8 @@ nlohmann::json learn_with_seeds(const LearnRequest& request) {
     runs.push_back(learn_task(one).results);
   }
   nlohmann::json report = summary(request, runs);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  report.update(provenance(request.command, seconds.count()));
-  write_file_atomically(group / "results.json",
-                        report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  report.update(provenance(request.command, watch.ms() / 1000));
+  folder.write_results(report);
   return report;
 }
 

@@ -24,23 +24,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMostClassesWithConfusion = 200;
 
-std::string lower_case(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
-
-/// The newest version in the store, hidden or not; 0 if the task is new. What commit() would refuse at the very end is
-/// refused here.
-std::int64_t newest_version(const ModelDirectory& directory, const std::string& task) {
-  for (const TaskSummary& known : directory.store().list(true)) {
-    if (known.name == task) return known.version;
-    if (lower_case(known.name) == lower_case(task))
-      fail(Code::kAlreadyExists,
-           "[learn] task '{}' differs from '{}' in upper and lower case only: choose another name", task, known.name);
-  }
-  return 0;
-}
-
 /// Where this run goes on or begins, and whether it is over already.
 struct Place {
   fs::path folder;
@@ -48,9 +31,10 @@ struct Place {
   bool finished = false, resumes = false;
 };
 
-/// The version that this run stored; 0: none. A run killed between the commit and results.json is known here only.
+/// The version of a task that there is, which this run stored; 0: none. A run killed between the commit and
+/// results.json is known here only.
 std::int64_t version_stored_by(const std::string& run, const ModelDirectory& directory, const std::string& task) {
-  if (run.empty() || newest_version(directory, task) == 0) return 0;
+  if (run.empty()) return 0;
   for (const TaskSummary& version : directory.store().log(task))
     if (version.metrics.is_object() && version.metrics.contains("run_id") && version.metrics["run_id"] == run)
       return version.version;
@@ -80,7 +64,7 @@ Place find_place(const LearnRequest& request, const ModelDirectory& directory, c
   if (!fs::is_directory(place.folder) || !folder.is_run())
     fail(Code::kAlreadyExists, "[learn] {} is no run folder: choose another --out", place.folder.string());
   if (fs::exists(folder.config())) folder.require_same(settings);
-  place.stored = version_stored_by(folder.id(), directory, request.task);
+  if (newest > 0) place.stored = version_stored_by(folder.id(), directory, request.task);
   place.finished = place.stored > 0 || fs::exists(folder.results());
   place.resumes = folder.has_checkpoint();
   return place;
@@ -310,6 +294,7 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
   if (request.test) test = measure(request, plan, directory, images, learned.model, folder);
   TaskRecord record = make_record(request, plan, directory, images, learned);
   record.metrics = make_metrics(request, plan, images, learned, test, folder);
+  folder.note("stored numbers: " + numbers_text(record.metrics["numbers"]));
   const Numbers shared = learned.model.numbers().only(Scope::kShared).clone();
   const auto store = open_sqlite_store(request.directory, directory.fingerprint(), false);
   record.version = shared.plugs().empty() ? store->commit(record)

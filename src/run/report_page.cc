@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "recast/base/statistics.h"
 #include "recast/data/dataset.h"
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
@@ -50,6 +51,7 @@ svg{display:block;width:100%;height:auto;font:12px system-ui,-apple-system,"Sego
 .tick,.label{fill:var(--soft)}.value{font-variant-numeric:tabular-nums}.strong{fill:var(--fg);font-weight:600}
 .grid{stroke:var(--rule)}.axis{stroke:var(--soft)}.frame{fill:none;stroke:var(--rule)}
 .line{fill:none;stroke-width:2}.line.a{stroke:var(--a);stroke-dasharray:5 3}.line.b{stroke:var(--b)}
+.line.c{stroke:var(--soft);stroke-dasharray:2 3}.point.c{fill:var(--soft)}
 .point.a{fill:var(--bg);stroke:var(--a);stroke-width:2}.point.b{fill:var(--b)}.key.a{fill:var(--a)}.key.b{fill:var(--b)}
 .ring{fill:none;stroke:var(--fg);stroke-width:2}.bar,.heat{fill:var(--b)}.range{stroke:var(--fg);stroke-width:1.5}.halo{stroke:var(--bg);stroke-width:4}
 .mark{fill:var(--bg);stroke:var(--a);stroke-width:2}.cell{font-size:11px;fill:var(--fg)}.cell.hot{fill:var(--hot)}
@@ -79,16 +81,10 @@ std::optional<double> head_alone_test(const TaskFacts& task, const ReportFacts& 
   return other ? number_at(other->metrics, {"test", "top1"}) : std::nullopt;
 }
 
-/// Wilson's 95 % interval of a share seen in so many images.
-struct Interval {
-  double low, high;
-};
+/// Nothing where a record, which may hold anything, gives no share of a number of images.
 std::optional<Interval> interval(const std::optional<double>& share, const std::optional<double>& rows) {
-  if (!share || !rows || *rows < 1) return {};
-  constexpr double z = 1.959964;
-  const double n = *rows, p = *share, centre = p + z * z / (2 * n);
-  const double margin = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n)), scale = 1 + z * z / n;
-  return Interval{std::max(0.0, (centre - margin) / scale), std::min(1.0, (centre + margin) / scale)};
+  if (!share || !rows || !(*rows >= 1 && *share >= 0 && *share <= 1)) return {};
+  return share_interval(*share, *rows);
 }
 
 // ---- the model -----------------------------------------------------------------------------------------------------
@@ -334,23 +330,29 @@ std::string folded(const std::string& summary, const std::string& html) {
   return "<details><summary>" + escape(summary) + "</summary>" + html + "</details>\n";
 }
 
-std::string page(const ReportFacts& facts) {
-  const std::string title = "recast report: " + facts.name;
+std::string html_document(const std::string& title, const std::string& before, const std::string& main,
+                          const std::string& written_utc) {
   std::string out =
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
       "img-src data:\">\n";
-  out += "<title>" + escape(title) + "</title>\n<style>" + kStyle + "</style></head>\n<body>\n";
-  out += "<a class=\"skip\" href=\"#tasks\">Skip to the tasks</a>\n<header><h1>" + escape(title) +
-         "</h1>\n<p class=\"lead\">" + lead(facts) + "</p>\n" + navigation(facts) + "</header>\n<main>\n";
-  out += tasks_overview(facts) + model_summary(facts);
-  for (std::size_t i = 0; i < facts.tasks.size(); ++i) out += task_section(facts.tasks[i], facts, i);
-  out += origins(facts);
+  out += "<title>" + escape(title) + "</title>\n<style>" + kStyle + "</style></head>\n<body>\n" + before + "<main>\n" +
+         main;
   return out + fmt::format(
                    "</main>\n<footer>Written {} by recast {}. This page is complete in itself: it loads nothing "
                    "and runs no script.</footer>\n</body></html>\n",
-                   escape(facts.written_utc), escape(kRecastVersion));
+                   escape(written_utc), escape(kRecastVersion));
+}
+
+std::string page(const ReportFacts& facts) {
+  const std::string title = "recast report: " + facts.name;
+  std::string main = tasks_overview(facts) + model_summary(facts);
+  for (std::size_t i = 0; i < facts.tasks.size(); ++i) main += task_section(facts.tasks[i], facts, i);
+  return html_document(title,
+                       "<a class=\"skip\" href=\"#tasks\">Skip to the tasks</a>\n<header><h1>" + escape(title) +
+                           "</h1>\n<p class=\"lead\">" + lead(facts) + "</p>\n" + navigation(facts) + "</header>\n",
+                       main + origins(facts), facts.written_utc);
 }
 
 }  // namespace recast

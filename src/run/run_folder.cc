@@ -57,7 +57,7 @@ bool RunFolder::is_run() const {
   // A run that was killed while it made its folder.
   return std::all_of(fs::directory_iterator(path_), {}, [](const fs::directory_entry& entry) {
     const std::string name = entry.path().filename().string();
-    return name == "checkpoints" || name.starts_with(".recast-");
+    return name == "checkpoints" || is_temporary_name(name);
   });
 }
 
@@ -72,8 +72,7 @@ std::string RunFolder::id() const {
 void RunFolder::remove_leftovers() const {
   for (const fs::path& folder : {path_, path_ / "checkpoints"})
     for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-      const std::string name = entry.path().filename().string();
-      if (name.starts_with(".recast-") && name.ends_with(".tmp")) fs::remove(entry.path());
+      if (is_temporary_name(entry.path().filename().string())) fs::remove(entry.path());
     }
 }
 

@@ -1,16 +1,14 @@
 #include "disk.h"
 
-#include <fcntl.h>
 #include <sys/vfs.h>
-#include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdint>
 #include <system_error>
 #include <utility>
 
 #include "recast/base/error.h"
+#include "recast/format/files.h"
 #include "recast/format/printable.h"
 
 namespace recast {
@@ -44,12 +42,7 @@ void make_folder(const std::filesystem::path& folder) {
 }
 
 void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  // Some file systems cannot sync a folder (EINVAL): there is nothing more to do then.
-  const bool synced = descriptor >= 0 && (::fsync(descriptor) == 0 || errno == EINVAL);
-  const int error = errno;
-  if (descriptor >= 0) ::close(descriptor);
-  if (!synced) {
+  if (const int error = flush_folder(folder); error != 0) {
     fail(Code::kUnavailable, "[store] {}: cannot be flushed to disk: {}", printable(folder.string(), 4096),
          std::generic_category().message(error));
   }

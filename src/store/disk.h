@@ -8,7 +8,7 @@ namespace recast {
 /// Makes a folder unless it is there. Throws kUnavailable.
 void make_folder(const std::filesystem::path& folder);
 
-/// Makes the names in a folder survive a loss of power, those that other processes put there too. Throws kUnavailable.
+/// flush_folder(), throws kUnavailable where it fails.
 void sync_folder(const std::filesystem::path& folder);
 
 /// The kind of network file system (or one in user space, which may be one) that holds `path`: "NFS", "SMB", ...

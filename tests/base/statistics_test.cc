@@ -28,11 +28,11 @@ TEST(Statistics, OneRunHasNoInterval) {
 }
 
 TEST(Statistics, IntervalOfAShareIsWilsons) {
-  EXPECT_NEAR(share_interval(97, 100).low, 0.9154806357094724, 1e-12);
-  EXPECT_NEAR(share_interval(97, 100).high, 0.9897454759759611, 1e-12);
+  EXPECT_NEAR(share_interval(0.97, 100).low, 0.9154806357094724, 1e-12);
+  EXPECT_NEAR(share_interval(0.97, 100).high, 0.9897454759759611, 1e-12);
   EXPECT_NEAR(share_interval(0, 10).low, 0, 1e-15);
   EXPECT_NEAR(share_interval(0, 10).high, 0.27753279986288926, 1e-12);
-  EXPECT_NEAR(share_interval(10, 10).high, 1, 1e-15);
+  EXPECT_NEAR(share_interval(1, 10).high, 1, 1e-15);
 }
 
 TEST(Statistics, PairedTestLooksAtDifferences) {

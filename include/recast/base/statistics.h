@@ -21,9 +21,9 @@ struct Spread {
 /// Throws kInvalidArgument for no values.
 Spread spread(const std::vector<double>& values);
 
-/// Share of `hits` among `rows`: Wilson's score interval (JASA 22, 1927), which also holds near 0 and 1.
-/// Throws kInvalidArgument unless 0 <= hits <= rows and rows > 0.
-Interval share_interval(std::int64_t hits, std::int64_t rows);
+/// Of a share seen in so many rows: Wilson's score interval (JASA 22, 1927), which also holds near 0 and 1.
+/// Throws kInvalidArgument unless 0 <= share <= 1 and rows >= 1.
+Interval share_interval(double share, double rows);
 
 /// Two-sided paired t test of mean difference 0. Absent for fewer than two pairs; 1 where all differences are 0, 0
 /// where they are equal and not 0.

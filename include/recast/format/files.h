@@ -67,6 +67,13 @@ class AtomicFile {
   std::uint64_t written_ = 0;
 };
 
+/// Whether a file of this name is what an AtomicFile writes to before it is put in place.
+bool is_temporary_name(std::string_view file_name);
+
+/// Makes the names in a folder survive a loss of power, those that other processes put there too. Returns 0, or the
+/// errno of what failed; where a file system cannot flush a folder there is nothing to do, which is no failure.
+int flush_folder(const std::filesystem::path& folder);
+
 /// AtomicFile in one call.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
