@@ -1,29 +1,34 @@
-// RECAST: counts, exactness, gradients of the coefficients, sets that never part, a second implementation.
+// RECAST: counts, exactness, gradients of the coefficients, sets that never part, a second implementation, what is
+// stored in fewer bits.
 #include <gtest/gtest.h>
 
 #include "conformance/toy_source.h"
+#include "format/expect_error.h"
 #include "methods/real_task.h"
 #include "methods/reference.h"
 
 namespace recast {
 namespace {
 
-const std::vector<std::string> kGrains = {"slot", "part", "head", "block"};
+const std::vector<std::string> kGrains = {"slot", "part", "head", "block", "block,block=16", "block,block=7"};
 
 /// ViT-S/16 under templates: its size is what counts here, so all weights are zero.
 std::shared_ptr<const Backbone> vit_small(const std::string& target) {
   ModelFiles files;
   files.config = architecture("vit_small_patch16_224");
-  for (const auto& [name, shape] : backbone_tensors(files.config.vit)) files.backbone[name] = at::zeros(shape);
+  for (const auto& [name, shape] : backbone_tensors(files.config.network)) files.backbone[name] = at::zeros(shape);
   MimicryOptions options;
   options.target = target;
   return make_backbone(mimic(files, options).files);
 }
 
+const std::vector<std::string> kTargets = {"attn", "mlp", "attn+mlp", "all"};
+
 /// The toy ViT under templates; fewer than there are slots make it lossy.
-std::shared_ptr<const Backbone> toy(std::int64_t templates = 2, std::int64_t sets = 2) {
+std::shared_ptr<const Backbone> toy(std::int64_t templates = 2, std::int64_t sets = 2,
+                                    const std::string& target = "all") {
   MimicryOptions options;
-  options.target = "all";
+  options.target = target;
   options.groups = 1;
   options.templates = templates;
   options.sets = sets;
@@ -66,17 +71,28 @@ TEST(Recast, CountsTheNumbersOfEachGrainOnVitSmall) {
   EXPECT_EQ(count(coefficients(learn_recast(attn, "block", 0))), 48 * 18);
   // qkv 18 blocks of 64 rows, proj 6 of columns, fc1 24 of rows, fc2 24 of columns; 12 layers, K n = 4.
   EXPECT_EQ(count(coefficients(learn_recast(all, "block", 0))), 12 * (18 + 6 + 24 + 24) * 4);
+  EXPECT_EQ(count(coefficients(learn_recast(all, "block,block=128", 0))), 12 * (9 + 3 + 12 + 12) * 4);
   // qkv 18 heads, proj 6; a slot without heads keeps one block.
   EXPECT_EQ(count(coefficients(learn_recast(all, "head", 0))), 12 * (18 + 6 + 1 + 1) * 4);
 }
 
-TEST(Recast, StartsExactAtEveryGrain) {
-  const auto backbone = toy();
-  for (const std::string& grain : kGrains) {
-    const State made = learn_recast(backbone, grain, 0).model.weights();
-    for (const std::string& slot : covered_slots(*backbone))
-      EXPECT_TRUE(at::equal(made.tensor(slot), backbone->weight(backbone->anatomy().at(slot)))) << grain << " " << slot;
-  }
+TEST(Recast, StartsExactAtEveryGrainOfEveryTarget) {
+  const auto original = make_backbone(toy_vit());
+  PlainRoute plain(*original);
+  const Batch batch = toy_batch(*toy_sources(20).validation, {0, 1, 2, 3});
+  const at::Tensor expected = original->features(batch.column("input"), plain);
+  for (const std::string& target : kTargets)
+    for (const std::int64_t templates : {2, 3}) {
+      const auto backbone = toy(templates, 2, target);
+      for (const std::string& grain : kGrains) {
+        const Model model = learn_recast(backbone, grain, 0).model;
+        const State made = model.weights();
+        for (const std::string& slot : covered_slots(*backbone))
+          EXPECT_TRUE(at::equal(made.tensor(slot), original->weight(original->anatomy().at(slot))))
+              << target << " " << grain << " " << slot;
+        EXPECT_TRUE(at::equal(model.features(batch, {}), expected)) << target << " " << grain;
+      }
+    }
 }
 
 TEST(Recast, StartsAtTheCoefficientsOfALossyMimicry) {
@@ -127,6 +143,45 @@ TEST(Recast, CoefficientGradientsAreInnerProductsWithTheTemplates) {
     }
 }
 
+/// A central difference of the loss along a random direction, every grain of every target. The pass runs in fp32: a
+/// loss carries about 32 epsilon |logit| of noise, which the difference divides by h; h^2 of truncation is bounded by
+/// what halving h changes.
+TEST(Recast, LossGradientsAreThoseOfDifferencesAtEveryGrainOfEveryTarget) {
+  const Batch batch = toy_batch(*toy_sources(20).validation, {0, 1, 2, 3});
+  const auto loss = [&](const Model& model) {
+    const at::Tensor logits = model.forward(batch, {}).at("logits").to(at::kDouble);
+    return -at::log_softmax(logits, 1).gather(1, batch.column("label").unsqueeze(1)).mean();
+  };
+  for (const std::string& target : kTargets)
+    for (const std::string& grain : kGrains) {
+      SCOPED_TRACE(target + " " + grain);
+      const Model model = learn_recast(toy(2, 2, target), grain, 0).model;
+      const State start = coefficients(learn_recast(toy(2, 2, target), grain, 0));
+      State direction, at_start = start.clone();
+      double along = 0;
+      for (const auto& [name, number] : start)
+        direction.set(name, Key(9).fold(name).normal(start.tensor(name).sizes()));
+      for (const auto& [name, number] : at_start) at_start.tensor(name).set_requires_grad(true);
+      loss(model.with("recast", at_start)).backward();
+      for (const auto& [name, number] : at_start)
+        along += (at_start.tensor(name).grad() * direction.tensor(name)).sum().item<double>();
+      const auto difference = [&](double h) {
+        State above, below;
+        for (const auto& [name, number] : start) {
+          above.set(name, start.tensor(name) + h * direction.tensor(name));
+          below.set(name, start.tensor(name) - h * direction.tensor(name));
+        }
+        return (loss(model.with("recast", above)).item<double>() - loss(model.with("recast", below)).item<double>()) /
+               (2 * h);
+      };
+      const double h = 5e-3, near = difference(h), far = difference(2 * h);
+      const double noise = 32 * std::numeric_limits<float>::epsilon() *
+                           model.forward(batch, {}).at("logits").abs().max().item<double>() / h;
+      EXPECT_NE(along, 0);
+      EXPECT_LE(std::abs(near - along), noise + std::abs(far - near)) << near << " by differences, " << along;
+    }
+}
+
 TEST(Recast, EqualSetsGetEqualGradientsAndNeverPart) {
   const auto backbone = toy();
   for (const std::string& grain : kGrains) {
@@ -146,7 +201,9 @@ TEST(Recast, EqualSetsGetEqualGradientsAndNeverPart) {
 std::int64_t block_length(const Slot& slot, const std::string& grain, std::int64_t side) {
   if (grain == "part" && slot.role == "attn.qkv") return side / 3;
   if (grain == "head" && slot.role.starts_with("attn.")) return 16;  // width 32 in two heads
-  return grain == "block" ? std::min<std::int64_t>(64, side) : side;
+  if (!grain.starts_with("block")) return side;
+  const std::size_t given = grain.find("block=");
+  return std::min<std::int64_t>(given == grain.npos ? 64 : std::stoll(grain.substr(given + 6)), side);
 }
 
 TEST(Recast, AgreesWithAnIndependentImplementation) {
@@ -183,6 +240,116 @@ TEST(Recast, AgreesWithAnIndependentImplementation) {
   ASSERT_EQ(theirs.size(), ours.size());
   for (const auto& [name, tensor] : ours)
     EXPECT_LE(relative_difference(tensor, theirs.find(name)->second), allowed[name]) << name;
+}
+
+TEST(Recast, RefusesABlockLengthAtAnotherGrain) {
+  const std::string message = error_of(Code::kInvalidArgument, [] { learn_recast(toy(), "head,block=16", 0); });
+  EXPECT_NE(message.find("grain=block"), message.npos) << message;
+}
+
+/// AdamW's first step moves every number by its learning rate, whatever the size of its gradient.
+TEST(Recast, MlpCoefficientsMoveAtTheirOwnRate) {
+  const auto backbone = toy();
+  Recipe recipe = toy_recipe(1, /*batch_size=*/20);
+  recipe.weight_decay = 0;
+  const Learned learned =
+      learn(toy_model(backbone, recipe, {"recast:mlp_rate=0.25"}), toy_task(), toy_sources(20), recipe, {});
+  for (const std::string& name : covered_slots(*backbone)) {
+    const Slot& slot = backbone->anatomy().at(name);
+    const at::Tensor moved = (coefficients(learned).tensor("c@" + name).select(1, 0) - slot.coefficients).abs();
+    const double rate = slot.role.starts_with("mlp.") ? 0.25 * recipe.rate : recipe.rate;
+    EXPECT_NEAR(moved.max().item<double>(), rate, 0.01 * rate) << name;
+  }
+}
+
+// ---- stored in fewer bits ------------------------------------------------------------------------------------------
+
+/// Where a run of some epochs ends; `bits` only decides what is kept of it.
+Learned learn_in_bits(const std::shared_ptr<const Backbone>& backbone, const std::string& bits) {
+  return learn_recast(backbone, "block,block=16,bits=" + bits, 2);
+}
+
+TEST(Recast, StoresTheNearestMultiplesOfOneStep) {
+  const auto backbone = toy();
+  const Learned whole = learn_in_bits(backbone, "32");
+  for (const auto& [bits, most] : std::map<std::string, std::int64_t>{{"16", 32767}, {"8", 127}}) {
+    const Learned rounded = learn_in_bits(backbone, bits);
+    const double step = coefficients(rounded).real("step");
+    EXPECT_GT(step, 0);
+    std::int64_t largest = 0;
+    for (const std::string& name : covered_slots(*backbone)) {
+      const at::Tensor start = backbone->anatomy().at(name).coefficients.unsqueeze(1).to(at::kDouble);
+      const at::Tensor codes = coefficients(rounded).tensor("c" + bits + "@" + name);
+      const at::Tensor kept = start + codes.to(at::kDouble) * step;
+      const at::Tensor c = coefficients(whole).tensor("c@" + name).to(at::kDouble);
+      EXPECT_LE((kept - c).abs().max().item<double>(), 0.501 * step) << bits << " " << name;
+      EXPECT_FALSE(coefficients(rounded).has("c@" + name)) << "stored twice";
+      largest = std::max(largest, codes.abs().max().item<std::int64_t>());
+    }
+    EXPECT_EQ(largest, most) << "the range is not used";
+  }
+}
+
+TEST(Recast, StoredBytesAreThoseOfTheBits) {
+  const auto backbone = toy();
+  const std::int64_t numbers = count(coefficients(learn_in_bits(backbone, "32")));
+  for (const auto& [bits, bytes] : std::map<std::string, std::int64_t>{{"32", 4}, {"16", 2}, {"8", 1}}) {
+    const Learned learned = learn_in_bits(backbone, bits);
+    const Plug& plug = learned.model.recipe().plug("recast");
+    EXPECT_EQ(plug.method->stored_bytes(coefficients(learned)), numbers * bytes + (bits == "32" ? 0 : 8)) << bits;
+    EXPECT_EQ(plug.method->learned_numbers(coefficients(learned)), numbers) << bits;
+  }
+}
+
+TEST(Recast, FiguresAreThoseOfWhatIsStored) {
+  const auto backbone = toy();
+  for (const std::string bits : {"16", "8"}) {
+    const Learned learned = learn_in_bits(backbone, bits);
+    const Evaluation again = evaluate(learned.model, *toy_sources(20).validation, 3, false);
+    EXPECT_EQ(learned.validation.loss, again.loss) << bits;
+    EXPECT_NE(learned.validation.loss, learn_in_bits(backbone, "32").validation.loss) << "nothing was rounded";
+  }
+}
+
+TEST(Recast, LearnsOnFromRoundedCoefficients) {
+  const auto backbone = toy();
+  for (const std::string bits : {"16", "8"}) {
+    const Learned first = learn_in_bits(backbone, bits);
+    const Recipe none = toy_recipe(0), more = toy_recipe(2);
+    const Learned same = learn(first.model, toy_task(), toy_sources(20), none, {});
+    EXPECT_TRUE(at::allclose(same.model.weights().tensor("blocks.0.mlp.fc1"),
+                             first.model.weights().tensor("blocks.0.mlp.fc1"), 0, 1e-6));
+    const Learned further = learn(first.model, toy_task(), toy_sources(20), more, {});
+    EXPECT_FALSE(equal(coefficients(further), coefficients(first))) << "nothing moved";
+    EXPECT_LT(further.validation.loss, first.validation.loss);
+    EXPECT_FALSE(coefficients(further).has("c@blocks.0.mlp.fc1"));
+  }
+}
+
+TEST(Recast, RoundedCoefficientsBecomeWholeAgainWhereARecipeAsksForIt) {
+  const auto backbone = toy();
+  const Learned first = learn_in_bits(backbone, "8");
+  const Recipe recipe = toy_recipe(0);
+  Model whole = toy_model(backbone, recipe, {"recast:grain=block,block=16"});
+  whole.numbers() = first.model.numbers();
+  const Learned next = learn(whole, toy_task(), toy_sources(20), recipe, {});
+  EXPECT_TRUE(coefficients(next).has("c@blocks.0.mlp.fc1"));
+  EXPECT_FALSE(coefficients(next).has("c8@blocks.0.mlp.fc1"));
+  EXPECT_TRUE(
+      at::equal(next.model.weights().tensor("blocks.0.mlp.fc1"), first.model.weights().tensor("blocks.0.mlp.fc1")));
+}
+
+TEST(Recast, NothingMovedIsStoredAsZeros) {
+  const auto backbone = toy();
+  const Learned learned = learn_recast(backbone, "block,bits=8", 0);
+  EXPECT_EQ(coefficients(learned).real("step"), 0);
+  for (const std::string& name : covered_slots(*backbone))
+    EXPECT_TRUE(at::equal(learned.model.weights().tensor(name), backbone->weight(backbone->anatomy().at(name))));
+}
+
+TEST(Recast, RefusesOtherBits) {
+  for (const char* bits : {"4", "0", "64", "-8", "8.0", "int8"})
+    error_of(Code::kInvalidArgument, [&] { learn_in_bits(toy(), bits); });
 }
 
 // What the coefficients gain over the head alone, on real images. The short form asks that they fit the training images
