@@ -34,8 +34,12 @@ std::string text(const nlohmann::json& report) {
   out += fmt::format("backbone {}, bank {}, {} tasks {}\n", bytes_text(bytes["backbone"].get<double>()),
                      bytes_text(bytes["bank"].get<double>()), report["tasks"].get<std::int64_t>(),
                      bytes_text(bytes["tasks"].get<double>()));
-  if (report["coefficients"].get<std::int64_t>() > 0)
-    out += fmt::format("coefficients of a task at grain slot: {}\n", report["coefficients"].get<std::int64_t>());
+  if (!report["task_numbers"].empty()) {
+    Table numbers({"plug-in", "numbers a task trains, head aside"});
+    for (const auto& row : report["task_numbers"])
+      numbers.add({row["plug"].get<std::string>(), std::to_string(row["numbers"].get<std::int64_t>())});
+    out += "\n" + numbers.text() + "\n";
+  }
   return out + "fingerprint " + report["fingerprint"].get<std::string>() + "\n";
 }
 

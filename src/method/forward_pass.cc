@@ -174,6 +174,9 @@ at::Tensor View::read(std::string_view family_name, std::string_view slot, std::
 
 at::Tensor View::operator()(std::string_view name, std::string_view key) const { return read(name, slot_, key); }
 at::Tensor View::global(std::string_view name, std::string_view key) const { return read(name, {}, key); }
+at::Tensor View::with_rules(std::string_view name, const at::Tensor& value) const {
+  return pass_ ? pass_->param(plug_, number_name(name, slot_), value) : value;
+}
 bool View::has(std::string_view name, std::string_view key) const {
   return numbers_.at(plug_, family(name).scope).has(number_name(name, slot_, key));
 }

@@ -1,12 +1,15 @@
 #include "recast/run/figures.h"
 
+#include <fmt/format.h>
+
 #include "recast/base/statistics.h"
 
 namespace recast {
 namespace {
 
-/// Elements of all tensors of a plug-in's stored families that train, or of all its families.
+/// What a plug-in says, or the elements of all tensors of its stored families that train, or of all its families.
 std::int64_t count_elements(const Plug& plug, const State& state, bool trained_only) {
+  if (const auto said = plug.method->learned_numbers(state)) return *said;
   std::int64_t count = 0;
   for (const auto& [name, number] : state) {
     const Family* family = plug.info->family(family_of(name));
@@ -42,18 +45,33 @@ nlohmann::json figures(const EpochMetrics& e) {
 
 nlohmann::json count_numbers(const Model& model) {
   std::int64_t coefficients = 0, head = 0, bytes = 0, shared_bytes = 0;
+  nlohmann::json numbers = nlohmann::json::object();
   for (const Plug& plug : model.recipe().plugs()) {
     const State& task = model.numbers().at(plug.alias(), Scope::kTask);
     const State& shared = model.numbers().at(plug.alias(), Scope::kShared);
-    if (plug.roles.head)
-      head += count_elements(plug, task, false);
-    else
-      coefficients += count_elements(plug, task, true) + count_elements(plug, shared, true);
+    const std::int64_t learned = plug.roles.head
+                                     ? count_elements(plug, task, false)
+                                     : count_elements(plug, task, true) + count_elements(plug, shared, true);
+    (plug.roles.head ? head : coefficients) += learned;
     bytes += plug.method->stored_bytes(task);
     shared_bytes += shared.bytes();
+    if (task.empty() && shared.empty()) continue;
+    numbers[plug.alias()] = {{"learned", learned}, {"bytes", plug.method->stored_bytes(task) + shared.bytes()}};
   }
-  return {
-      {"coefficients", coefficients}, {"head_numbers", head}, {"stored_bytes", bytes}, {"shared_bytes", shared_bytes}};
+  return {{"coefficients", coefficients},
+          {"head_numbers", head},
+          {"stored_bytes", bytes},
+          {"shared_bytes", shared_bytes},
+          {"numbers", numbers}};
+}
+
+std::string numbers_text(const nlohmann::json& numbers) {
+  std::string text;
+  for (const auto& [plug, counts] : numbers.items()) {
+    text += fmt::format("{}{} {} ({} bytes)", text.empty() ? "" : ", ", plug, counts["learned"].get<std::int64_t>(),
+                        counts["bytes"].get<std::int64_t>());
+  }
+  return text;
 }
 
 std::int64_t count_bytes(const NamedTensors& tensors) {

@@ -4,6 +4,7 @@
 
 #include "recast/format/printable.h"
 #include "recast/run/figures.h"
+#include "task_numbers.h"
 
 namespace recast {
 namespace {
@@ -61,7 +62,7 @@ std::string_view name(SlotKind kind) {
 nlohmann::json inspect_directory(const ModelDirectory& directory) {
   const ModelFiles& files = directory.files();
   std::int64_t parameters = 0, coefficients = 0, task_bytes = 0;
-  for (const auto& [tensor, shape] : backbone_tensors(files.config.vit)) parameters += c10::multiply_integers(shape);
+  for (const auto& [tensor, shape] : backbone_tensors(files.config.network)) parameters += c10::multiply_integers(shape);
   for (const Slot& slot : directory.backbone()->anatomy().slots)
     if (slot.coefficients.defined()) coefficients += slot.coefficients.numel();
   const std::vector<TaskSummary> tasks = directory.store().list();
@@ -75,6 +76,7 @@ nlohmann::json inspect_directory(const ModelDirectory& directory) {
       {"bytes", {{"backbone", count_bytes(files.backbone)}, {"bank", count_bytes(files.bank)}, {"tasks", task_bytes}}},
       {"groups", describe_groups(files)},
       {"coefficients", coefficients},
+      {"task_numbers", task_numbers(*directory.backbone())},
       {"slots", describe_slots(directory.backbone()->anatomy(), files.config.bank)},
       {"tasks", tasks.size()}};
 }

@@ -17,6 +17,15 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 bool better(const Evaluation& a, const Evaluation& b) { return a.top1 != b.top1 ? a.top1 > b.top1 : a.loss < b.loss; }
 
+/// "family@SLOT#key" has the slot SLOT; null where it names none of the backbone's.
+const Slot* slot_of(std::string_view number, const Anatomy& anatomy) {
+  const std::size_t at = number.find('@');
+  if (at == number.npos) return nullptr;
+  const std::string_view rest = number.substr(at + 1);
+  return anatomy.find(rest.substr(0, rest.find('#')));
+}
+
+/// Whether it outlives the run.
 bool in_use(Scope scope) { return scope == Scope::kTask || scope == Scope::kShared; }
 
 /// Columns that a head has already, as far as it tells.
@@ -28,6 +37,17 @@ std::size_t known_columns(const Plug& plug, const Numbers& numbers) {
 }
 
 }  // namespace
+
+State trained_of(const MethodInfo& plug, const State& state) {
+  State trained;
+  for (const auto& [name, number] : state)
+    if (const Family* family = plug.family(family_of(name)); family && family->trains) trained.set(name, number);
+  return trained;
+}
+
+void put(const State& numbers, State& state) {
+  for (const auto& [name, number] : numbers) state.set(name, number);
+}
 
 Learner::Learner(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe,
                  const Budget& budget)
@@ -74,11 +94,16 @@ double Learner::base_rate(const Plug& plug) const {
   return settings_.rate;
 }
 
+double Learner::rate(const Plug& plug, const Family& family, std::string_view number) const {
+  const Slot* slot = slot_of(number, model_.backbone().anatomy());
+  return base_rate(plug) * family.rate_scale * plug.method->rate_scale(family.name, slot);
+}
+
 void Learner::refresh_params() {
   const std::string only = current_ ? current_->phase.params : "";
   params_.clear();
   for (const Plug& plug : recipe().plugs()) {
-    for (const Scope scope : {Scope::kTask, Scope::kShared}) {
+    for (const Scope scope : {Scope::kTask, Scope::kShared, Scope::kRun}) {
       for (const auto& [name, number] : numbers().at(plug.alias(), scope)) {
         const Family* family = plug.info->family(family_of(name));
         const auto* tensor = std::get_if<at::Tensor>(&number);
@@ -89,8 +114,7 @@ void Learner::refresh_params() {
         if (!moves) continue;
         const auto frozen = frozen_.find(full);
         params_.push_back({full, plug.alias(), *tensor, frozen == frozen_.end() ? at::Tensor() : frozen->second,
-                           born_[full], base_rate(plug) * family->rate_scale,
-                           settings_.weight_decay * family->decay_scale});
+                           born_[full], rate(plug, *family, name), settings_.weight_decay * family->decay_scale});
       }
     }
   }
@@ -121,6 +145,8 @@ void Learner::start_from(std::string_view task) {
   for (const Plug& plug : recipe().plugs()) {
     const State theirs = other.numbers().at(plug.alias(), Scope::kTask).clone();
     for (const auto& [name, number] : theirs) numbers().at(plug.alias(), Scope::kTask).set(name, number);
+    RunContext context(*this, plug);
+    if (!theirs.empty()) plug.method->continue_task(context);
   }
   params_changed_ = true;
 }
@@ -160,10 +186,12 @@ void Learner::reject(const Plug& plug, const std::string& reason) const {
 
 void Learner::begin() {
   for (const Plug& plug : recipe().plugs()) {
-    // A task that goes on from its own numbers (another round, another visit) has begun already.
-    if (!numbers().at(plug.alias(), Scope::kTask).empty()) continue;
     RunContext context(*this, plug);
-    plug.method->begin_task(context);
+    // A task that goes on from its own numbers (another round, another visit) has begun already.
+    if (numbers().at(plug.alias(), Scope::kTask).empty())
+      plug.method->begin_task(context);
+    else
+      plug.method->continue_task(context);
     refresh_params();
   }
   for (const Plug& plug : recipe().plugs()) {
@@ -201,8 +229,10 @@ void Learner::give_feedback(const Evaluation& validation) {
 void Learner::consider(const std::string& stage, Evaluation validation) {
   Numbers kept;
   for (const auto& [plug, scopes] : numbers().plugs())
-    for (const auto& [scope, state] : scopes)
+    for (const auto& [scope, state] : scopes) {
       if (in_use(scope)) kept.at(plug, scope) = state.clone();
+      if (scope == Scope::kRun) kept.at(plug, scope) = trained_of(*recipe().plug(plug).info, state).clone();
+    }
   for (Candidate& candidate : candidates_) {
     if (candidate.stage != stage) continue;
     if (better(validation, candidate.validation))
@@ -217,13 +247,21 @@ void Learner::restore(const Candidate& candidate) {
     for (auto& [scope, state] : scopes)
       if (in_use(scope)) state = {};
   for (const auto& [plug, scopes] : candidate.numbers.plugs())
-    for (const auto& [scope, state] : scopes) numbers().at(plug, scope) = state.clone();
+    for (const auto& [scope, state] : scopes)
+      if (in_use(scope))
+        numbers().at(plug, scope) = state.clone();
+      else
+        put(state.clone(), numbers().at(plug, scope));  // beside what an optimiser keeps there
   refresh_params();
 }
 
-bool Learner::trains_beside_head() const {
-  return std::any_of(params_.begin(), params_.end(),
-                     [&](const Param& p) { return !recipe().plug(p.group).roles.head; });
+bool Learner::learns_beside_head() const {
+  const auto keeps_numbers = [&](const Plug& plug) {
+    const Numbers& numbers = model_.numbers();
+    return !numbers.at(plug.alias(), Scope::kTask).empty() || !numbers.at(plug.alias(), Scope::kShared).empty();
+  };
+  return std::any_of(recipe().plugs().begin(), recipe().plugs().end(),
+                     [&](const Plug& plug) { return !plug.roles.head && keeps_numbers(plug); });
 }
 
 void Learner::fit_head(const std::string& stage) {
@@ -412,13 +450,22 @@ const Candidate& Learner::best_candidate() const {
 }
 
 void Learner::run_main() {
-  if (!run_main_phases() && (trains_beside_head() || !settings_.fit_head)) {
+  if (!run_main_phases() && (learns_beside_head() || !settings_.fit_head)) {
     train_main();
     if (settings_.fit_head) fit_head("refit");
   }
   if (candidates_.empty()) consider("last", validate());
   restore(best_candidate());
   counters_.step = counters_.epoch = 0;
+}
+
+bool Learner::end_task() {
+  const Numbers task = numbers().only(Scope::kTask).clone(), shared = numbers().only(Scope::kShared).clone();
+  for (const Plug& plug : recipe().plugs()) {
+    RunContext context(*this, plug);
+    plug.method->end_task(context);
+  }
+  return !equal(task, numbers().only(Scope::kTask)) || !equal(shared, numbers().only(Scope::kShared));
 }
 
 Learned Learner::run() {
@@ -429,7 +476,7 @@ Learned Learner::run() {
   }
   if (place_ == Place::kHead) {
     if (settings_.fit_head) fit_head("head");
-    if (trains_beside_head()) give_feedback(candidates_.empty() ? validate() : candidates_.back().validation);
+    if (learns_beside_head()) give_feedback(candidates_.empty() ? validate() : candidates_.back().validation);
     place_ = Place::kMain;
     save_checkpoint();
   }
@@ -439,10 +486,11 @@ Learned Learner::run() {
     save_checkpoint();
   }
   Candidate kept = best_candidate();
-  if (run_phases(When::kAfter)) kept.validation = validate();
-  for (const Plug& plug : recipe().plugs()) {
-    RunContext context(*this, plug);
-    plug.method->end_task(context);
+  const bool moved_after = run_phases(When::kAfter), changed = end_task();
+  if (moved_after || changed) {
+    const double before = kept.validation.top1;
+    kept.validation = validate();
+    note(fmt::format("end: validation top1 {:.4f} of what is stored, {:.4f} before", kept.validation.top1, before));
   }
   Learned learned{model_, kept.stage, {}, history_, kept.validation, seconds(), kept.epoch};
   for (const Candidate& candidate : candidates_)

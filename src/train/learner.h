@@ -17,6 +17,11 @@ struct Candidate {
   std::int64_t epoch = 0;
 };
 
+/// The numbers of a state whose families train.
+State trained_of(const MethodInfo& plug, const State& state);
+/// Over those of the same names.
+void put(const State& numbers, State& state);
+
 /// One learning run: the numbers in motion and what plug-ins may ask of them. Not for use from several threads.
 class Learner {
  public:
@@ -43,6 +48,8 @@ class Learner {
  private:
   friend class Checkpoint;
   void begin();
+  /// Whether a number changed.
+  bool end_task();
   /// Whether there were any.
   bool run_phases(When when);
   void run_phase(const Plug& plug, const Phase& phase);
@@ -63,6 +70,8 @@ class Learner {
   void train_step(Batch batch, EpochSums& sums);
   void refresh_params();
   double base_rate(const Plug& plug) const;
+  /// Of one number, before the schedule's factor.
+  double rate(const Plug& plug, const Family& family, std::string_view number) const;
   void consider(const std::string& stage, Evaluation validation);
   State own_numbers(const std::string& plug, const State& state) const;
   void restore(const Candidate& candidate);
@@ -71,7 +80,8 @@ class Learner {
   void save_checkpoint() const;
   bool load_checkpoint();
   const Source& source(std::string_view name) const;
-  bool trains_beside_head() const;
+  /// Whether there is anything for epochs to move beside the head: trained numbers, or statistics of their batches.
+  bool learns_beside_head() const;
   void note(const std::string& text) const;
   void report(const EpochMetrics& metrics);
   /// Spent on this run, sittings before a resume included.

@@ -42,7 +42,8 @@ enum class Pool { kDelta, kMean, kSum, kKeep };
 /// What a family's dimension 0 counts.
 enum class Rows { kFixed, kPerClass, kPerTask, kPerSample, kGrows };
 
-/// A kind of number that a plug-in keeps, declared beside its options; shapes come with create().
+/// A kind of number that a plug-in keeps, declared beside its options; shapes come with create(). What trains in kRun
+/// (scores of which only a decision is stored) belongs to the best epoch as the stored numbers do: end_task() sees it.
 struct Family {
   std::string name;
   Scope scope = Scope::kTask;
@@ -86,6 +87,8 @@ class View {
   bool has(std::string_view family, std::string_view key = {}) const;
   /// The same without a slot: numbers that belong to the whole model.
   at::Tensor global(std::string_view family, std::string_view key = {}) const;
+  /// `value` in place of the number "family@SLOT", rules on it applied: for one that is stored in another form.
+  at::Tensor with_rules(std::string_view family, const at::Tensor& value) const;
   /// All numbers of one scope.
   const State& state(Scope scope) const { return numbers_.at(plug_, scope); }
 
@@ -292,7 +295,17 @@ class Method {
   virtual std::vector<std::string> taps(const Anatomy&) const { return {}; }
   /// Creates the task's numbers, before any data is read. Not called where the task goes on from numbers of its own.
   virtual void begin_task(Context&) const {}
+  /// In place of begin_task() where the task goes on from numbers of its own, and after start_from(): what end_task()
+  /// stored in another form becomes what trains.
+  virtual void continue_task(Context&) const {}
+  /// Once all is learned. What it leaves in the task's state is stored; where it changes a number, the validation
+  /// figures are measured again, so that those reported are of what is stored.
   virtual void end_task(Context&) const {}
+  /// How many numbers a task has learned, whatever the form in which they are stored. Nothing: the elements of the
+  /// families that train (of a head: of all).
+  virtual std::optional<std::int64_t> learned_numbers(const State& task) const { return {}; }
+  /// Factor on the learning rate of a number, beside its family's. slot: null for a number without one.
+  virtual double rate_scale(std::string_view family, const Slot* slot) const { return 1; }
   /// Bytes of its numbers in a task file. Default: those of its task and shared states.
   virtual std::int64_t stored_bytes(const State& task) const { return task.bytes(); }
   /// Asked until it answers nothing; the cursor is the plug-in's state.
