@@ -139,6 +139,18 @@ def config_seeds():
     for name, change in {"float-size": {"size_px": 224.0}, "huge-size": {"size_px": 1e300}, "true": {"size_px": True},
                          "unknown": {"x": 1}, "long-mean": {"mean": [0, 0, 0, 0]}}.items():
         put("model_config", "preprocessing-" + name, json.dumps(config | {"preprocessing": preprocessing | change}))
+    stage = {"block": "basic", "blocks": 2, "channels": 64, "kernel": 3, "stride": 1, "expansion": 1}
+    cnn = {"stem_channels": 64, "stem_kernel": 7, "stem_stride": 2, "stem_pool": True, "head_channels": 0,
+           "stages": [stage, stage | {"channels": 128, "stride": 2}], "shortcut": "projection", "activation": "relu",
+           "padding": "symmetric", "norm_eps": 1e-5}
+    network = {key: value for key, value in config.items() if key != "vit"} | {"architecture": "resnet10", "cnn": cnn}
+    put("model_config", "cnn", json.dumps(network))
+    put("model_config", "cnn-inverted", json.dumps(network | {"cnn": cnn | {
+        "stages": [stage | {"block": "separable"}, stage | {"block": "inverted", "expansion": 6}], "head_channels": 8,
+        "activation": "relu6", "padding": "same"}}))
+    put("model_config", "cnn-mixed", json.dumps(network | {"cnn": cnn | {
+        "stages": [stage, stage | {"block": "inverted"}]}}))
+    put("model_config", "cnn-and-vit", json.dumps(network | {"vit": vit}))
     put("model_config", "heads", json.dumps(config | {"vit": vit | {"heads": 7}}))
 
 

@@ -1,4 +1,5 @@
-// Full fine-tuning: a dense copy of every parameter of the backbone trains.
+// Full fine-tuning: a dense copy of every parameter of the backbone trains. Running statistics of batch norms are none:
+// they stay the backbone's.
 // Idea     W_l is a copy of the backbone's own; the backbone itself is never written.
 // State    w per weight and vector slot: 4 bytes a parameter, in the shared state (default: one network for all tasks,
 //          so that learning a task changes the others, which follow the newest version) or in the task (scope=task).
@@ -22,15 +23,16 @@ class Finetune final : public Method, public WeightRule {
   std::vector<std::string> slots(const Anatomy& anatomy) const override {
     std::vector<std::string> names;
     for (const Slot& slot : anatomy.slots)
-      if (slot.kind == SlotKind::kWeight || slot.kind == SlotKind::kVector) names.push_back(slot.name);
+      if ((slot.kind == SlotKind::kWeight || slot.kind == SlotKind::kVector) && !slot.statistic)
+        names.push_back(slot.name);
     return names;
   }
 
   void begin_task(Context& context) const override {
     const State dense = context.model("backbone").weights();
-    for (const auto& [slot, weight] : dense) {
+    for (const std::string& slot : slots(context.anatomy())) {
       const std::string name = number_name(family_, slot);
-      if (!context.own(scope_).has(name)) context.create(name, std::get<at::Tensor>(weight).clone());
+      if (!context.own(scope_).has(name)) context.create(name, dense.tensor(slot).clone());
     }
   }
 

@@ -1,8 +1,10 @@
+#include <ATen/ATen.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
 
+#include "cnn.h"
 #include "differences.h"
 #include "recast/base/error.h"
 #include "vit.h"
@@ -21,18 +23,31 @@ void expect_banks(const BankConfig& config, TensorShapes& backbone, TensorShapes
              origin, group.name, slot);
       }
       std::vector<std::int64_t> templates = weight->second;
-      templates.insert(templates.begin(), config.templates);
+      const std::int64_t n = config.templates_of(group);
+      templates.insert(templates.begin(), n);
       const auto [known, added] = bank.try_emplace(group.name + ".templates", templates);
       if (known->second != templates) {
         fail(Code::kDataCorruption, "[model] {}: the slots of bank {} differ in shape", origin, group.name);
       }
-      bank[slot + ".coefficients"] = {config.sets, config.templates};
+      bank[slot + ".coefficients"] = {config.sets, n};
       backbone.erase(weight);
     }
   }
 }
 
+/// The root of a negative variance would be NaN.
+void require_variances(const NamedTensors& backbone, std::string_view origin) {
+  for (const auto& [name, tensor] : backbone) {
+    if (!name.ends_with(".running_var") || (tensor >= 0).all().item<bool>()) continue;
+    fail(Code::kDataCorruption, "[model] {}: {} holds negative variances", origin, name);
+  }
+}
+
 }  // namespace
+
+TensorShapes backbone_tensors(const Network& network) {
+  return std::visit([](const auto& kind) { return backbone_tensors(kind); }, network);
+}
 
 void Differences::compare(const NamedTensors& given, const TensorShapes& expected) {
   for (const auto& [name, shape] : expected) {
@@ -70,10 +85,10 @@ std::string Differences::text() const {
 }
 
 void check_files(const ModelFiles& files, std::string_view origin) {
-  if (const std::string fault = fault_of(files.config.vit); !fault.empty()) {
+  if (const std::string fault = fault_of(files.config.network); !fault.empty()) {
     fail(Code::kInvalidArgument, "[model] {}: {}", origin, fault);
   }
-  TensorShapes backbone = backbone_tensors(files.config.vit), bank;
+  TensorShapes backbone = backbone_tensors(files.config.network), bank;
   const BankConfig& config = files.config.bank;
   if (config.target.empty() != config.members.empty()) {
     fail(Code::kDataCorruption, "[model] {}: target \"{}\" with {} banks", origin, config.target,
@@ -92,12 +107,14 @@ void check_files(const ModelFiles& files, std::string_view origin) {
          found.text());
   }
   require_finite(files.backbone, origin);
+  require_variances(files.backbone, origin);
   require_finite(files.bank, origin);
 }
 
 std::shared_ptr<const Backbone> make_backbone(const ModelFiles& files, at::Device device) {
   check_files(files, files.config.architecture);
-  return make_vit(files, device);
+  const bool vit = std::holds_alternative<VitConfig>(files.config.network);
+  return vit ? make_vit(files, device) : make_cnn(files, device);
 }
 
 }  // namespace recast

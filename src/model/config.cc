@@ -1,6 +1,10 @@
 #include "recast/model/config.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <set>
 
 #include "recast/base/error.h"
@@ -14,6 +18,12 @@ using nlohmann::json;
 constexpr std::int64_t kFormatVersion = 1;
 /// Far above any network that runs, low enough that products of three sizes fit 64 bits.
 constexpr std::int64_t kLargestSize = 1 << 20;
+/// Of a convolution.
+constexpr std::int64_t kLargestKernel = 31, kLargestStride = 16;
+/// Of a whole network: as many pixels as an image's side may have.
+constexpr std::int64_t kLargestShrinkage = 4096;
+constexpr std::size_t kMostStages = 64;
+constexpr std::int64_t kMostBlocks = 1024;
 
 /// One object of config.json: hands out each key once and refuses what was not asked for.
 class Fields {
@@ -119,6 +129,76 @@ json write_vit(const VitConfig& vit) {
           {"pos_interpolation", vit.pos_interpolation}};
 }
 
+CnnStage read_stage(const json& object, std::string_view origin, std::size_t index) {
+  Fields in(object, origin, fmt::format("cnn.stages[{}]", index));
+  CnnStage stage;
+  stage.block = in.text("block");
+  stage.blocks = in.integer("blocks", 1);
+  stage.channels = in.integer("channels", 1);
+  stage.kernel = in.integer("kernel", 1);
+  stage.stride = in.integer("stride", 1);
+  stage.expansion = in.integer("expansion", 1);
+  in.finish();
+  return stage;
+}
+
+CnnConfig read_cnn(const json& object, std::string_view origin) {
+  Fields in(object, origin, "cnn");
+  CnnConfig cnn;
+  cnn.stem_channels = in.integer("stem_channels", 1);
+  cnn.stem_kernel = in.integer("stem_kernel", 1);
+  cnn.stem_stride = in.integer("stem_stride", 1);
+  cnn.stem_pool = in.boolean("stem_pool");
+  const json& stages = in.list("stages");
+  if (stages.size() > kMostStages)
+    fail(Code::kDataCorruption, "[model] {}: cnn.stages has more than {}", origin, kMostStages);
+  for (const json& stage : stages) cnn.stages.push_back(read_stage(stage, origin, cnn.stages.size()));
+  cnn.head_channels = in.integer("head_channels", 0);
+  cnn.shortcut = in.text("shortcut");
+  cnn.activation = in.text("activation");
+  cnn.padding = in.text("padding");
+  cnn.norm_eps = in.number("norm_eps");
+  in.finish();
+  if (const std::string fault = fault_of(cnn); !fault.empty()) {
+    fail(Code::kDataCorruption, "[model] {}: cnn: {}", origin, fault);
+  }
+  return cnn;
+}
+
+json write_cnn(const CnnConfig& cnn) {
+  json stages = json::array();
+  for (const CnnStage& stage : cnn.stages) {
+    stages.push_back({{"block", stage.block},
+                      {"blocks", stage.blocks},
+                      {"channels", stage.channels},
+                      {"kernel", stage.kernel},
+                      {"stride", stage.stride},
+                      {"expansion", stage.expansion}});
+  }
+  return {{"stem_channels", cnn.stem_channels},
+          {"stem_kernel", cnn.stem_kernel},
+          {"stem_stride", cnn.stem_stride},
+          {"stem_pool", cnn.stem_pool},
+          {"stages", stages},
+          {"head_channels", cnn.head_channels},
+          {"shortcut", cnn.shortcut},
+          {"activation", cnn.activation},
+          {"padding", cnn.padding},
+          {"norm_eps", cnn.norm_eps}};
+}
+
+Network read_network(Fields& in, std::string_view origin) {
+  if (in.has("cnn") && in.has("vit")) fail(Code::kDataCorruption, "[model] {}: vit and cnn are both given", origin);
+  if (in.has("cnn")) return read_cnn(in.any("cnn"), origin);
+  if (!in.has("vit")) fail(Code::kDataCorruption, "[model] {}: vit or cnn is missing", origin);
+  return read_vit(in.any("vit"), origin);
+}
+
+json write_network(const Network& network) {
+  const auto* vit = std::get_if<VitConfig>(&network);
+  return vit != nullptr ? write_vit(*vit) : write_cnn(std::get<CnnConfig>(network));
+}
+
 BankConfig::Group read_group(const json& object, std::string_view origin, std::size_t index) {
   const std::string path = fmt::format("bank.members[{}]", index);
   Fields in(object, origin, path);
@@ -136,7 +216,7 @@ BankConfig read_bank(const json& object, std::string_view origin) {
   BankConfig bank;
   bank.target = in.text("target");
   bank.groups = in.integer("groups", 1);
-  bank.templates = in.integer("templates", 1);
+  bank.templates = in.integer("templates", 0);
   bank.sets = in.integer("sets", 1);
   bank.solver = in.text("solver");
   for (const json& group : in.list("members")) bank.members.push_back(read_group(group, origin, bank.members.size()));
@@ -159,20 +239,99 @@ Preprocessing read_preprocessing(const json& object, std::string_view origin) {
   }
 }
 
+struct Size {
+  const char* name;
+  std::int64_t value, least, most = kLargestSize;
+};
+
+/// What is wrong with the first size out of its range; empty if none is.
+std::string fault_of_sizes(std::initializer_list<Size> sizes) {
+  for (const Size& size : sizes) {
+    if (size.value < size.least || size.value > size.most)
+      return fmt::format("{} must lie in {}..{}, got {}", size.name, size.least, size.most, size.value);
+  }
+  return "";
+}
+
+std::string fault_of_choice(const char* name, const std::string& value,
+                            std::initializer_list<std::string_view> choices) {
+  if (std::find(choices.begin(), choices.end(), value) != choices.end()) return "";
+  return fmt::format("{} must be {}, got {}", name, fmt::join(choices, " or "), printable(value));
+}
+
+bool is_resnet(const CnnStage& stage) { return stage.block == "basic" || stage.block == "bottleneck"; }
+
+/// `in`: channels that the stage is given.
+std::string fault_of_stage(const CnnStage& stage, std::int64_t in, const CnnConfig& cnn) {
+  if (std::string fault = fault_of_choice("block", stage.block, {"basic", "bottleneck", "separable", "inverted"});
+      !fault.empty())
+    return fault;
+  if (std::string fault = fault_of_sizes({{"blocks", stage.blocks, 1, kMostBlocks},
+                                          {"channels", stage.channels, 1},
+                                          {"kernel", stage.kernel, 1, kLargestKernel},
+                                          {"stride", stage.stride, 1, kLargestStride},
+                                          {"expansion", stage.expansion, 1, 1024}});
+      !fault.empty())
+    return fault;
+  if (stage.kernel % 2 == 0) return fmt::format("kernel must be odd, got {}", stage.kernel);
+  if (stage.block == "bottleneck" && stage.channels % stage.expansion != 0)
+    return fmt::format("expansion {} does not divide {} channels", stage.expansion, stage.channels);
+  if ((stage.block == "basic" || stage.block == "separable") && stage.expansion != 1)
+    return fmt::format("blocks of kind {} have no expansion, got {}", stage.block, stage.expansion);
+  if (stage.block == "inverted" && std::max(in, stage.channels) * stage.expansion > kLargestSize)
+    return fmt::format("expansion {} makes more than {} channels", stage.expansion, kLargestSize);
+  if (is_resnet(stage) && cnn.shortcut == "pad" && stage.channels < in)
+    return fmt::format("a shortcut of kind pad cannot turn {} channels into {}", in, stage.channels);
+  return "";
+}
+
 }  // namespace
 
-std::string fault_of(const VitConfig& vit) {
-  struct Size {
-    const char* name;
-    std::int64_t value, least;
-  };
-  for (const Size& size : {Size{"depth", vit.depth, 1}, Size{"width", vit.width, 1}, Size{"heads", vit.heads, 1},
-                           Size{"mlp_width", vit.mlp_width, 1}, Size{"patch_px", vit.patch_px, 1},
-                           Size{"grid", vit.grid, 1}, Size{"register_tokens", vit.register_tokens, 0}}) {
-    if (size.value < size.least || size.value > kLargestSize) {
-      return fmt::format("{} must lie in {}..{}, got {}", size.name, size.least, kLargestSize, size.value);
-    }
+std::string fault_of(const Network& network) {
+  return std::visit([](const auto& kind) { return fault_of(kind); }, network);
+}
+
+std::string fault_of(const CnnConfig& cnn) {
+  if (std::string fault = fault_of_sizes({{"stem_channels", cnn.stem_channels, 1},
+                                          {"stem_kernel", cnn.stem_kernel, 1, kLargestKernel},
+                                          {"stem_stride", cnn.stem_stride, 1, kLargestStride},
+                                          {"head_channels", cnn.head_channels, 0}});
+      !fault.empty())
+    return fault;
+  if (cnn.stem_kernel % 2 == 0) return fmt::format("stem_kernel must be odd, got {}", cnn.stem_kernel);
+  if (cnn.stages.empty() || cnn.stages.size() > kMostStages)
+    return fmt::format("{} stages, expected 1 to {}", cnn.stages.size(), kMostStages);
+  std::int64_t channels = cnn.stem_channels, shrinkage = cnn.stem_stride * (cnn.stem_pool ? 2 : 1);
+  for (std::size_t s = 0; s < cnn.stages.size(); ++s) {
+    const CnnStage& stage = cnn.stages[s];
+    if (is_resnet(stage) != is_resnet(cnn.stages.front()))
+      return fmt::format("stage {}: blocks of kind {} do not stand beside {}", s, printable(stage.block),
+                         printable(cnn.stages.front().block));
+    if (const std::string fault = fault_of_stage(stage, channels, cnn); !fault.empty())
+      return fmt::format("stage {}: {}", s, fault);
+    channels = stage.channels;
+    shrinkage *= stage.stride;
+    if (shrinkage > kLargestShrinkage) return fmt::format("strides shrink an image by more than {}", kLargestShrinkage);
   }
+  for (std::string fault : {fault_of_choice("shortcut", cnn.shortcut, {"projection", "pad"}),
+                            fault_of_choice("activation", cnn.activation, {"relu", "relu6"}),
+                            fault_of_choice("padding", cnn.padding, {"symmetric", "same"})}) {
+    if (!fault.empty()) return fault;
+  }
+  if (!(cnn.norm_eps > 0 && cnn.norm_eps < 1)) return fmt::format("norm_eps must lie in (0, 1), got {}", cnn.norm_eps);
+  return "";
+}
+
+std::string fault_of(const VitConfig& vit) {
+  if (std::string fault = fault_of_sizes({{"depth", vit.depth, 1},
+                                          {"width", vit.width, 1},
+                                          {"heads", vit.heads, 1},
+                                          {"mlp_width", vit.mlp_width, 1},
+                                          {"patch_px", vit.patch_px, 1},
+                                          {"grid", vit.grid, 1},
+                                          {"register_tokens", vit.register_tokens, 0}});
+      !fault.empty())
+    return fault;
   if (vit.width % vit.heads != 0) return fmt::format("{} heads do not divide width {}", vit.heads, vit.width);
   if (!(vit.norm_eps > 0 && vit.norm_eps < 1)) return fmt::format("norm_eps must lie in (0, 1), got {}", vit.norm_eps);
   if (vit.pooling != "token" && vit.pooling != "average" && vit.pooling != "token+average") {
@@ -191,7 +350,7 @@ std::string fault_of(const VitConfig& vit) {
 json ModelConfig::to_json() const {
   json out = {{"format_version", kFormatVersion},
               {"architecture", architecture},
-              {"vit", write_vit(vit)},
+              {network_key(), write_network(network)},
               {"preprocessing", preprocessing}};
   if (!bank.target.empty()) out["bank"] = write_bank(bank);
   return out;
@@ -207,7 +366,7 @@ ModelConfig ModelConfig::from_json(const json& object, std::string_view origin) 
   }
   ModelConfig config;
   config.architecture = in.text("architecture");
-  config.vit = read_vit(in.any("vit"), origin);
+  config.network = read_network(in, origin);
   config.preprocessing = read_preprocessing(in.any("preprocessing"), origin);
   if (in.has("bank")) config.bank = read_bank(in.any("bank"), origin);
   in.finish();

@@ -57,7 +57,9 @@ void sync_directory(const fs::path& path) {
 class SiblingDirectory {
  public:
   explicit SiblingDirectory(const fs::path& target) : target_(target) {
-    std::string name = (target.parent_path() / ("." + target.filename().string() + ".tmp-XXXXXX")).string();
+    // The process is in the name, so that others can tell work in progress from what a dead process left.
+    const std::string file_name = fmt::format(".{}.tmp-{}-XXXXXX", target.filename().string(), ::getpid());
+    std::string name = (target.parent_path() / file_name).string();
     if (::mkdtemp(name.data()) == nullptr) fail_io("create a folder beside", target);
     path_ = name;
     // mkdtemp makes it private; a model directory has the mode of any other folder. umask can only be read by setting.
@@ -135,7 +137,7 @@ std::string ModelFiles::fingerprint() const {
   check_files(*this, config.architecture);
   const nlohmann::json all = config.to_json();
   nlohmann::json hashed = {{"groups", nlohmann::json::object()}};
-  for (const char* key : {"architecture", "vit", "preprocessing"}) hashed[key] = all.at(key);
+  for (const char* key : {"architecture", config.network_key(), "preprocessing"}) hashed[key] = all.at(key);
   for (const BankConfig::Group& group : config.bank.members) hashed["groups"][group.name] = group.slots;
   Sha256 hash;
   hash.update(canonical_json(hashed));
@@ -167,6 +169,8 @@ ModelFiles read_model_files(const fs::path& directory) {
   check_files(files, directory.string());
   return files;
 }
+
+void check_model_target(const fs::path& directory, bool force) { may_replace(without_trailing_slash(directory), force); }
 
 void write_model_files(const fs::path& directory, const ModelFiles& files, bool force) {
   check_files(files, directory.string());

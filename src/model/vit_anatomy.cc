@@ -28,6 +28,7 @@ class Builder {
 
   void add_norm(const std::string& name, const std::string& role) {
     add(name, SlotKind::kNorm, {vit_.width}, role);
+    anatomy_.slots.back().eps = vit_.norm_eps;
     add_vector(name + ".weight", role + ".weight");
     add_vector(name + ".bias", role + ".bias");
   }

@@ -2,8 +2,10 @@
 """Builds backbones with timm, transformers and torchvision and writes what they answer, for the parity tests in C++.
 
 Every parameter is drawn so that it matters: matrices with std 0.05, biases and norm gains with std 0.2, LayerScale
-uniform in 0.5 .. 1.5, tokens and positions with std 0.2; each from a generator seeded by its own name, so a case is
-the same on every run and independent of the library's initialisation. Nothing is downloaded.
+uniform in 0.5 .. 1.5, tokens and positions with std 0.2; kernels of convolutional networks with the std that keeps
+activations of one size, gains and variances of batch norms uniform in 0.5 .. 1.5, their means with std 0.2. Each comes
+from a generator seeded by its own name, so a case is the same on every run and independent of the library's
+initialisation. Nothing is downloaded.
 
 With gains around 0 the class token sees little of the patches (shifting the position grid moves DINOv2's features by
 1e-4 of the largest), with gains around 1 it sees a hundred times more; so two cases come with both. In none does the
@@ -12,7 +14,8 @@ bias of k matter: it adds the same to all scores of a query, and softmax drops i
 One folder per case:
   checkpoint.safetensors   parameters under the names that the library's users find in published checkpoints
   images.safetensors       "images.S" [2, 3, S, S] fp32, normalised pixels, for every size S of the case
-  expected.safetensors     "features.S" [2, D]: the class token after the last norm; "logits.S" [2, 7] with a classifier
+  expected.safetensors     "features.S" [2, D]: the class token after the last norm, or the average of the last map;
+                           "logits.S" [2, 7] with a classifier
   case.json                what the case is; see describe()
 
 Usage: make_backbones.py OUT_DIR [--only NAME]... [--list]
@@ -31,6 +34,7 @@ from typing import Callable
 
 import torch
 import torchvision_import  # noqa: F401  before timm and transformers
+from cifar_resnet import CifarResNet
 from safetensors.torch import save_file
 
 CLASSES = 7
@@ -47,11 +51,14 @@ class Case:
     library: str                           # whose names and whose arithmetic
     build: Callable[[], torch.nn.Module]
     sizes: tuple[int, ...]                 # native size first
-    pos_interpolation: str                 # what the library does with the position grid at another size
+    pos_interpolation: str = ""            # what the library does with the position grid at another size
     classes: int = 0
     norm_eps: float = 1e-6
     qkv_bias: bool = True
     gain_mean: float = 0.0                 # norm gains are drawn around it
+    network: str = "vit"                   # | cnn
+    padding: str = "symmetric"             # of a convolutional network
+    shortcut: str = "projection"
 
 
 def timm_model(arch, **options):
@@ -68,16 +75,43 @@ def hf_model(kind, shape, image_px, patch_px, **options):
     return getattr(transformers, kind[0])(config)
 
 
-def torchvision_vit_b_16():
-    from torchvision.models import vit_b_16
+def torchvision_model(name):
+    import torchvision
 
-    return vit_b_16(num_classes=CLASSES)
+    return getattr(torchvision.models, name)(num_classes=CLASSES)
+
+
+def cnn(arch, library, build, sizes, **options):
+    return Case(arch, library, build, sizes, **{"classes": CLASSES, "norm_eps": 1e-5, "network": "cnn"} | options)
+
+
+def timm_cnn(arch, classes=CLASSES):
+    import timm
+
+    return timm.create_model(arch, pretrained=False, num_classes=classes)
+
+
+def as_efficientnet_pytorch(name):
+    """What efficientnet_pytorch calls a tensor of timm's EfficientNet-Lite0."""
+    repeats = (1, 2, 2, 3, 3, 4, 1)
+    parts = name.split(".")
+    if parts[0] != "blocks":
+        outer = {
+            "conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+        return ".".join([outer[parts[0]], *parts[1:]])
+    block = sum(repeats[: int(parts[1])]) + int(parts[2])
+    inner = (
+        {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"} if parts[1] == "0" else
+        {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
+         "conv_pwl": "_project_conv", "bn3": "_bn2"})
+    return ".".join(["_blocks", str(block), inner[parts[3]], *parts[4:]])
 
 
 VIT, VIT_CLASSIFIER, DINOV2, DINOV2_REGISTERS = (
     ("ViTModel", "ViTConfig"), ("ViTForImageClassification", "ViTConfig"), ("Dinov2Model", "Dinov2Config"),
     ("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig"))
 TI16, S16, B16 = "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224"
+LITE0 = "efficientnet_lite0"
 S14, S14_REG = "vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"
 
 CASES = {
@@ -114,15 +148,48 @@ CASES = {
         "bicubic_antialias"),
     # torchvision's ViT takes its native size only.
     "torchvision_vit_b_16": Case(
-        B16, "torchvision", torchvision_vit_b_16, (224,), "bicubic", CLASSES),
+        B16, "torchvision", lambda: torchvision_model("vit_b_16"), (224,), "bicubic", CLASSES),
+    "torchvision_resnet18": cnn("resnet18", "torchvision", lambda: torchvision_model("resnet18"), (96, 65)),
+    "torchvision_resnet34": cnn("resnet34", "torchvision", lambda: torchvision_model("resnet34"), (96, 65)),
+    "torchvision_resnet50": cnn("resnet50", "torchvision", lambda: torchvision_model("resnet50"), (64, 97)),
+    "timm_resnet18": cnn("resnet18", "timm", lambda: timm_cnn("resnet18", 0), (64, 97), classes=0),
+    "timm_resnet34": cnn("resnet34", "timm", lambda: timm_cnn("resnet34"), (64,)),
+    "timm_resnet50": cnn("resnet50", "timm", lambda: timm_cnn("resnet50"), (64, 97)),
+    "timm_efficientnet_lite0": cnn(LITE0, "timm", lambda: timm_cnn(LITE0), (96, 65)),
+    "timm_tf_efficientnet_lite0": cnn(
+        "tf_" + LITE0, "timm", lambda: timm_cnn("tf_" + LITE0), (96, 65), norm_eps=1e-3, padding="same"),
+    # timm's own Lite0 with TensorFlow's padding answers, under the names of efficientnet_pytorch.
+    "renamed_efficientnet_lite0": cnn(
+        LITE0, "efficientnet-pytorch", lambda: timm_cnn("tf_" + LITE0), (96, 65), norm_eps=1e-3, padding="same"),
+    "cifar_resnet20": cnn("resnet20_cifar", "cifar", lambda: CifarResNet(3, CLASSES), (32, 45), shortcut="pad"),
+    "cifar_resnet32_shortcut": cnn(
+        "resnet32_cifar", "cifar", lambda: CifarResNet(5, CLASSES, shortcut="shortcut"), (32,)),
+    "cifar_resnet56_downsample": cnn(
+        "resnet56_cifar", "cifar", lambda: CifarResNet(9, CLASSES, "fc", "downsample"), (32,)),
 }
+
+
+def generator_of(name):
+    return torch.Generator().manual_seed(zlib.crc32(name.encode()))
+
+
+def draw_cnn(model):
+    """As draw(), for a convolutional network."""
+    norms = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.dim() == 4:
+            tensor.data.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator_of(name))
+        elif id(tensor) in norms or name.endswith("running_var"):
+            tensor.data.uniform_(0.5, 1.5, generator=generator_of(name))
+        elif not name.endswith("num_batches_tracked"):
+            tensor.data.normal_(0, 0.2, generator=generator_of(name))
 
 
 def draw(model, gain_mean):
     """Fills every parameter in place; see the top of this file."""
     gains = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.LayerNorm)}
     for name, parameter in model.named_parameters():
-        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        generator = generator_of(name)
         last = name.rpartition(".")[2]
         if last in ("gamma", "lambda1"):
             parameter.data.uniform_(0.5, 1.5, generator=generator)
@@ -134,12 +201,15 @@ def draw(model, gain_mean):
 
 def answers(case, model, images):
     """(features [B, D], logits [B, C] or None), by the library's own forward pass at any size."""
-    if case.library == "timm":
+    if case.library == "cifar":
+        return model.features(images), model(images)
+    if case.library in ("timm", "efficientnet-pytorch"):
         features = model.forward_head(model.forward_features(images), pre_logits=True)
         return features, model(images) if case.classes else None
     if case.library == "torchvision":
         seen = []
-        with_hook = model.heads.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        head = model.fc if case.network == "cnn" else model.heads
+        with_hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         logits = model(images)
         with_hook.remove()
         return seen[0], logits
@@ -152,7 +222,8 @@ def answers(case, model, images):
 
 def save_checkpoint(model, library, path):
     if library != "transformers":
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+        renamed = as_efficientnet_pytorch if library == "efficientnet-pytorch" else str
+        save_file({renamed(name): tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
         return
     # save_pretrained gives the names of published checkpoints, which the modules' own names need not be.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -163,9 +234,10 @@ def save_checkpoint(model, library, path):
 def describe(name, case):
     return {
         "name": name, "arch": case.arch, "library": case.library,
-        "version": sys.modules[case.library].__version__,
+        "version": sys.modules.get(case.library, torch).__version__, "network": case.network,
         "native_size": case.sizes[0], "sizes": list(case.sizes), "pos_interpolation": case.pos_interpolation,
         "norm_eps": case.norm_eps, "qkv_bias": case.qkv_bias, "classes": case.classes, "gain_mean": case.gain_mean,
+        "padding": case.padding, "shortcut": case.shortcut,
     }
 
 
@@ -173,7 +245,10 @@ def describe(name, case):
 def write_case(name, case, folder):
     folder.mkdir(parents=True, exist_ok=True)
     model = case.build().eval()
-    draw(model, case.gain_mean)
+    if case.network == "cnn":
+        draw_cnn(model)
+    else:
+        draw(model, case.gain_mean)
     images, expected = {}, {}
     for size in case.sizes:
         generator = torch.Generator().manual_seed(size)

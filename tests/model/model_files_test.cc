@@ -143,7 +143,7 @@ TEST_F(ModelDirectory, RefusesTensorsThatDoNotFitTheConfig) {
   refused([](ModelFiles& f) { f.config.bank.members[0].slots.push_back("blocks.0.mlp.fc1"); }, Code::kDataCorruption);
   refused([](ModelFiles& f) { f.config.bank.members[0].slots[1] = "norm"; }, Code::kDataCorruption);
   refused([](ModelFiles& f) { f.config.bank.members[1] = f.config.bank.members[0]; }, Code::kDataCorruption);
-  refused([](ModelFiles& f) { f.config.vit.heads = 5; }, Code::kInvalidArgument);
+  refused([](ModelFiles& f) { f.config.vit().heads = 5; }, Code::kInvalidArgument);
   EXPECT_EQ(entries(), 0U);
 }
 
@@ -176,11 +176,12 @@ TEST(Fingerprint, ChangesWithEveryTensorNameShapeAndConfig) {
     }
   }
   for (const auto& change : std::vector<std::function<void(ModelFiles&)>>{
-           [](ModelFiles& f) { f.config.architecture = "other"; }, [](ModelFiles& f) { f.config.vit.norm_eps = 1e-5; },
-           [](ModelFiles& f) { f.config.vit.heads = 4; }, [](ModelFiles& f) { f.config.preprocessing.size_px = 20; },
+           [](ModelFiles& f) { f.config.architecture = "other"; },
+           [](ModelFiles& f) { f.config.vit().norm_eps = 1e-5; }, [](ModelFiles& f) { f.config.vit().heads = 4; },
+           [](ModelFiles& f) { f.config.preprocessing.size_px = 20; },
            [](ModelFiles& f) { f.config.preprocessing.mean[1] = 0.25; },
            [](ModelFiles& f) { std::swap(f.config.bank.members[0].slots[0], f.config.bank.members[0].slots[1]); },
-           [](ModelFiles& f) { f.config.vit.pos_interpolation = "bicubic"; }}) {
+           [](ModelFiles& f) { f.config.vit().pos_interpolation = "bicubic"; }}) {
     ModelFiles changed = files;
     change(changed);
     EXPECT_TRUE(is_new(changed));

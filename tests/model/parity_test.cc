@@ -1,4 +1,5 @@
-// Features and logits equal those of timm, transformers, torchvision and (zoo_imgfocus) onnxruntime.
+// Features and logits equal those of timm, transformers, torchvision, our own CIFAR ResNet and (zoo_imgfocus)
+// onnxruntime.
 #include <functional>
 #include <map>
 
@@ -9,10 +10,35 @@ namespace {
 
 constexpr double kTolerance = 1e-4;  // of the largest output
 
+/// The name that recast has for the naming of a case's library.
+std::string naming_of(const nlohmann::json& about) {
+  const std::string library = about.at("library"), arch = about.at("arch");
+  if (library == "transformers" || library == "onnxruntime") return "huggingface";  // the zoo writes Dinov2's names
+  if (library == "cifar" || arch.starts_with("resnet")) return "torchvision";       // timm's are the same
+  return library;
+}
+
+void expect_choices(const VitConfig& vit, const GoldenCase& golden) {
+  EXPECT_EQ(vit.norm_eps, golden.about.at("norm_eps").get<double>());
+  EXPECT_EQ(vit.qkv_bias, golden.about.at("qkv_bias").get<bool>());
+  if (golden.imported.naming != "torchvision") {  // which takes one size only, so it has no choice to read off
+    EXPECT_EQ(vit.pos_interpolation, golden.about.at("pos_interpolation").get<std::string>());
+  }
+}
+
+void expect_choices(const CnnConfig& cnn, const GoldenCase& golden) {
+  EXPECT_EQ(cnn.norm_eps, golden.about.at("norm_eps").get<double>());
+  EXPECT_EQ(cnn.padding, golden.about.at("padding").get<std::string>());
+  EXPECT_EQ(cnn.shortcut, golden.about.at("shortcut").get<std::string>());
+}
+
 class Parity : public testing::TestWithParam<std::string> {};
 
-TEST_P(Parity, EqualsTheLibraryThatTheCheckpointIsFrom) {
+TEST_P(Parity, EqualsTheLibraryThatTheCheckpointIsFromAndReadsOffItsChoices) {
   const GoldenCase golden(GetParam());
+  std::visit([&](const auto& network) { expect_choices(network, golden); }, golden.imported.files.config.network);
+  EXPECT_EQ(golden.imported.classifier_weight.defined(), golden.about.at("classes").get<int>() > 0);
+  EXPECT_EQ(golden.imported.naming, naming_of(golden.about));
   const auto backbone = make_backbone(golden.imported.files);
   for (const int size : golden.sizes()) {
     const at::Tensor features = plain_features(*backbone, golden.images_at(size));
@@ -26,27 +52,16 @@ TEST_P(Parity, EqualsTheLibraryThatTheCheckpointIsFrom) {
   }
 }
 
-TEST_P(Parity, ImportReadsOffTheLibrarysChoices) {
-  const GoldenCase golden(GetParam());
-  const VitConfig& vit = golden.imported.files.config.vit;
-  EXPECT_EQ(vit.norm_eps, golden.about.at("norm_eps").get<double>());
-  EXPECT_EQ(vit.qkv_bias, golden.about.at("qkv_bias").get<bool>());
-  EXPECT_EQ(golden.imported.classifier_weight.defined(), golden.about.at("classes").get<int>() > 0);
-  if (golden.imported.naming != "torchvision") {  // which takes one size only, so it has no choice to read off
-    EXPECT_EQ(vit.pos_interpolation, golden.about.at("pos_interpolation").get<std::string>());
-  }
-  const std::string library = golden.about.at("library");
-  const bool huggingface = library == "transformers" || library == "onnxruntime";  // the zoo writes Dinov2's names
-  EXPECT_EQ(golden.imported.naming, huggingface ? "huggingface" : library);
-}
-
 INSTANTIATE_TEST_SUITE_P(Golden, Parity, testing::ValuesIn(golden_cases()),
                          [](const auto& info) { return info.param; });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Parity);
 
 TEST(ParityCases, CoverTheBackbonesThatWePromise) {
-  for (const char* name : {"timm_vit_tiny", "timm_vit_small", "timm_vit_base", "timm_dinov2_small", "hf_vit_base",
-                           "hf_dinov2_small", "torchvision_vit_b_16"}) {
+  for (const char* name :
+       {"timm_vit_tiny", "timm_vit_small", "timm_vit_base", "timm_dinov2_small", "hf_vit_base", "hf_dinov2_small",
+        "torchvision_vit_b_16", "torchvision_resnet18", "torchvision_resnet34", "torchvision_resnet50", "timm_resnet18",
+        "timm_resnet34", "timm_resnet50", "timm_efficientnet_lite0", "timm_tf_efficientnet_lite0",
+        "renamed_efficientnet_lite0", "cifar_resnet20", "cifar_resnet32_shortcut", "cifar_resnet56_downsample"}) {
     RECAST_REQUIRE_GOLDEN(name);
   }
 }
@@ -114,7 +129,7 @@ TEST_P(ParityMutation, AnotherResamplingOfPositionsFailsTheParityTest) {
   RECAST_REQUIRE_GOLDEN(GetParam());
   const GoldenCase golden(GetParam());
   ModelFiles files = golden.imported.files;
-  std::string& interpolation = files.config.vit.pos_interpolation;
+  std::string& interpolation = files.config.vit().pos_interpolation;
   interpolation = interpolation == "bicubic" ? "bicubic_antialias" : "bicubic";
   const int size = golden.sizes().back();
   EXPECT_GT(difference(plain_features(*make_backbone(files), golden.images_at(size)), golden.features_at(size)),
@@ -123,6 +138,53 @@ TEST_P(ParityMutation, AnotherResamplingOfPositionsFailsTheParityTest) {
 
 // The cases with norm gains around one, where the class token sees most of the patches.
 INSTANTIATE_TEST_SUITE_P(Golden, ParityMutation, testing::Values("timm_vit_tiny_gain_1", "timm_dinov2_small_gain_1"),
+                         [](const auto& info) { return std::string(info.param); });
+
+/// The first tensor whose name ends so, as good as any other.
+std::string first_ending(const NamedTensors& tensors, std::string_view ending) {
+  for (const auto& [name, tensor] : tensors) {
+    if (name.ends_with(ending)) return name;
+  }
+  return "";
+}
+
+class CnnParityMutation : public testing::TestWithParam<const char*> {};
+
+TEST_P(CnnParityMutation, FailsTheParityTest) {
+  RECAST_REQUIRE_GOLDEN(GetParam());
+  const GoldenCase golden(GetParam());
+  const int size = golden.sizes().back();
+  const auto differs = [&](const ModelFiles& files) {
+    return difference(plain_features(*make_backbone(files), golden.images_at(size)), golden.features_at(size));
+  };
+  ASSERT_LT(differs(golden.imported.files), kTolerance);
+  for (const char* ending : {".bn2.bias", ".bn2.weight", ".bn1.running_mean", ".bn1.running_var"}) {
+    ModelFiles files = golden.imported.files;
+    at::Tensor& tensor = files.backbone.at(first_ending(files.backbone, ending));
+    tensor = tensor * 0.5;
+    EXPECT_GT(differs(files), kTolerance) << ending;
+  }
+  for (const char* ending : {"conv1.weight", ".conv2.weight", "conv_stem.weight", ".conv_dw.weight"}) {
+    ModelFiles files = golden.imported.files;
+    const std::string name = first_ending(files.backbone, ending);
+    if (name.empty()) continue;
+    files.backbone[name] = files.backbone.at(name).flip(3);
+    EXPECT_GT(differs(files), kTolerance) << name;
+  }
+  ModelFiles files = golden.imported.files;
+  CnnConfig& cnn = files.config.cnn();
+  cnn.norm_eps = 10 * cnn.norm_eps;
+  EXPECT_GT(differs(files), kTolerance) << "norm_eps";
+  cnn = golden.imported.files.config.cnn();
+  cnn.padding = cnn.padding == "same" ? "symmetric" : "same";
+  const int even = golden.sizes().front();  // of an odd side both paddings are the same
+  EXPECT_GT(difference(plain_features(*make_backbone(files), golden.images_at(even)), golden.features_at(even)),
+            kTolerance)
+      << "padding";
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, CnnParityMutation,
+                         testing::Values("torchvision_resnet18", "cifar_resnet20", "timm_tf_efficientnet_lite0"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

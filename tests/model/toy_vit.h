@@ -43,7 +43,7 @@ inline NamedTensors toy_tensors(const VitConfig& vit, std::uint64_t seed) {
 inline ModelFiles toy_vit(std::uint64_t seed = 1, const VitConfig& vit = toy_vit_config()) {
   ModelFiles files;
   files.config.architecture = "toy_vit";
-  files.config.vit = vit;
+  files.config.network = vit;
   files.config.preprocessing.size_px = vit.grid * vit.patch_px;
   files.backbone = toy_tensors(vit, seed);
   return files;

@@ -44,7 +44,7 @@ inline void write_toy_images(const std::filesystem::path& folder, const std::vec
 
 /// A random checkpoint of timm's vit_tiny_patch16_224, with a classifier of so many classes (0: none).
 inline NamedTensors tiny_checkpoint(std::int64_t classes) {
-  const VitConfig vit = architecture("vit_tiny_patch16_224").vit;
+  const VitConfig vit = architecture("vit_tiny_patch16_224").vit();
   NamedTensors ours = toy_tensors(vit, 3), out;
   out["cls_token"] = ours.at("class_token").reshape({1, 1, vit.width});
   out["pos_embed"] = at::cat({ours.at("class_position").unsqueeze(0), ours.at("positions").flatten(0, 1)}).unsqueeze(0);

@@ -36,9 +36,9 @@ class Backbone {
   virtual at::Tensor weight(const Slot& slot) const = 0;
   /// input [B, 3, height, width], normalised pixels in any floating dtype, to features [B, D] in fp32 (fp64 for fp64).
   /// The residual stream and the norms stay in that dtype; a route that casts x and weight makes a product, and the
-  /// attention or GELU after it, run in bf16. An operation given to product() casts its bias and its weight to the
-  /// dtype of x. Differentiable in the input and in what the route puts in.
-  /// Throws kShapeMismatch where the input's size does not fit, naming the nearest that do.
+  /// attention or GELU after it, run in bf16 (a convolution's result goes into its norm in the stream's dtype). An
+  /// operation given to product() casts its bias and its weight to the dtype of x. Differentiable in the input and in
+  /// what the route puts in. Throws kShapeMismatch where the input's size does not fit, naming the nearest that do.
   virtual at::Tensor features(const at::Tensor& input, Route& route) const = 0;
 };
 
