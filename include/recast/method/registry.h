@@ -13,10 +13,11 @@ namespace recast {
 
 /// What a plug-in promises; the conformance suite holds it to each.
 enum class Claim {
-  kIsolated,      ///< learning one task cannot change another
-  kNeutralStart,  ///< before training the backbone's features are unchanged, bit for bit
-  kDefaultHead,   ///< taken where no other plug-in of a recipe has the base head
-  kPreferred,     ///< taken where the user names no plug-in and its needs are met
+  kIsolated,       ///< learning one task cannot change another
+  kNeutralStart,   ///< before training the backbone's features are unchanged, bit for bit
+  kDefaultHead,    ///< taken where no other plug-in of a recipe has the base head
+  kPreferred,      ///< taken where the user names no plug-in and its needs are met
+  kOwnStatistics,  ///< keeps normalisation statistics of the task's own: what learn's flag --bn task takes
 };
 /// What a plug-in cannot do without, checked when a recipe is composed.
 enum class Need {
@@ -34,6 +35,7 @@ struct MethodInfo {
   std::set<Need> needs;
   std::vector<std::string> varies_by;  ///< batch columns that its weight() reads: the engine slices on them
   double suggested_rate = 0;           ///< learning rate for recipes that ask the plug-in; 0: the recipe's own
+  std::string peft_type;               ///< how HF PEFT calls what it computes ("LORA"); empty: it has no word for it
   std::function<std::unique_ptr<const Method>(const OptionTexts&)> make;
 
   bool has(Claim claim) const { return claims.count(claim) > 0; }
@@ -74,6 +76,7 @@ class Describe {
   Describe& needs(std::set<Need> needs) { return info_.needs = std::move(needs), *this; }
   Describe& varies_by(std::vector<std::string> columns) { return info_.varies_by = std::move(columns), *this; }
   Describe& suggested_rate(double rate) { return info_.suggested_rate = rate, *this; }
+  Describe& peft_type(std::string type) { return info_.peft_type = std::move(type), *this; }
   template <class T>
   Describe& option(std::string name, T O::*member, Check check, std::string help) {
     return table_.add(std::move(name), member, std::move(check), std::move(help)), *this;
