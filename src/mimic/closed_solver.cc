@@ -55,16 +55,31 @@ BankSolution keep_all(const at::Tensor& rows, std::int64_t n, std::uint64_t seed
   return solution;
 }
 
+BankSolution solve_group(const SolverGroup& group) {
+  const at::Tensor& weights = group.weights;
+  const std::int64_t L = weights.size(0), n = group.templates;
+  RECAST_ASSERT(weights.dim() >= 2 && weights.scalar_type() == at::kFloat && n >= 1);
+  const at::Tensor rows = weights.flatten(1).contiguous();
+  BankSolution solution = n < L ? truncate(rows, n) : keep_all(rows, n, group.seed);
+  std::vector<std::int64_t> shape = weights.sizes().vec();
+  shape[0] = n;
+  solution.templates = solution.templates.reshape(shape);
+  solution.coefficients = solution.coefficients.unsqueeze(1).expand({L, group.sets, n}).contiguous();
+  return solution;
+}
+
 }  // namespace
 
-BankSolution ClosedSolver::solve(const at::Tensor& weights, std::int64_t templates, std::uint64_t seed) const {
-  RECAST_ASSERT(weights.dim() >= 2 && weights.scalar_type() == at::kFloat && templates >= 1);
-  const at::Tensor rows = weights.flatten(1).contiguous();
-  BankSolution solution = templates < rows.size(0) ? truncate(rows, templates) : keep_all(rows, templates, seed);
-  std::vector<std::int64_t> shape = weights.sizes().vec();
-  shape[0] = templates;
-  solution.templates = solution.templates.reshape(shape);
-  return solution;
+std::vector<BankSolution> ClosedSolver::solve(std::span<const SolverGroup> groups,
+                                              const SolverSettings& settings) const {
+  if (settings.steps > 0 || settings.rate > 0)
+    fail(Code::kInvalidArgument, "[mimic] solver closed takes no steps: leave --steps and --rate out");
+  std::vector<BankSolution> solutions;
+  for (const SolverGroup& group : groups) {
+    if (settings.stop && *settings.stop) fail(Code::kCancelled, "[mimic] stopped on request; nothing was written");
+    solutions.push_back(solve_group(group));
+  }
+  return solutions;
 }
 
 }  // namespace recast

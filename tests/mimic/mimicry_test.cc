@@ -15,8 +15,16 @@ namespace {
 /// The architecture with random weights; one shared buffer's worth of memory per tensor.
 ModelFiles random_model(const std::string& arch) {
   ModelFiles files{architecture(arch), {}, {}};
-  files.backbone = toy_tensors(files.config.vit, 5);
+  files.backbone = toy_tensors(files.config.vit(), 5);
   return files;
+}
+
+/// One group with one set; coefficients [L, n].
+BankSolution solve_closed(const at::Tensor& weights, std::int64_t templates, std::uint64_t seed) {
+  SolverGroup group{"group", weights, templates, 1};
+  group.seed = seed;
+  BankSolution solution = mimicry_solver("closed").solve(std::span(&group, 1), {}).front();
+  return {solution.templates, solution.coefficients.squeeze(1)};
 }
 
 TEST(Mimicry, CountsOfThePaperForVitSmall) {
@@ -81,7 +89,7 @@ TEST(ClosedSolver, EqualsADenseSvdWhereThereAreFewerTemplates) {
   const at::Tensor stacked = weights.flatten(1).to(at::kDouble);
   const auto [u, s, vh] = at::linalg_svd(stacked, /*full_matrices=*/false);
   for (const std::int64_t n : {1, 2, 3, 5}) {
-    const BankSolution got = mimicry_solver("closed").solve(weights, n, 1);
+    const BankSolution got = solve_closed(weights, n, 1);
     EXPECT_EQ(got.templates.sizes(), at::IntArrayRef({n, 20, 10}));
     const at::Tensor best = at::mm(u.slice(1, 0, n) * s.slice(0, 0, n), vh.slice(0, 0, n));
     const at::Tensor rebuilt = at::mm(got.coefficients, got.templates.flatten(1)).to(at::kDouble);
@@ -93,7 +101,7 @@ TEST(ClosedSolver, EqualsADenseSvdWhereThereAreFewerTemplates) {
 
 TEST(ClosedSolver, SumsOverChunksOfLargeWeights) {
   const at::Tensor weights = Key(12).normal({3, 600, 700});  // more columns than one chunk
-  const BankSolution got = mimicry_solver("closed").solve(weights, 2, 1);
+  const BankSolution got = solve_closed(weights, 2, 1);
   const auto [u, s, vh] = at::linalg_svd(weights.flatten(1).to(at::kDouble), false);
   const at::Tensor rebuilt = at::mm(got.coefficients, got.templates.flatten(1)).to(at::kDouble);
   const double residual = (rebuilt - weights.flatten(1)).square().sum().item<double>();
@@ -104,27 +112,26 @@ TEST(ClosedSolver, SumsOverChunksOfLargeWeights) {
 TEST(ClosedSolver, RebuildsEqualLayersFromOneTemplate) {
   const at::Tensor one = Key(13).normal({1, 8, 8});
   const at::Tensor weights = at::cat({one, one * 2, one * -0.5});
-  const BankSolution got = mimicry_solver("closed").solve(weights, 1, 1);
+  const BankSolution got = solve_closed(weights, 1, 1);
   EXPECT_LT(difference(at::mm(got.coefficients, got.templates.flatten(1)), weights.flatten(1)), 1e-6);
 }
 
 TEST(ClosedSolver, GivesTheSameForTheSameWeights) {
   const at::Tensor weights = Key(14).normal({4, 16, 16});
   for (const std::int64_t n : {2, 4, 7}) {
-    const BankSolution a = mimicry_solver("closed").solve(weights, n, 3),
-                       b = mimicry_solver("closed").solve(weights, n, 3);
+    const BankSolution a = solve_closed(weights, n, 3), b = solve_closed(weights, n, 3);
     EXPECT_TRUE(a.templates.equal(b.templates) && a.coefficients.equal(b.coefficients)) << n;
   }
 }
 
 TEST(ClosedSolver, FillsTemplatesBeyondTheLayersWithRandomDirections) {
   const at::Tensor weights = Key(15).normal({2, 64, 64}) * 0.03;
-  const BankSolution got = mimicry_solver("closed").solve(weights, 4, 3);
+  const BankSolution got = solve_closed(weights, 4, 3);
   EXPECT_TRUE(got.templates.slice(0, 0, 2).equal(weights));
   EXPECT_TRUE(got.coefficients.equal(at::eye(2, 4)));
   EXPECT_NEAR(got.templates.slice(0, 2).std().item<double>(), 0.03, 0.002);
   EXPECT_FALSE(got.templates[2].equal(got.templates[3]));
-  EXPECT_FALSE(mimicry_solver("closed").solve(weights, 4, 4).templates[2].equal(got.templates[2]));
+  EXPECT_FALSE(solve_closed(weights, 4, 4).templates[2].equal(got.templates[2]));
 }
 
 TEST(Mimicry, SaysHowMuchOfEachSlotIsLost) {
@@ -138,6 +145,39 @@ TEST(Mimicry, SaysHowMuchOfEachSlotIsLost) {
     EXPECT_NEAR(slot.relative_error, ((w - r).norm() / w.norm()).item<double>(), 1e-9);
     EXPECT_GT(slot.relative_error, 0.1);
     EXPECT_NEAR(slot.cosine, ((w * r).sum() / (w.norm() * r.norm())).item<double>(), 1e-9);
+  }
+}
+
+TEST(Mimicry, TellsTheErrorOfAllSlotsTogether) {
+  const ModelFiles source = toy_vit(1, toy_vit_config(4));
+  const Mimicry got = mimic(source, {.target = "all", .groups = 1, .templates = 2});
+  const auto original = make_backbone(source), mimicked = make_backbone(got.files);
+  double left = 0, given = 0;
+  for (const SlotFidelity& slot : got.fidelity) {
+    const at::Tensor w = original->weight(original->anatomy().at(slot.slot)).to(at::kDouble);
+    const at::Tensor r = mimicked->weight(mimicked->anatomy().at(slot.slot)).to(at::kDouble);
+    left += (w - r).square().sum().item<double>();
+    given += w.square().sum().item<double>();
+  }
+  EXPECT_NEAR(relative_error(got.fidelity), std::sqrt(left / given), 1e-12);
+}
+
+TEST(Mimicry, EverySolverMakesAModelThatLosesNoLessThanClosed) {
+  const ModelFiles source = toy_vit(1, toy_vit_config(4));
+  MimicryOptions options{.target = "attn+mlp", .groups = 2, .templates = 1, .sets = 3};
+  const double closed = relative_error(mimic(source, options).fidelity);
+  options.steps = 400;
+  for (const char* solver : {"gradient", "encoder"}) {
+    options.solver = solver;
+    const Mimicry got = mimic(source, options);
+    EXPECT_EQ(got.files.config.bank.solver, solver);
+    EXPECT_EQ(got.files.bank.at("blocks.2.mlp.fc1.coefficients").sizes(), at::IntArrayRef({3, 1}));
+    EXPECT_GE(relative_error(got.fidelity), closed) << solver;
+    EXPECT_LT(relative_error(got.fidelity), 1) << solver;
+    EXPECT_EQ(mimic(source, options).files.fingerprint(), got.files.fingerprint()) << solver;
+    MimicryOptions other = options;
+    other.seed = 7;
+    EXPECT_NE(mimic(source, other).files.fingerprint(), got.files.fingerprint()) << solver;
   }
 }
 
@@ -164,9 +204,15 @@ TEST(Mimicry, RefusesImpossibleOptions) {
   EXPECT_NE(text({.target = "atn"}).find("did you mean attn?"), std::string::npos);
   EXPECT_NE(text({.groups = 1, .solver = "close"}).find("did you mean closed?"), std::string::npos);
   EXPECT_NE(text({.groups = 3}).find("groups must lie in 1..2, got 3"), std::string::npos);
-  EXPECT_NE(text({.groups = 0}).find("got 0"), std::string::npos);
-  EXPECT_NE(text({.groups = 1, .templates = 0}).find("templates"), std::string::npos);
+  EXPECT_NE(text({.groups = -1}).find("got -1"), std::string::npos);
+  EXPECT_NE(text({.groups = 1, .templates = -1}).find("templates"), std::string::npos);
+  EXPECT_NE(text({.target = "conv"}).find("toy_vit is a vision transformer and has no slots of target conv: take attn"),
+            std::string::npos);
   EXPECT_NE(text({.groups = 1, .sets = -1}).find("sets"), std::string::npos);
+  EXPECT_NE(text({.groups = 1, .solver = "gradient", .steps = -1}).find("steps must lie"), std::string::npos);
+  EXPECT_NE(text({.groups = 1, .solver = "gradient", .rate = -1}).find("--rate"), std::string::npos);
+  EXPECT_NE(text({.groups = 1, .solver = "encoder", .rate = NAN}).find("--rate"), std::string::npos);
+  EXPECT_NE(text({.groups = 1, .steps = 10}).find("closed takes no steps"), std::string::npos);
 }
 
 // The rebuilt copy of a covered weight is not made where a plug-in brings its own.
@@ -190,7 +236,8 @@ class MimickedParity : public testing::TestWithParam<std::string> {};
 TEST_P(MimickedParity, EqualsTheLibraryAndTheOriginal) {
   const GoldenCase golden(GetParam());
   const auto original = make_backbone(golden.imported.files);
-  const auto mimicked = make_backbone(mimic(golden.imported.files, {.target = "all"}).files);
+  const bool vit = std::holds_alternative<VitConfig>(golden.imported.files.config.network);
+  const auto mimicked = make_backbone(mimic(golden.imported.files, {.target = vit ? "all" : "conv"}).files);
   for (const int size : golden.sizes()) {
     const at::Tensor features = plain_features(*mimicked, golden.images_at(size));
     EXPECT_LT(difference(features, golden.features_at(size)), 1e-4) << size;
