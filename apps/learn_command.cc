@@ -5,6 +5,7 @@
 #include "command_line.h"
 #include "progress.h"
 #include "recast/base/error.h"
+#include "recast/run/figures.h"
 #include "recast/run/learn_seeds.h"
 #include "recast/run/learn_task.h"
 #include "table.h"
@@ -44,6 +45,7 @@ std::string text(const nlohmann::json& results) {
                      results["head_numbers"].get<std::int64_t>(), bytes_text(results["stored_bytes"].get<double>()),
                      shared > 0 ? " and " + bytes_text(shared) + " shared with other tasks" : "",
                      results["run"].get<std::string>());
+  if (results.contains("numbers")) out += "numbers: " + numbers_text(results["numbers"]) + "\n";
   return out + provenance_text(results) + "\n";
 }
 
@@ -84,6 +86,10 @@ void add_options(Command& command, CommandLine& line, Flags& flags) {
   command.option("--head-lr", request.head_lr, "learning rate of the head", "RATE");
   command.option("--weight-decay", request.weight_decay, "decoupled weight decay", "RATE");
   command.option("--augmentation", request.augmentation, "of training images: none, flips or paper", "NAME");
+  command
+      .option("--bn", request.bn,
+              "batch norms: statistics of the backbone (frozen), or of the task's own, stored with it (task)", "WHOSE")
+      .one_of({"frozen", "task"});
   command.option("--amp", flags.amp, "number format of matrix products while learning: bf16 or fp32", "FORMAT")
       .one_of({"bf16", "fp32"});
   command.option("--seed", request.seed, "of everything random in learning", "S");

@@ -139,7 +139,11 @@ std::shared_ptr<const Composition> compose(const std::vector<PlugSpec>& specs, c
 
   for (const Plug& plug : plugs) {
     check_needs(plug, anatomy);
-    for (const std::string& name : plug.method->slots(anatomy)) {
+    const std::vector<std::string> slots = plug.method->slots(anatomy);
+    if (slots.empty() && (plug.roles.weight || plug.roles.branch))
+      fail(Code::kUnsupported, "[{}] finds nothing to act on in this backbone ({}): 'recast inspect' lists its slots",
+           plug.alias(), plug.info->summary);
+    for (const std::string& name : slots) {
       if (is_param_slot(name)) {
         if (plug.roles.weight) made->weight_rules_[name].push_back(&plug);
         continue;
@@ -171,10 +175,11 @@ std::shared_ptr<const Composition> compose(const std::vector<PlugSpec>& specs, c
         clash(*rules.front(), *others.front(),
               "they name the same numbers by two patterns, " + slot + " and " + pattern);
   }
-  for (auto& [slot, branches] : made->branches_)
-    for (std::size_t i = 0; i < branches.size(); ++i)
-      if (i > 0 && branches[i]->roles.branch->replaces())
-        clash(*branches[0], *branches[i], "'" + branches[i]->alias() + "' replaces " + slot + " and must come first");
+  for (auto& [slot, branches] : made->branches_) {
+    auto replaces = [](const Plug* plug) { return plug->roles.branch->replaces(); };
+    std::stable_partition(branches.begin(), branches.end(), replaces);  // the others stand around it
+    if (branches.size() > 1 && replaces(branches[1])) clash(*branches[0], *branches[1], "both replace " + slot);
+  }
   if (!made->head_) fail(Code::kInternal, "[compose] no head: no plug-in of this program is the default head");
   if (made->moves_features_)
     for (const Plug& plug : plugs)

@@ -31,6 +31,8 @@ std::string_view name(Claim claim) {
       return "default head";
     case Claim::kPreferred:
       return "preferred";
+    case Claim::kOwnStatistics:
+      return "own statistics";
   }
   return "";
 }

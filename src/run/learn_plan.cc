@@ -41,6 +41,16 @@ Recipe resolved_recipe(const LearnRequest& request) {
   return recipe;
 }
 
+/// Those of --bn task beside the others.
+std::vector<PlugSpec> with_own_statistics(std::vector<PlugSpec> plugs) {
+  for (const MethodInfo* info : Registry::instance().all()) {
+    const bool named =
+        std::any_of(plugs.begin(), plugs.end(), [&](const PlugSpec& plug) { return plug.method == info->name; });
+    if (info->has(Claim::kOwnStatistics) && !named) plugs.insert(plugs.begin(), {info->name, info->name, {}});
+  }
+  return plugs;
+}
+
 /// One black image through the bare backbone: a size that does not fit shows here, with the nearest that do.
 void try_image_size(const ModelDirectory& directory, std::int64_t size) {
   const at::NoGradGuard no_grad;
@@ -72,6 +82,8 @@ void check_request(const LearnRequest& request) {
   require(request.lr, positive_rate, "lr", "above 0");
   require(request.head_lr, non_negative, "head-lr", "0 or more");
   require(request.weight_decay, non_negative, "weight-decay", "0 or more");
+  if (request.bn != "frozen" && request.bn != "task")
+    fail(Code::kInvalidArgument, "[learn] --bn must be frozen or task, got '{}'", request.bn);
   if (request.augmentation) Augmentation::named(*request.augmentation);
   if (request.limit_train < 0 || request.limit_test < 0)
     fail(Code::kInvalidArgument, "[learn] --limit-train and --limit-test must be 0 (all) or more");
@@ -88,7 +100,9 @@ LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& direc
   std::vector<PlugSpec> chosen;
   for (const std::string& plug : request.plugs) chosen.push_back(parse_plug(plug));
   const Anatomy& anatomy = directory.backbone()->anatomy();
-  plan.composition = compose(merge_plugs(plan.recipe, std::move(chosen), anatomy), anatomy);
+  std::vector<PlugSpec> plugs = merge_plugs(plan.recipe, std::move(chosen), anatomy);
+  if (request.bn == "task") plugs = with_own_statistics(std::move(plugs));
+  plan.composition = compose(plugs, anatomy);
   plan.recipe.plugs = plan.composition->specs();
   plan.image_size = request.image_size.value_or(directory.files().config.preprocessing.size_px);
   Preprocessing preprocessing = directory.files().config.preprocessing;

@@ -196,8 +196,12 @@ std::vector<at::Tensor> TrainingStep::preview() {
     param.value.copy_(before[i]);
     if (gradients[i].defined()) param.value.mutable_grad().copy_(gradients[i]);
   }
-  for (const Plug& plug : learner_.recipe().plugs())
-    learner_.numbers().at(plug.alias(), Scope::kRun) = run_states.at(plug.alias(), Scope::kRun);
+  for (const Plug& plug : learner_.recipe().plugs()) {
+    State& run_state = learner_.numbers().at(plug.alias(), Scope::kRun);
+    const State trained = trained_of(*plug.info, run_state);  // put back above, and leaves of the graph
+    run_state = run_states.at(plug.alias(), Scope::kRun);
+    put(trained, run_state);
+  }
   return moves;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // The plug-ins that conformance runs over: every registered one, at its defaults and once more for each other choice of
-// an option with a closed set, composed with what it needs to run on the toy ViT.
+// an option with a closed set, composed with what it needs to run on the toy ViT; those that act on a network's slots
+// at their defaults on the toy CNN too, and with all choices where only that has them.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -20,8 +21,23 @@ inline std::vector<std::string> plug_names() {
   return names;
 }
 
+/// "recast:grain=part on cnn": a plug-in with options and the toy backbone under it; without "on", the ViT.
+inline PlugSpec spec_of(const std::string& variant) { return parse_plug(variant.substr(0, variant.find(' '))); }
+inline std::shared_ptr<const Backbone> backbone_of(const std::string& variant) {
+  return variant.ends_with(" on cnn") ? toy_cnn_backbone() : toy_backbone();
+}
+
+inline const MethodInfo& info_of(const std::string& plug) { return Registry::instance().find(spec_of(plug).method); }
+inline std::unique_ptr<const Method> make_method(const std::string& plug) {
+  return info_of(plug).make(spec_of(plug).options);
+}
+inline bool acts_on_the_network(const std::string& plug) {
+  const auto method = make_method(plug);
+  return method->roles().weight || method->roles().branch;
+}
+
 /// "recast", "recast:grain=part", ...
-inline std::vector<std::string> plug_variants() {
+inline std::vector<std::string> plug_options() {
   std::vector<std::string> texts;
   for (const std::string& name : plug_names()) {
     texts.push_back(name);
@@ -35,9 +51,25 @@ inline std::vector<std::string> plug_variants() {
   return texts;
 }
 
-inline const MethodInfo& info_of(const std::string& plug) { return Registry::instance().find(parse_plug(plug).method); }
-inline std::unique_ptr<const Method> make_method(const std::string& plug) {
-  return info_of(plug).make(parse_plug(plug).options);
+/// Those on a backbone that has their slots; the ViT, where they fail, if none has.
+inline std::vector<std::string> plug_variants() {
+  static const auto vit = backbone_of(""), cnn = backbone_of(" on cnn");
+  const auto composes = [](const std::string& text, const std::shared_ptr<const Backbone>& backbone) {
+    try {
+      compose({spec_of(text)}, backbone->anatomy());
+      return true;
+    } catch (const Error& error) {
+      if (error.code() != Code::kUnsupported) throw;
+      return false;
+    }
+  };
+  std::vector<std::string> variants;
+  for (const std::string& text : plug_options()) {
+    const bool on_cnn = acts_on_the_network(text) && composes(text, cnn), on_vit = !on_cnn || composes(text, vit);
+    if (on_vit) variants.push_back(text);
+    if (on_cnn && (!on_vit || spec_of(text).options.empty())) variants.push_back(text + " on cnn");
+  }
+  return variants;
 }
 
 /// The variants for which `wanted` holds.
@@ -49,7 +81,7 @@ std::vector<std::string> variants_where(const Wanted& wanted) {
   return chosen;
 }
 
-/// A test name: letters and digits.
+/// A test name: letters, digits and _.
 inline std::string case_name(const testing::TestParamInfo<std::string>& info) {
   std::string name;
   for (const char c : info.param) name += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
@@ -60,10 +92,8 @@ inline std::string case_name(const testing::TestParamInfo<std::string>& info) {
 inline Model plug_model(const std::shared_ptr<const Backbone>& backbone, const Recipe& recipe,
                         const std::string& plug) {
   const Anatomy& anatomy = backbone->anatomy();
-  const std::vector<PlugSpec> alone = merge_plugs(recipe, {parse_plug(plug)}, anatomy);
-  const auto method = make_method(plug);
-  const Roles roles = method->roles();
-  if (!roles.weight && !roles.branch) {
+  const std::vector<PlugSpec> alone = merge_plugs(recipe, {spec_of(plug)}, anatomy);
+  if (!acts_on_the_network(plug)) {
     Recipe host = recipe;
     host.plugs = alone;
     try {
@@ -92,7 +122,7 @@ class StopAfter final : public Listener {
 /// One plug-in's way through the toy task.
 struct PlugCase {
   explicit PlugCase(const std::string& plug, std::int64_t epochs = 2)
-      : recipe(toy_recipe(epochs)), backbone(toy_backbone()), start(plug_model(backbone, recipe, plug)) {}
+      : recipe(toy_recipe(epochs)), backbone(backbone_of(plug)), start(plug_model(backbone, recipe, plug)) {}
 
   Learned learn(const Budget& budget = {}) const { return recast::learn(start, task, sources, recipe, budget); }
   /// Rows that were not learned from.

@@ -58,6 +58,11 @@ std::string text_of(const fs::path& path) {
   return text.str();
 }
 
+TEST(Docs, TellOfEveryPlugin) {
+  const std::string page = text_of(kRoot / "docs/methods.md");
+  for (const std::string& name : plug_names()) EXPECT_NE(page.find("`" + name + "`"), page.npos) << name;
+}
+
 TEST(Docs, TheWorkedExampleIsTheOneThatCompiles) {
   const std::string example = text_of(kRoot / "examples/my_lora.cc"), page = text_of(kRoot / "docs/adding-a-method.md");
   const std::string from = "// [docs/adding-a-method.md quotes from here]\n", to = "// [to here]";

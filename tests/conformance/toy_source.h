@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/toy_cnn.h"
 #include "model/toy_vit.h"
 #include "recast/mimic/mimicry.h"
 #include "recast/train/learn.h"
@@ -108,6 +109,13 @@ inline std::shared_ptr<const Backbone> toy_backbone(std::uint64_t seed = 1) {
   options.target = "all";
   options.groups = 1;
   return make_backbone(mimic(toy_vit(seed), options).files);
+}
+
+/// The toy ResNet with a bank each for conv1 and conv2 of a stage's repeated blocks.
+inline std::shared_ptr<const Backbone> toy_cnn_backbone(std::uint64_t seed = 1) {
+  MimicryOptions options;
+  options.target = "conv";
+  return make_backbone(mimic(toy_cnn(seed), options).files);
 }
 
 /// A model before it learns anything, from plug-ins as on the command line. The recipe's plug-ins join those given.

@@ -75,7 +75,7 @@ Learned learn_with_probe(const std::string& plug, double clip) {
   run.recipe.weight_decay = 0.1;
   const Model model(
       run.backbone,
-      compose(merge_plugs(run.recipe, {parse_plug("test-probe"), parse_plug(plug)}, run.backbone->anatomy()),
+      compose(merge_plugs(run.recipe, {parse_plug("test-probe"), spec_of(plug)}, run.backbone->anatomy()),
               run.backbone->anatomy()),
       {});
   return learn(model, run.task, run.sources, run.recipe, {});

@@ -21,28 +21,31 @@ inline bool full_effects() {
 }
 
 inline const std::filesystem::path kZooVitSmall = RECAST_SOURCE_DIR "/build/zoo/vit_small_patch14_imgfocus.safetensors";
+inline const std::filesystem::path kZooLite0 = RECAST_SOURCE_DIR "/build/zoo/efficientnet_lite0_imagenet.safetensors";
 inline const std::filesystem::path kFashion = "/usr/share/datasets/fashion-mnist";
 
 /// What keeps an effect test from running, or empty.
-inline std::string missing_for_effects() {
-  if (!std::filesystem::exists(kZooVitSmall))
-    return "no data: zoo/fetch_imgfocus.py has not made " + kZooVitSmall.string();
+inline std::string missing_for_effects(const std::filesystem::path& checkpoint) {
+  if (!std::filesystem::exists(checkpoint))
+    return "no data: the program in zoo/ that fetches it has not made " + checkpoint.string();
   if (!std::filesystem::exists(kFashion)) return "no data: Debian package dataset-fashion-mnist";
   return "";
 }
-#define RECAST_NEED_REAL_TASK()                                                \
-  if (const std::string why = ::recast::missing_for_effects(); !why.empty()) { \
-    if (::recast::on_ci()) {                                                   \
-      FAIL() << why;                                                           \
-    }                                                                          \
-    GTEST_SKIP() << why;                                                       \
+#define RECAST_NEED_REAL_TASK_ON(CHECKPOINT)                                             \
+  if (const std::string why = ::recast::missing_for_effects(CHECKPOINT); !why.empty()) { \
+    if (::recast::on_ci()) {                                                             \
+      FAIL() << why;                                                                     \
+    }                                                                                    \
+    GTEST_SKIP() << why;                                                                 \
   }
+#define RECAST_NEED_REAL_TASK() RECAST_NEED_REAL_TASK_ON(::recast::kZooVitSmall)
 
-/// The zoo's ViT-S/14 under templates.
-inline void make_zoo_model(const std::filesystem::path& folder, const MimicryOptions& options) {
+/// A checkpoint under templates: folder/model.
+inline void make_mimicked(const std::filesystem::path& checkpoint, const std::string& architecture,
+                          const std::filesystem::path& folder, const MimicryOptions& options) {
   ImportRequest import;
-  import.checkpoint = kZooVitSmall;
-  import.architecture = "vit_small_patch14_dinov2";
+  import.checkpoint = checkpoint;
+  import.architecture = architecture;
   import.out = folder / "base";
   import_model(import);
   MimicRequest mimic;
@@ -52,17 +55,32 @@ inline void make_zoo_model(const std::filesystem::path& folder, const MimicryOpt
   mimic_directory(mimic);
 }
 
-/// Learns Fashion-MNIST by the recipe `fast` and returns results.json.
-inline nlohmann::json learn_fashion(const std::filesystem::path& folder, const std::string& plug, std::uint64_t seed) {
+/// The zoo's ViT-S/14.
+inline void make_zoo_model(const std::filesystem::path& folder, const MimicryOptions& options) {
+  make_mimicked(kZooVitSmall, "vit_small_patch14_dinov2", folder, options);
+}
+/// The zoo's EfficientNet-Lite0.
+inline void make_zoo_cnn(const std::filesystem::path& folder, const MimicryOptions& options) {
+  make_mimicked(kZooLite0, "tf_efficientnet_lite0", folder, options);
+}
+
+/// Fashion-MNIST by the recipe `fast`, few images unless the full form is asked for; the plug-ins are the caller's.
+inline LearnRequest fashion_request(const std::filesystem::path& folder, std::uint64_t seed) {
   LearnRequest request;
   request.directory = folder / "model";
   request.data = kFashion;
   request.task = "fashion";
-  request.plugs = {plug};
   request.image_size = full_effects() ? 112 : 56;
   request.limit_train = full_effects() ? 200 : 20;
   request.limit_test = full_effects() ? 300 : 20;
   request.seed = request.split_seed = seed;
+  return request;
+}
+
+/// Learns it with one plug-in and returns results.json.
+inline nlohmann::json learn_fashion(const std::filesystem::path& folder, const std::string& plug, std::uint64_t seed) {
+  LearnRequest request = fashion_request(folder, seed);
+  request.plugs = {plug};
   return learn_task(request).results;
 }
 

@@ -32,7 +32,7 @@ class Composition {
 
   /// In the order of application.
   const std::vector<const Plug*>& weight_rules(std::string_view slot) const;
-  /// Innermost first.
+  /// Innermost first: one that replaces what stands there, then the others in the recipe's order.
   const std::vector<const Plug*>& branches(std::string_view slot) const;
   const Plug& head() const { return *head_; }
   const std::vector<const Plug*>& correctors() const { return correctors_; }

@@ -21,6 +21,7 @@ struct LearnRequest {
   std::optional<double> head_lr;  ///< where absent and the recipe has one rate for all: follows `lr`
   std::optional<double> weight_decay;
   std::optional<std::string> augmentation;  ///< none | flips | paper
+  std::string bn = "frozen";                ///< frozen | task: batch-norm statistics of the task's own
   std::optional<bool> bf16;                 ///< matrix products while learning; figures of test are fp32
   std::uint64_t seed = 42, split_seed = 42;
   std::vector<std::uint64_t> seeds;              ///< of learn_with_seeds(); empty: `seed` alone
@@ -42,7 +43,7 @@ struct LearnReport {
   /// {task, version, recipe, plugs, classes, labels, images: {train, validation, test}, kept, candidates: {stage:
   /// top1},
   ///  best_epoch, validation: {rows, top1, top5, loss, per_class}, test: the same or null, confusion: [[truth][answer]]
-  ///  of test or null, coefficients, head_numbers, stored_bytes, shared_bytes, file_bytes, history: [lines of
+  ///  of test or null, coefficients, head_numbers, numbers, stored_bytes, shared_bytes, file_bytes, history: [lines of
   ///  metrics.csv, with seconds], seconds: of learning, machine, versions, command, finished_utc, seed, split_seed,
   ///  image_size, fingerprint, run, schema, bad_images: {train, validation, test: {count, first: [{image, reason}]}},
   ///  duplicates: of images between splits, see describe(Duplicates)}.
