@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The curve of accuracy against numbers a task: grains of RECAST beside LoRA, several tasks, several seeds.
 
-Every point is one `recast learn` of the built program by recipe `fast` from images on disk; what it prints with --json is
-kept in FOLDER/rows, one file a point, so that a run can be stopped at any moment and started again. Tables and plot are
-made from those files alone.
+Every point is one `recast learn` of the built program by recipe `fast` from images on disk, and one `recast eval` on test
+images; what they print with --json is kept in FOLDER/rows, one file a point, so that a run can be stopped at any moment
+and started again. Tables and plot are made from those files alone.
 
     bench/grain_curve.py [--rows curve|extra|bits|NAME,...] [--tasks ...] [--seeds ...] [--limit N]
     bench/grain_curve.py --report          tables and plot of what is there, nothing is learned
@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -92,6 +93,7 @@ BITS = [
     Row("slot-16-4", "24 coefficients 16 bits, head 4", "attn", ["recast:bits=16", "linear-probe:bits=4"], 24),
 ]
 SETS = {"curve": CURVE, "extra": EXTRA, "bits": BITS}
+FIRST = ("head", "recast-96", "recast-1728", "lora-4")  # what the others are compared with
 ALL_ROWS = {row.name: row for rows in SETS.values() for row in rows}
 
 
@@ -155,7 +157,7 @@ def recast(chosen, *words):
     command = [str(chosen.recast), *map(str, words), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(f"grain_curve: {' '.join(command)}\n{done.stderr}ended with status {done.returncode}")
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}ended with status {done.returncode}")
     return json.loads(done.stdout)
 
 
@@ -164,7 +166,8 @@ def recast(chosen, *words):
 
 def settings_of(chosen):
     """What must be the same in all rows of a table."""
-    return {"image_size": chosen.image_size, "train": chosen.train, "test": chosen.test}
+    return {"image_size": chosen.image_size, "train": chosen.train, "test": chosen.test, "test_amp": chosen.test_amp,
+            "threads": chosen.threads}
 
 
 def point_path(chosen, task, seed, row):
@@ -172,21 +175,23 @@ def point_path(chosen, task, seed, row):
 
 
 def learn(chosen, task, seed, row):
-    words = ["learn", model_of(row.model, chosen), "--task", f"{task}-{row.name}", "--data", data_of(task, chosen),
-             "--recipe", "fast", "--seed", seed, "--split-seed", seed, "--image-size", chosen.image_size,
-             "--limit-train", chosen.train, "--limit-test", chosen.test, "--force",
-             "--out", chosen.folder / "runs" / f"{task}.{seed}.{row.name}", *row.more]
+    model, name = model_of(row.model, chosen), f"{task}-{row.name}-{seed}"
+    words = ["learn", model, "--task", name, "--data", data_of(task, chosen), "--recipe", "fast", "--seed", seed,
+             "--split-seed", seed, "--image-size", chosen.image_size, "--limit-train", chosen.train, "--limit-test",
+             chosen.test, "--no-test", "--force", "--threads", chosen.threads, "--out", chosen.folder / "runs" / name,
+             *row.more]
     for plug in row.plugs:
         words += ["--plug", plug]
     results = recast(chosen, *words)
     if row.numbers is not None and results["coefficients"] != row.numbers:
-        sys.exit(f"grain_curve: row {row.name} trained {results['coefficients']} numbers, not {row.numbers}")
+        raise RuntimeError(f"row {row.name} trained {results['coefficients']} numbers, not {row.numbers}")
+    test = recast(chosen, "eval", model, "--task", name, "--amp", chosen.test_amp, "--threads", chosen.threads)
     keys = ("coefficients", "head_numbers", "stored_bytes", "file_bytes", "kept", "candidates", "seconds", "images",
             "command", "machine")
     point = {key: results[key] for key in keys}
     point |= {"task": task, "seed": seed, "row": row.name, "settings": settings_of(chosen),
-              "validation_top1": results["validation"]["top1"], "test_top1": results["test"]["top1"],
-              "test_loss": results["test"]["loss"], "test_rows": results["test"]["rows"]}
+              "validation_top1": results["validation"]["top1"], "test_top1": test["top1"], "test_loss": test["loss"],
+              "test_rows": test["rows"]}
     path = point_path(chosen, task, seed, row)
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".half")
@@ -196,16 +201,31 @@ def learn(chosen, task, seed, row):
 
 
 def run(chosen):
-    """Seed by seed, so that what is there early is a whole, smaller experiment."""
+    """The rows that others are compared with, then seed by seed, so that what is there early is an experiment."""
     todo = [(task, seed, row) for seed in chosen.seeds for row in chosen.rows for task in chosen.tasks
             if not point_path(chosen, task, seed, row).exists()]
+    todo.sort(key=lambda point: point[2].name not in FIRST)
     if chosen.limit is not None:
         todo = todo[:chosen.limit]
-    for done, (task, seed, row) in enumerate(todo, 1):
+    for task, _, row in todo:  # what points share is made before any of them
+        data_of(task, chosen)
+        model_of(row.model, chosen)
+
+    def one(point):
         start = time.monotonic()
-        point = learn(chosen, task, seed, row)
-        print(f"{done}/{len(todo)} {task} seed {seed} {row.name}: test {point['test_top1']:.4f}, "
-              f"{point['coefficients']} numbers, kept {point['kept']}, {time.monotonic() - start:.0f} s", flush=True)
+        task, seed, row = point
+        made = learn(chosen, *point)
+        print(f"{task} seed {seed} {row.name}: test {made['test_top1']:.4f}, {made['coefficients']} numbers, kept "
+              f"{made['kept']}, {time.monotonic() - start:.0f} s", flush=True)
+
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        running = [pool.submit(one, point) for point in todo]
+        try:
+            for point in running:
+                point.result()
+        except BaseException as stop:
+            pool.shutdown(cancel_futures=True)
+            sys.exit(f"grain_curve: {stop or 'stopped'}")
 
 
 # ---- tables and plot ------------------------------------------------------------------------------------------------
@@ -344,6 +364,9 @@ def arguments():
     parser.add_argument("--train", type=int, default=50, help="images of each class to learn from")
     parser.add_argument("--test", type=int, default=100, help="images of each class to test on")
     parser.add_argument("--image-size", type=int, default=112)
+    parser.add_argument("--test-amp", default="bf16", choices=("bf16", "fp32"), help="number format of the test")
+    parser.add_argument("--jobs", type=int, default=1, help="points at a time")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each")
     parser.add_argument("--limit", type=int, help="learn so many new points at most")
     parser.add_argument("--report", action="store_true", help="learn nothing")
     parser.add_argument("--recast", type=Path, default=ROOT / "build/bin/recast")

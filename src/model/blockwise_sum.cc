@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "recast/base/error.h"
@@ -70,16 +71,36 @@ void add_scaled(T* __restrict to, const T* __restrict from, T factor, std::int64
   for (; k < count; ++k) to[k] += factor * from[k];
 }
 
+/// Numbers that every processor adds at once; four of them at a time hide the latency of an addition.
+template <class T>
+struct Lanes {
+  typedef T Vector __attribute__((vector_size(16)));
+  static constexpr std::int64_t kCount = 16 / sizeof(T);
+
+  static Vector product(const T* a, const T* b) {
+    Vector x, y;
+    std::memcpy(&x, a, sizeof x);
+    std::memcpy(&y, b, sizeof y);
+    return x * y;
+  }
+};
+
 /// At most kTile terms, so a lane adds few enough for fp32.
 template <class T>
-double inner_product(const T* __restrict a, const T* __restrict b, std::int64_t count) {
-  T lanes[kLanes] = {};
+double inner_product(const T* a, const T* b, std::int64_t count) {
+  using L = Lanes<T>;
+  typename L::Vector s0{}, s1{}, s2{}, s3{};
   std::int64_t k = 0;
-  for (; k + kLanes <= count; k += kLanes)
-    for (std::int64_t l = 0; l < kLanes; ++l) lanes[l] += a[k + l] * b[k + l];
+  for (; k + 4 * L::kCount <= count; k += 4 * L::kCount) {
+    s0 += L::product(a + k, b + k);
+    s1 += L::product(a + k + L::kCount, b + k + L::kCount);
+    s2 += L::product(a + k + 2 * L::kCount, b + k + 2 * L::kCount);
+    s3 += L::product(a + k + 3 * L::kCount, b + k + 3 * L::kCount);
+  }
+  const typename L::Vector lanes = (s0 + s1) + (s2 + s3);
   double sum = 0;
+  for (std::int64_t l = 0; l < L::kCount; ++l) sum += lanes[l];
   for (; k < count; ++k) sum += static_cast<double>(a[k]) * b[k];
-  for (const T lane : lanes) sum += lane;
   return sum;
 }
 
