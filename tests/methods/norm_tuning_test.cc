@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "conformance/toy_source.h"
+#include "model/toy_cnn.h"
 
 namespace recast {
 namespace {
@@ -50,6 +51,21 @@ TEST(NormTuning, LeavesEverythingElseAlone) {
     const bool norm = slot.name.find("norm") != slot.name.npos;
     EXPECT_EQ(at::equal(weights.tensor(slot.name), backbone.weight(slot)), !norm) << slot.name;
   }
+}
+
+TEST(NormTuning, LeavesTheStatisticsOfBatchNormsAlone) {
+  const auto backbone = make_backbone(toy_cnn());
+  const Recipe recipe = toy_recipe(2);
+  const Learned learned = learn(toy_model(backbone, recipe, {"norm-tuning"}), toy_task(), toy_sources(20), recipe, {});
+  const State weights = learned.model.weights();
+  int moved = 0;
+  for (const Slot& slot : backbone->anatomy().slots) {
+    if (slot.kind != SlotKind::kWeight && slot.kind != SlotKind::kVector) continue;
+    const bool trains = slot.kind == SlotKind::kVector && !slot.statistic;
+    EXPECT_EQ(at::equal(weights.tensor(slot.name), backbone->weight(slot)), !trains) << slot.name;
+    moved += trains;
+  }
+  EXPECT_GT(moved, 10);
 }
 
 TEST(NormTuning, LearnsTheToyTask) {

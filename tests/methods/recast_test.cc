@@ -6,6 +6,7 @@
 #include "format/expect_error.h"
 #include "methods/real_task.h"
 #include "methods/reference.h"
+#include "model/toy_cnn.h"
 
 namespace recast {
 namespace {
@@ -242,6 +243,46 @@ TEST(Recast, AgreesWithAnIndependentImplementation) {
     EXPECT_LE(relative_difference(tensor, theirs.find(name)->second), allowed[name]) << name;
 }
 
+// ---- kernels -------------------------------------------------------------------------------------------------------
+
+TEST(Recast, KernelsAreCutByOutputChannelsDepthwiseOnesToo) {
+  for (const char* block : {"basic", "bottleneck", "inverted"}) {
+    const ModelFiles files = toy_cnn(1, toy_cnn_config(block));
+    MimicryOptions options;
+    options.sets = 1;
+    const auto original = make_backbone(files), backbone = make_backbone(mimic(files, options).files);
+    const Batch batch = toy_batch(*toy_sources(20).validation, {0, 1, 2, 3});
+    PlainRoute plain(*original);
+    const at::Tensor expected = original->features(batch.column("input"), plain);
+    bool depthwise = false;
+    for (const auto& [grain, length] : std::map<std::string, std::int64_t>{
+             {"slot", 1000}, {"part", 1000}, {"head", 1000}, {"block", 64}, {"block,block=3", 3}}) {
+      SCOPED_TRACE(std::string(block) + " " + grain);
+      const Learned start = learn_recast(backbone, grain, 0);
+      EXPECT_TRUE(at::equal(start.model.features(batch, {}), expected));
+      for (const std::string& name : covered_slots(*backbone)) {
+        const Slot& slot = backbone->anatomy().at(name);
+        ASSERT_EQ(slot.shape.size(), 4u);
+        depthwise = depthwise || (slot.shape[1] == 1 && slot.shape[2] > 1);
+        const std::int64_t blocks = (slot.shape[0] + length - 1) / length;
+        EXPECT_EQ(coefficients(start).tensor("c@" + name).sizes(), (at::IntArrayRef{1, blocks, slot.bank.size(0)}));
+      }
+      const Learned learned = learn_recast(backbone, grain, 2);
+      for (const std::string& name : covered_slots(*backbone)) {
+        const Slot& slot = backbone->anatomy().at(name);
+        const at::Tensor c = coefficients(learned).tensor("c@" + name)[0], made = learned.model.weights().tensor(name);
+        for (std::int64_t channel = 0; channel < slot.shape[0]; ++channel) {
+          at::Tensor kernel = at::zeros_like(made[channel]);
+          for (std::int64_t i = 0; i < slot.bank.size(0); ++i) kernel += c[channel / length][i] * slot.bank[i][channel];
+          EXPECT_TRUE(at::allclose(made[channel], kernel, 1e-5, 1e-6)) << name << " channel " << channel;
+        }
+        EXPECT_FALSE(at::equal(c, coefficients(start).tensor("c@" + name)[0])) << name << " did not move";
+      }
+    }
+    EXPECT_EQ(depthwise, std::string(block) == "inverted");
+  }
+}
+
 TEST(Recast, RefusesABlockLengthAtAnotherGrain) {
   const std::string message = error_of(Code::kInvalidArgument, [] { learn_recast(toy(), "head,block=16", 0); });
   EXPECT_NE(message.find("grain=block"), message.npos) << message;
@@ -379,7 +420,9 @@ TEST(RecastEffect, CoefficientsGainOverTheHeadAlone) {
                 recast["seconds"].get<double>());
   }
   std::printf("mean gain %.4f over %zu seeds\n", gain, seeds.size());
-  if (full_effects()) EXPECT_GT(gain, 0.01);
+  if (full_effects()) {
+    EXPECT_GT(gain, 0.01);
+  }
 }
 
 }  // namespace
