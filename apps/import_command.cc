@@ -42,9 +42,17 @@ void add_import(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
   Command& command = line.add("import", "turn a checkpoint into a model directory",
                               "recast import vit.safetensors --arch vit_small_patch16_224 --out base", true);
-  command.option("checkpoint", flags->checkpoint, "safetensors with timm, Hugging Face or torchvision names")
+  command
+      .option("checkpoint", flags->checkpoint,
+              "safetensors with names of timm, Hugging Face, torchvision or efficientnet_pytorch")
       .required();
-  command.option("--arch", flags->request.architecture, "timm's name of the architecture", "NAME").required();
+  command
+      .option(
+          "--arch", flags->request.architecture,
+          "timm's name of the architecture, perhaps with a tag of timm's weights, which says how images were prepared: "
+          "vit_small_patch16_224, resnet34.tv_in1k, tf_efficientnet_lite0, resnet20_cifar",
+          "NAME")
+      .required();
   command.option("--out", flags->out, "the new model directory", "DIR").required();
   command.flag("--force", flags->request.force, "replace an existing model directory");
   command.triple("--mean", flags->mean, "mean of R G B in 0..1", "R,G,B");
@@ -52,6 +60,10 @@ void add_import(CommandLine& line) {
   command.option("--interpolation", flags->request.interpolation, "bicubic or bilinear", "NAME");
   command.option("--crop-pct", flags->request.crop_pct, "share of the resized image that the crop keeps", "SHARE");
   command.option("--image-size", flags->request.image_size, "side of the images in pixels", "PX");
+  command
+      .option("--pooling", flags->request.pooling,
+              "what a transformer's features are (default: what its classifier reads)", "NAME")
+      .one_of({"token", "average", "token+average"});
   command.option("--labels", flags->labels, "names of the checkpoint's own classes, one a line", "FILE");
   command.on([&line, flags] {
     flags->request.checkpoint = flags->checkpoint;

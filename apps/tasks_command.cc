@@ -15,7 +15,7 @@ namespace {
 constexpr const char* kReference = "NAME, NAME:VERSION or NAME:TAG";
 
 struct Flags {
-  std::string directory, task, other, file, as, version, tag;
+  std::string directory, task, other, file, as, version, tag, format = "recast", names, base_model, labels;
   bool all = false, purge = false, force = false, remove = false;
 };
 
@@ -118,6 +118,52 @@ Command& add_verb(Command& tasks, const std::shared_ptr<Flags>& flags, const std
   return verb;
 }
 
+std::string exported_text(const nlohmann::json& report) {
+  std::string out =
+      fmt::format("{}: task {} version {}, {}\n", report["file"].get<std::string>(), report["task"].get<std::string>(),
+                  report["version"].get<std::int64_t>(), bytes_text(report["bytes"].get<double>()));
+  if (!report.contains("format")) return out;
+  out += fmt::format("an adapter folder of PEFT: {} modules as {} names them, base model {}\n",
+                     report["modules"].get<std::int64_t>(), report["names"].get<std::string>(),
+                     printable(report["base_model"].get<std::string>(), 200));
+  for (const auto& note : report["notes"]) out += "note: " + note.get<std::string>() + "\n";
+  return out;
+}
+
+std::string imported_text(const nlohmann::json& report) {
+  std::string out = fmt::format("task {} version {}: {} classes\n", report["task"].get<std::string>(),
+                                report["version"].get<std::int64_t>(), report["classes"].get<std::int64_t>());
+  if (!report.contains("format")) return out;
+  out += fmt::format("an adapter of PEFT: {} modules as {} names them, base model {}{}\n",
+                     report["modules"].get<std::int64_t>(), report["names"].get<std::string>(),
+                     report["base_model"].get<std::string>(),
+                     report["head"] == "adapter" ? "" : ", classifier of the task 'pretrained'");
+  if (!report["ignored"].empty())
+    out += "note: fields of its config that are not known here were left out: " + joined(report["ignored"]) + "\n";
+  return out;
+}
+
+void add_export(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
+  auto& out = add_verb(
+      tasks, flags, "export", "write a task to one file, or to an adapter folder of PEFT", false,
+      [&line, flags](auto& d) {
+        const bool peft = flags->format == "peft";
+        if (!peft && !(flags->names.empty() && flags->base_model.empty()))
+          fail(Code::kInvalidArgument, "[usage] --names and --base-model need --format peft");
+        line.print(peft ? export_peft_folder(d, flags->task, flags->file, flags->names, flags->base_model, line.force())
+                        : export_task(d, flags->task, flags->file, line.force()),
+                   exported_text);
+      });
+  out.option("task", flags->task, kReference).required();
+  out.option("file", flags->file, "the .safetensors file to write, or the folder").required();
+  out.option("--format", flags->format, "recast: a task file; peft: adapter_config.json and adapter_model.safetensors",
+             "NAME")
+      .one_of({"recast", "peft"});
+  out.option("--names", flags->names, "whose module names; transformers4: those before version 5", "LIBRARY")
+      .one_of({"timm", "transformers", "transformers4"});
+  out.option("--base-model", flags->base_model, "what the folder names as its base model", "ID");
+}
+
 void add_reading_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
   auto& list = add_verb(tasks, flags, "list", "the newest version of every task", false, [&line, flags](auto& d) {
     line.print(list_tasks(d, flags->all), [](const auto& j) { return summaries_text(j["tasks"]); });
@@ -134,15 +180,7 @@ void add_reading_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<
                         [&line, flags](auto& d) { line.print(diff_tasks(d, flags->task, flags->other), diff_text); });
   diff.option("a", flags->task, kReference).required();
   diff.option("b", flags->other, kReference).required();
-  auto& out = add_verb(tasks, flags, "export", "write a task to one file", false, [&line, flags](auto& d) {
-    line.print(export_task(d, flags->task, flags->file, line.force()), [](const auto& j) {
-      return fmt::format("{}: task {} version {}, {}\n", j["file"].template get<std::string>(),
-                         j["task"].template get<std::string>(), j["version"].template get<std::int64_t>(),
-                         bytes_text(j["bytes"].template get<double>()));
-    });
-  });
-  out.option("task", flags->task, kReference).required();
-  out.option("file", flags->file, "the .safetensors file to write").required();
+  add_export(line, tasks, flags);
 }
 
 void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
@@ -166,14 +204,13 @@ void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& fl
 }
 
 void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
-  auto& in = add_verb(tasks, flags, "import", "take a task in from a file", true, [&line, flags](auto& d) {
-    line.print(import_task_file(d, flags->file, flags->as), [](const auto& j) {
-      return fmt::format("task {} version {}: {} classes\n", j["task"].template get<std::string>(),
-                         j["version"].template get<std::int64_t>(), j["classes"].template get<std::int64_t>());
-    });
-  });
-  in.option("file", flags->file, "a file that 'tasks export' wrote").required();
+  auto& in = add_verb(tasks, flags, "import", "take a task in from a file or from an adapter folder of PEFT", true,
+                      [&line, flags](auto& d) {
+                        line.print(import_task_file(d, flags->file, flags->as, flags->labels), imported_text);
+                      });
+  in.option("file", flags->file, "what 'tasks export' wrote, or a folder with adapter_config.json").required();
   in.option("--as", flags->as, "another name for it here", "NAME");
+  in.option("--labels", flags->labels, "names of a folder's classes, one a line", "FILE");
   auto& back = add_verb(tasks, flags, "rollback", "make an old version the newest, or show a removed task again", true,
                         [&line, flags](auto& d) {
                           line.print(rollback_task(d, flags->task, flags->version), [](const auto& j) {
@@ -204,7 +241,8 @@ void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<
 void add_tasks(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
   Command& tasks = line.add("tasks", "list, show, tag, export, import, remove and roll back tasks",
-                            "recast tasks model list\n  recast tasks model export pets pets.safetensors");
+                            "recast tasks model list\n  recast tasks model export pets pets.safetensors\n"
+                            "  recast tasks model export pets pets-lora --format peft --names transformers");
   tasks.option("dir", flags->directory, "the model directory").required();
   add_reading_verbs(line, tasks, flags);
   add_writing_verbs(line, tasks, flags);

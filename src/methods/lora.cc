@@ -1,12 +1,11 @@
 // LoRA. Hu et al., ICLR 2022, arXiv:2106.09685, eq. 3.
 // Idea     W' = W + s B A on chosen slots, or on parts of a fused one; s = alpha / r, or alpha / sqrt(r) (rsLoRA,
 //          arXiv:2312.03732). W is never written.
-// State    per slot and part A [r, in], B [out, r], fp32: 4 r (in + out) bytes; of a convolution A [r, in, kh, kw] and
-//          B [out, r, 1, 1]. r is what the shapes say, and alpha is a number of its own where one slot's differs from
+// State    per slot and part a [r, in] and b [out, r], fp32: 4 r (in + out) bytes; of a convolution a [r, in, kh, kw],
+//          b [out, r, 1, 1]. r is what the shapes say, and alpha is a number of its own where one slot's differs from
 //          the option: adapters from elsewhere may have both by slot.
-// Start    A uniform in +-1/sqrt(fan in) (Kaiming, a = sqrt 5), B zero: the first forward is the backbone's, bit for
-// bit. Departs  any slot may be chosen; the paper adapts q and v. Of a convolution with groups A B is the same sum over
-// the
+// Start    a uniform in +-1/sqrt(fan in) (Kaiming, a = sqrt 5), b zero: bit for bit the backbone.
+// Departs  any slot may be chosen; the paper adapts q and v. Of a convolution with groups B A is the same sum over the
 //          kernel as it is stored, [out, in / groups, kh, kw]; PEFT has no such update.
 #include <ATen/ATen.h>
 
@@ -126,8 +125,8 @@ class Lora final : public Method, public WeightRule {
         const Key key = context.key().fold(name).fold(part.name);
         const at::Tensor drawn = key.uniform(a) * 2 - 1;
         const double fan_in = static_cast<double>(drawn[0].numel());
-        context.create(number_name("A", name, part.name), drawn / std::sqrt(fan_in));
-        context.create(number_name("B", name, part.name), at::zeros(b));
+        context.create(number_name("a", name, part.name), drawn / std::sqrt(fan_in));
+        context.create(number_name("b", name, part.name), at::zeros(b));
       }
     }
   }
@@ -170,9 +169,9 @@ class Lora final : public Method, public WeightRule {
   /// What the numbers hold at a slot, whatever the options would have chosen; the whole slot's before its parts'.
   std::vector<Update> updates(const Slot& slot, const View& numbers) const {
     std::vector<Update> found;
-    if (numbers.has("A")) found.push_back(update(slot, {}, numbers));
+    if (numbers.has("a")) found.push_back(update(slot, {}, numbers));
     for (std::size_t i = 0; i < slot.parts.size(); ++i) {
-      if (!numbers.has("A", slot.parts[i].name)) continue;
+      if (!numbers.has("a", slot.parts[i].name)) continue;
       found.push_back(update(slot, slot.parts[i].name, numbers));
       found.back().part = i;
       found.back().whole = false;
@@ -181,12 +180,12 @@ class Lora final : public Method, public WeightRule {
   }
 
   Update update(const Slot& slot, const std::string& part, const View& numbers) const {
-    const at::Tensor a = numbers("A", part);
+    const at::Tensor a = numbers("a", part);
     const double rank = static_cast<double>(a.size(0));
     const std::string own = number_name("alpha", slot.name, part);
     const State& task = numbers.state(Scope::kTask);
     const double alpha = task.has(own) ? task.real(own) : options_.alpha;
-    return {a, numbers("B", part), alpha / (options_.rslora ? std::sqrt(rank) : rank), 0, true};
+    return {a, numbers("b", part), alpha / (options_.rslora ? std::sqrt(rank) : rank), 0, true};
   }
 
   LoraOptions options_;
@@ -196,7 +195,7 @@ const bool kRegistered =
     describe<Lora, LoraOptions>("lora")
         .summary("low-rank update of chosen weights: W + s B A")
         .paper("arXiv:2106.09685")
-        .families({{.name = "A"}, {.name = "B"}, {.name = "alpha", .trains = false}})
+        .families({{.name = "a"}, {.name = "b"}, {.name = "alpha", .trains = false}})
         .claims({Claim::kIsolated, Claim::kNeutralStart})
         .suggested_rate(2e-3)
         .peft_type("LORA")

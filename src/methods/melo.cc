@@ -21,7 +21,7 @@ MethodInfo melo() {
   info.summary = "LoRA of rank 4 on q and v of every attention";
   info.paper = "arXiv:2311.08236";
   info.options = table.specs();
-  info.families = {{.name = "A"}, {.name = "B"}, {.name = "alpha", .trains = false}};
+  info.families = {{.name = "a"}, {.name = "b"}, {.name = "alpha", .trains = false}};
   info.claims = {Claim::kIsolated, Claim::kNeutralStart};
   info.suggested_rate = 2e-3;
   info.peft_type = "LORA";

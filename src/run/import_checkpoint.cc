@@ -2,11 +2,9 @@
 
 #include <ATen/ATen.h>
 
-#include <set>
-
+#include "labels_file.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
-#include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/method/compose.h"
 #include "recast/model/model_files.h"
@@ -14,46 +12,6 @@
 
 namespace recast {
 namespace {
-
-constexpr std::uint64_t kMaxLabelBytes = 64 << 20;
-
-/// Lines without the byte order mark and the carriage returns that editors leave; empty lines at the end do not count.
-std::vector<std::string> read_lines(const std::filesystem::path& file) {
-  std::string text = read_file(file, kMaxLabelBytes);
-  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
-  std::vector<std::string> lines;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    std::string line = text.substr(begin, end - begin);
-    if (line.ends_with('\r')) line.pop_back();
-    lines.push_back(std::move(line));
-    begin = end + 1;
-  }
-  while (!lines.empty() && lines.back().empty()) lines.pop_back();
-  return lines;
-}
-
-std::vector<std::string> read_labels(const std::filesystem::path& file, std::int64_t classes) {
-  const std::vector<std::string> labels = read_lines(file);
-  const std::string origin = printable(file.string(), 300);
-  if (static_cast<std::int64_t>(labels.size()) != classes)
-    fail(Code::kShapeMismatch, "[import] {}: {} labels for a classifier of {} classes; give one label a line", origin,
-         labels.size(), classes);
-  std::set<std::string> seen;
-  for (std::size_t i = 0; i < labels.size(); ++i) {
-    if (labels[i].empty()) fail(Code::kUnsupported, "[import] {}: line {} is empty", origin, i + 1);
-    if (!seen.insert(labels[i]).second)
-      fail(Code::kUnsupported, "[import] {}: label '{}' twice (line {}); labels must differ", origin,
-           printable(labels[i]), i + 1);
-  }
-  return labels;
-}
-
-std::vector<std::string> numbered_labels(std::int64_t classes) {
-  std::vector<std::string> labels;
-  for (std::int64_t c = 0; c < classes; ++c) labels.push_back(fmt::format("class_{}", c));
-  return labels;
-}
 
 /// After the checkpoint has had its say: what the user asked for goes before.
 void override_preprocessing(const ImportRequest& request, Preprocessing& p) {
@@ -63,6 +21,17 @@ void override_preprocessing(const ImportRequest& request, Preprocessing& p) {
   if (request.crop_pct) p.crop_pct = *request.crop_pct;
   if (request.image_size) p.size_px = *request.image_size;
   check(p);
+}
+
+/// Which features the backbone gives: what an adapter's classifier reads may be another choice than the checkpoint's.
+void override_pooling(const ImportRequest& request, ImportedCheckpoint& imported) {
+  if (!request.pooling) return;
+  auto* vit = std::get_if<VitConfig>(&imported.files.config.network);
+  if (vit == nullptr)
+    fail(Code::kInvalidArgument, "[import] --pooling is for vision transformers; {} averages", request.architecture);
+  vit->pooling = *request.pooling;
+  if (const std::string fault = fault_of(*vit); !fault.empty())
+    fail(Code::kInvalidArgument, "[import] --pooling {}: {}", printable(*request.pooling), fault);
 }
 
 /// The checkpoint's classifier as a task of the default head alone.
@@ -99,6 +68,7 @@ nlohmann::json import_model(const ImportRequest& request) {
   const std::string origin = printable(request.checkpoint.string(), 300);
   ImportedCheckpoint imported = import_checkpoint(read_tensor_file(request.checkpoint).tensors, config, origin);
   override_preprocessing(request, imported.files.config.preprocessing);
+  override_pooling(request, imported);
   const bool classifies = imported.classifier_weight.defined();
   if (!classifies && !request.labels.empty())
     fail(Code::kInvalidArgument, "[import] {} has no classifier that labels could name: leave --labels out", origin);
@@ -125,7 +95,7 @@ nlohmann::json import_model(const ImportRequest& request) {
                            {"parameters", parameters},
                            {"bytes", 4 * parameters},
                            {"preprocessing", written.at("preprocessing")},
-                           {"vit", written.at("vit")},
+                           {imported.files.config.network_key(), written.at(imported.files.config.network_key())},
                            {"task", nullptr}};
   if (task) report["task"] = {{"name", task->name}, {"classes", task->labels.size()}};
   return report;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include "peft_task.h"
 #include "recast/base/error.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
@@ -182,18 +183,42 @@ nlohmann::json export_task(const ModelDirectory& directory, const std::string& t
           {"bytes", bytes.size()}};
 }
 
+nlohmann::json export_peft_folder(const ModelDirectory& directory, const std::string& task,
+                                  const std::filesystem::path& folder, const std::string& names,
+                                  const std::string& base_model, bool force) {
+  const TaskRecord record = directory.record(task);
+  nlohmann::json report = write_peft_task(directory, record, folder, names, base_model, force);
+  report.update({{"task", record.name},
+                 {"version", record.version},
+                 {"file", printable(folder.string(), 4096)},
+                 {"format", "peft"}});
+  return report;
+}
+
 nlohmann::json import_task_file(const ModelDirectory& directory, const std::filesystem::path& file,
-                                const std::string& name) {
+                                const std::string& name, const std::filesystem::path& labels) {
   const std::string origin = printable(file.string(), 300);
-  TaskRecord record = decode_task(read_file(file, kMaxTaskFileBytes), origin);
+  const bool folder = is_peft_folder(file);
+  if (!folder && !labels.empty())
+    fail(Code::kInvalidArgument, "[tasks] --labels is for adapter folders; {} is a file with labels of its own",
+         origin);
+  PeftTask task;
+  if (folder) {
+    task = read_peft_task(directory, file, name, labels);
+  } else {
+    task.record = decode_task(read_file(file, kMaxTaskFileBytes), origin);
+    task.facts = nlohmann::json::object();
+  }
+  TaskRecord& record = task.record;
   if (!name.empty()) record.name = name;
   check_task_name(record.name);
   require_runs(directory, record, origin);
-  const std::int64_t version = import_task(directory.store(), record);
-  return {{"task", record.name},
-          {"version", version},
-          {"file", printable(file.string(), 4096)},
-          {"classes", record.labels.size()}};
+  nlohmann::json report = std::move(task.facts);
+  report.update({{"task", record.name},
+                 {"version", import_task(directory.store(), record)},
+                 {"file", printable(file.string(), 4096)},
+                 {"classes", record.labels.size()}});
+  return report;
 }
 
 nlohmann::json remove_task(const ModelDirectory& directory, const std::string& task, bool purge) {

@@ -57,8 +57,8 @@ TEST(Lora, ActsOnEveryConvolutionOfACnn) {
   EXPECT_EQ(places(numbers), kernels);
   for (const std::string& name : kernels) {
     const std::vector<std::int64_t>& shape = cnn->anatomy().at(name).shape;
-    EXPECT_EQ(numbers.tensor("A@" + name).sizes(), (at::IntArrayRef{3, shape[1], shape[2], shape[3]}));
-    EXPECT_EQ(numbers.tensor("B@" + name).sizes(), (at::IntArrayRef{shape[0], 3, 1, 1}));
+    EXPECT_EQ(numbers.tensor("a@" + name).sizes(), (at::IntArrayRef{3, shape[1], shape[2], shape[3]}));
+    EXPECT_EQ(numbers.tensor("b@" + name).sizes(), (at::IntArrayRef{shape[0], 3, 1, 1}));
   }
 }
 
@@ -80,8 +80,8 @@ TEST(Lora, StartsAsTheBackboneEverywhere) {
     for (const auto& [name, number] : numbers_of(learned)) {
       const at::Tensor tensor = std::get<at::Tensor>(number);
       const double bound = 1 / std::sqrt(static_cast<double>(tensor[0].numel()));
-      if (name[0] == 'B') EXPECT_EQ(tensor.count_nonzero().item<std::int64_t>(), 0) << name;
-      if (name[0] != 'A') continue;
+      if (name.starts_with("b@")) EXPECT_EQ(tensor.count_nonzero().item<std::int64_t>(), 0) << name;
+      if (!name.starts_with("a@")) continue;
       EXPECT_LE(tensor.abs().max().item<double>(), bound) << name;
       EXPECT_GT(tensor.abs().max().item<double>(), 0.8 * bound) << name;
     }
@@ -105,8 +105,8 @@ TEST(Lora, ReadsRankAndAlphaFromTheNumbers) {
     const at::Tensor own = toy->weight(toy->anatomy().at(slot));
     State& state = model.numbers().at("lora", Scope::kTask);
     const at::Tensor a = Key(1).normal({9, 32}), b = Key(2).normal({96, 9});
-    state.set("A@" + slot, a);
-    state.set("B@" + slot, b);
+    state.set("a@" + slot, a);
+    state.set("b@" + slot, b);
     const auto expect_scale = [&](double scale) {
       const at::Tensor expected = own + scale * at::matmul(b, a);
       EXPECT_LE(relative_difference(model.weights().tensor(slot), expected), 1e-6) << scale;
@@ -114,11 +114,11 @@ TEST(Lora, ReadsRankAndAlphaFromTheNumbers) {
     expect_scale(stabilised ? 6.0 / 3 : 6.0 / 9);
     state.set("alpha@" + slot, 4.5);
     expect_scale(stabilised ? 4.5 / 3 : 4.5 / 9);
-    state.set("A@" + slot + "#k", Key(3).normal({2, 32}));  // a part beside the whole
-    state.set("B@" + slot + "#k", at::zeros({32, 2}));
+    state.set("a@" + slot + "#k", Key(3).normal({2, 32}));  // a part beside the whole
+    state.set("b@" + slot + "#k", at::zeros({32, 2}));
     expect_scale(stabilised ? 4.5 / 3 : 4.5 / 9);
-    state.erase("A@" + slot);  // a slot without numbers, as adapters that leave out a block have it
-    state.erase("A@" + slot + "#k");
+    state.erase("a@" + slot);  // a slot without numbers, as adapters that leave out a block have it
+    state.erase("a@" + slot + "#k");
     EXPECT_TRUE(at::equal(model.weights().tensor(slot), own));
     EXPECT_NO_THROW(model.features(toy_batch(*toy_sources().validation, {0}), {}));
   }
@@ -172,7 +172,7 @@ Answer product_of(const Slot& slot, const OptionTexts& options, const State& num
     const auto* tensor = std::get_if<at::Tensor>(&number);
     const std::size_t mark = name.find('#');
     const std::string part = mark == name.npos ? "whole" : name.substr(mark + 1);
-    if (tensor) (name[0] == 'A' ? answer.a_gradients : answer.b_gradients)[part] = tensor->grad();
+    if (tensor) (name.starts_with("a@") ? answer.a_gradients : answer.b_gradients)[part] = tensor->grad();
   }
   return answer;
 }
@@ -209,8 +209,8 @@ TEST(Lora, AgreesWithAnIndependentImplementation) {
       a[0] = b[1] = rank;
       b[0] = part.end - part.begin;
       const std::string id = c.name + "." + (name.empty() ? "whole" : name);
-      numbers.set(number_name("A", slot.name, name), question.tensors[id + ".a"] = Key(4).fold(id).normal(a));
-      numbers.set(number_name("B", slot.name, name), question.tensors[id + ".b"] = Key(5).fold(id).normal(b));
+      numbers.set(number_name("a", slot.name, name), question.tensors[id + ".a"] = Key(4).fold(id).normal(a));
+      numbers.set(number_name("b", slot.name, name), question.tensors[id + ".b"] = Key(5).fold(id).normal(b));
       if (c.own_alpha > 0) numbers.set(number_name("alpha", slot.name, name), c.own_alpha);
       const double alpha = c.own_alpha > 0 ? c.own_alpha : 7, r = static_cast<double>(rank);
       places[name.empty() ? "whole" : name] = {

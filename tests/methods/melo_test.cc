@@ -16,8 +16,8 @@ TEST(Melo, CountsThePapersNumbersOnVitSmall) {
   const State numbers = untrained(zeros_of("vit_small_patch16_224"), {"melo"}).numbers().at("melo", Scope::kTask);
   EXPECT_EQ(numbers.bytes(), 4 * 12 * 2 * 4 * (384 + 384));
   EXPECT_EQ(numbers.size(), 12u * 2 * 2);
-  EXPECT_TRUE(numbers.has("A@blocks.11.attn.qkv#v"));
-  EXPECT_FALSE(numbers.has("A@blocks.11.attn.qkv#k"));
+  EXPECT_TRUE(numbers.has("a@blocks.11.attn.qkv#v"));
+  EXPECT_FALSE(numbers.has("a@blocks.11.attn.qkv#k"));
 }
 
 TEST(Melo, IsLoraOnQAndV) {

@@ -92,6 +92,19 @@ TEST_F(ImportModel, TakesPreprocessingFromTheRequest) {
   EXPECT_THAT(refused(Code::kInvalidArgument, wanted), HasSubstr("crop_pct"));
 }
 
+TEST_F(ImportModel, TakesPoolingFromTheRequest) {
+  ImportRequest wanted = request(write(tiny_checkpoint(0)));
+  wanted.pooling = "token+average";
+  import_model(wanted);
+  EXPECT_EQ(ModelDirectory::open(wanted.out, true).backbone()->feature_width(), 2 * 192);
+  wanted.force = true;
+  wanted.pooling = "median";
+  EXPECT_THAT(refused(Code::kInvalidArgument, wanted), HasSubstr("median"));
+  wanted.pooling = "token+average";
+  write(tiny_checkpoint(4));
+  EXPECT_THAT(refused(Code::kShapeMismatch, wanted), HasSubstr("192")) << "its classifier reads the token alone";
+}
+
 TEST_F(ImportModel, OverwritesWithForceOnly) {
   const ImportRequest wanted = request(write(tiny_checkpoint(0)));
   import_model(wanted);

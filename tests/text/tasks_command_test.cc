@@ -87,6 +87,47 @@ TEST_F(TasksCommand, ShowLabelsAndPathsWithoutWhatATerminalObeys) {
   EXPECT_EQ(json({"show", "strange"})["labels"][0], "\x1b[2J\nfake line");
 }
 
+/// A task of LoRA with random numbers, as if it had been learned.
+TaskRecord lora_task(const ModelDirectory& directory) {
+  TaskRecord task;
+  task.name = "flowers";
+  task.fingerprint = directory.fingerprint();
+  task.labels = {"rose", "tulip"};
+  const auto recipe = compose({parse_plug("lora:rank=2")}, directory.backbone()->anatomy());
+  task.plugs = recipe->specs();
+  for (int block = 0; block < 4; ++block) {
+    const std::string slot = "blocks." + std::to_string(block) + ".attn.qkv";
+    task.numbers.at("lora", Scope::kTask).set("a@" + slot, Key(1).fold(slot).normal({2, 32}));
+    task.numbers.at("lora", Scope::kTask).set("b@" + slot, Key(2).fold(slot).normal({96, 2}));
+  }
+  const Plug& head = recipe->head();
+  head.roles.head->adopt(Key(3).normal({2, 32}), Key(4).normal({2}), task.numbers.at(head.alias(), Scope::kTask));
+  return task;
+}
+
+TEST_F(TasksCommand, WriteAndReadAdapterFoldersOfPeft) {
+  const auto directory = ModelDirectory::open(model(), false);
+  directory.store().commit(lora_task(directory));
+  const std::string adapter = (folder_ / "adapter").string();
+  const Answer out = tasks({"export", "flowers", adapter, "--format", "peft", "--base-model", "some/base"});
+  EXPECT_EQ(out.status, 0) << out.err;
+  EXPECT_THAT(out.out, HasSubstr("4 modules as timm names them, base model some/base\n"));
+  EXPECT_EQ(tasks({"export", "flowers", adapter, "--format", "peft"}).status, 2) << "it exists";
+  EXPECT_EQ(json({"export", "flowers", adapter, "--format", "peft", "--force", "--names", "transformers"})["modules"],
+            12);
+  const Answer in = tasks({"import", adapter, "--as", "again"});
+  EXPECT_EQ(in.status, 0) << in.err;
+  EXPECT_THAT(in.out, HasSubstr("task again version 1: 2 classes\nan adapter of PEFT: 12 modules as transformers"));
+  EXPECT_EQ(json({"show", "again"})["labels"], (nlohmann::json{"rose", "tulip"}));
+
+  EXPECT_EQ(tasks({"export", "flowers", adapter, "--format", "onnx"}).status, 2);
+  EXPECT_EQ(tasks({"export", "flowers", adapter, "--names", "timm"}).status, 2) << "of task files";
+  const Answer refused = tasks({"export", "pets", (folder_ / "no").string(), "--format", "peft"});
+  EXPECT_NE(refused.status, 0);
+  EXPECT_EQ(tasks({"import", folder_.path().string()}).status, 4);
+  EXPECT_THAT(tasks({"import", folder_.path().string()}).err, HasSubstr("adapter_config.json"));
+}
+
 TEST_F(TasksCommand, RefuseNamesThatCannotBe) {
   for (const std::string name : {"../x", "con"}) {
     EXPECT_EQ(tasks({"tag", "pets", name}).status, 2) << name;

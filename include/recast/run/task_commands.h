@@ -24,10 +24,21 @@ nlohmann::json diff_tasks(const ModelDirectory& directory, const std::string& a,
 /// {task, version, file, bytes}. Throws kAlreadyExists without `force`.
 nlohmann::json export_task(const ModelDirectory& directory, const std::string& task, const std::filesystem::path& file,
                            bool force);
-/// {task, version, file, classes}. `name`: what to call it here; empty: as in the file. The file's plug-ins and numbers
-/// are checked against this backbone first. Throws kShapeMismatch with both fingerprints for another backbone.
+/// The same as an adapter folder of HF PEFT (docs/peft.md). `names`: whose module names, timm, transformers or
+/// transformers4; empty: those of the folder that the task came from, else timm's. `base_model`: what the folder says
+/// of its base; empty: as the task knows it, else the architecture.
+/// Returns {task, version, file: the folder, bytes, format: "peft", modules, names, base_model, notes: [texts]}.
+/// Throws  kUnsupported: a plug-in, head or pooling that PEFT has no word for, named;  kAlreadyExists without `force`.
+nlohmann::json export_peft_folder(const ModelDirectory& directory, const std::string& task,
+                                  const std::filesystem::path& folder, const std::string& names,
+                                  const std::string& base_model, bool force);
+/// {task, version, file, classes}. `file`: a task file, or an adapter folder of HF PEFT (then {..., format: "peft",
+/// modules, names, base_model, head: "adapter" | "pretrained", ignored: [fields of its config]} too). `name`: what to
+/// call it here; empty: as in the file, or as the folder is called. `labels`: of a folder's classes, one a line; empty:
+/// those that it was exported with, else class_0, ... The plug-ins and numbers are checked against this backbone first.
+/// Throws  kShapeMismatch with both fingerprints, or both widths, for another backbone; for folders see docs/peft.md.
 nlohmann::json import_task_file(const ModelDirectory& directory, const std::filesystem::path& file,
-                                const std::string& name);
+                                const std::string& name, const std::filesystem::path& labels = {});
 /// {task, purged}.
 nlohmann::json remove_task(const ModelDirectory& directory, const std::string& task, bool purge);
 /// {task, version: the new one, copy_of}. `version`: a number or a tag; empty: shows a removed task again.
