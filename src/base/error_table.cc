@@ -16,6 +16,8 @@ constexpr ErrorCause kInvalidArgument[] = {
      "Leave out one of the two that the message names."},
     {"`--resume` with settings other than those of the run that it should go on with.",
      "Give the settings of the run (its `config.yaml`), or another `--out`, or `--force` to begin afresh."},
+    {"A solver of `recast mimic`, or `--heal`, diverged: the message has the step.",
+     "Lower `--rate` or `--heal-rate`; `--solver closed` takes no steps and cannot diverge."},
     {"A task name outside `A-Z a-z 0-9 . _ -`, longer than 128 or with a dot in front.", "Choose another name."}};
 
 constexpr ErrorCause kNotFound[] = {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "heal_banks.h"
+#include "mimicry_figures.h"
 #include "recast/base/log.h"
 #include "recast/format/printable.h"
 #include "recast/run/figures.h"
@@ -22,12 +24,36 @@ std::optional<TaskRecord> carried_task(const ModelDirectory& source, const std::
   return task;
 }
 
+Mimicry run_solver(const ModelDirectory& source, const MimicRequest& request) {
+  Listener* listener = request.watch.listener;
+  std::function<void(std::int64_t, std::int64_t)> progress;
+  if (listener) {
+    listener->stage(request.options.solver, request.options.steps);
+    progress = [listener](std::int64_t done, std::int64_t total) { listener->step(done, total); };
+  }
+  return mimic(source.files(), request.options, request.watch.stop, progress);
+}
+
+/// Replaces the banks of `made` by healed ones where they were asked for and there is something to heal.
+nlohmann::json heal(Mimicry& made, const ModelDirectory& source, const MimicRequest& request) {
+  if (request.heal.steps == 0) return nullptr;
+  if (relative_error(made.fidelity) == 0)
+    return {{"skipped", "nothing to heal: with so many templates the mimicked network is the original to the bit"}};
+  nlohmann::json report = heal_banks(made.files, source, request.heal, request.options.seed, request.watch);
+  if (report["kept"].get<bool>()) made.files.config.bank.solver += "+heal";
+  made.fidelity = measure_fidelity(*source.backbone(), *make_backbone(made.files));
+  return report;
+}
+
 }  // namespace
 
 nlohmann::json mimic_directory(const MimicRequest& request) {
   const auto start = std::chrono::steady_clock::now();
+  check_heal_options(request.heal);
+  check_model_target(request.out, request.force);
   const ModelDirectory source = ModelDirectory::open(request.directory, true);
-  const Mimicry made = mimic(source.files(), request.options);
+  Mimicry made = run_solver(source, request);
+  const nlohmann::json healed = heal(made, source, request);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
 
   const std::string fingerprint = made.files.fingerprint();
@@ -38,35 +64,29 @@ nlohmann::json mimic_directory(const MimicRequest& request) {
   write_model_files(request.out, made.files, request.force);
   if (task) open_sqlite_store(request.out, fingerprint, false)->commit(*task);
 
-  double worst_error = 0, worst_cosine = 1;
-  nlohmann::json slots = nlohmann::json::array();
-  for (const SlotFidelity& f : made.fidelity) {
-    slots.push_back({{"slot", f.slot}, {"relative_error", f.relative_error}, {"cosine", f.cosine}});
-    worst_error = std::max(worst_error, f.relative_error);
-    worst_cosine = std::min(worst_cosine, f.cosine);
-  }
   const BankConfig& bank = made.files.config.bank;
+  nlohmann::json report = figures(made.fidelity);
   log_event(LogLevel::kInfo, "bank.made",
             {{"directory", request.out.native()},
              {"templates", bank.templates},
              {"groups", bank.groups},
-             {"worst_error", worst_error},
+             {"worst_error", report["worst_relative_error"].get<double>()},
              {"ms", 1000 * seconds.count()}});
-  return {{"directory", printable(request.out.string(), 4096)},
-          {"fingerprint", fingerprint},
-          {"target", bank.target},
-          {"groups", bank.groups},
-          {"templates", bank.templates},
-          {"sets", bank.sets},
-          {"solver", bank.solver},
-          {"slots", std::move(slots)},
-          {"worst_relative_error", worst_error},
-          {"worst_cosine", worst_cosine},
-          {"coefficients", made.coefficients},
-          {"bank_numbers", count_bytes(made.files.bank) / 4},
-          {"bytes", {{"backbone", count_bytes(made.files.backbone)}, {"bank", count_bytes(made.files.bank)}}},
-          {"tasks", {{"kept", kept}, {"left", left}}},
-          {"seconds", seconds.count()}};
+  report.update({{"directory", printable(request.out.string(), 4096)},
+                 {"fingerprint", fingerprint},
+                 {"target", bank.target},
+                 {"groups", bank.groups},
+                 {"templates", bank.templates},
+                 {"sets", bank.sets},
+                 {"solver", bank.solver},
+                 {"coefficients", made.coefficients},
+                 {"bank_numbers", count_bytes(made.files.bank) / 4},
+                 {"bytes", {{"backbone", count_bytes(made.files.backbone)}, {"bank", count_bytes(made.files.bank)}}},
+                 {"tasks", {{"kept", kept}, {"left", left}}},
+                 {"heal", healed},
+                 {"solver_seconds", made.seconds},
+                 {"seconds", seconds.count()}});
+  return report;
 }
 
 }  // namespace recast

@@ -48,33 +48,6 @@ std::vector<WeightChange> compare_weights(const Model& model) {
   return changes;
 }
 
-/// The activation slots that lie in no other: the backbone's layers.
-std::vector<std::string> layers_of(const Anatomy& anatomy) {
-  std::vector<std::string> layers;
-  for (const Slot& slot : anatomy.slots)
-    if (slot.kind == SlotKind::kActivation && (layers.empty() || !slot.name.starts_with(layers.back() + ".")))
-      layers.push_back(slot.name);
-  return layers;
-}
-
-/// The bare backbone, which also remembers what comes out of the layers asked for.
-class ListeningRoute final : public PlainRoute {
- public:
-  ListeningRoute(const Backbone& backbone, const std::vector<std::string>& layers) : PlainRoute(backbone) {
-    for (const std::string& layer : layers) outputs[layer];
-  }
-  at::Tensor call(const Slot& slot, const at::Tensor& x, const Next& next) override {
-    at::Tensor y = next(x);
-    if (const auto found = outputs.find(slot.name); found != outputs.end()) found->second = y;
-    return y;
-  }
-  std::map<std::string, at::Tensor> outputs;
-};
-
-double mean_cosine(const at::Tensor& a, const at::Tensor& b) {
-  return at::cosine_similarity(a.to(at::kDouble), b.to(at::kDouble), -1).mean().item<double>();
-}
-
 std::vector<FeatureLikeness> compare_features(const Model& model, const at::Tensor& input, const Fields& out,
                                               const std::vector<std::string>& layers) {
   ListeningRoute bare(model.backbone(), layers);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "layer_features.h"
 #include "recast/run/report.h"
 
 namespace recast {
@@ -20,12 +21,6 @@ struct WeightChange {
   std::string slot;
   double relative = 0;  ///< |W' - W| / |W|, Frobenius
   double cosine = 1;    ///< of W' and W as vectors
-};
-
-/// Output of a layer in the task's model beside that in the bare backbone.
-struct FeatureLikeness {
-  std::string layer;
-  double cosine = 1;  ///< mean over images and tokens
 };
 
 struct TaskFacts {

@@ -5,6 +5,10 @@
 
 namespace recast {
 
+/// A page of its own, from <!DOCTYPE> to </html>, in the style of all reports. `title`: plain; the others HTML: what
+/// lies before <main> (its heading, too) and in it.
+std::string html_document(const std::string& title, const std::string& before, const std::string& main,
+                          const std::string& written_utc);
 /// The whole page, from <!DOCTYPE> to </html>.
 std::string page(const ReportFacts& facts);
 /// The section of one task (report_task.cc). `index`: its place on the page, for ids.

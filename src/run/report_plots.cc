@@ -163,6 +163,30 @@ std::string draw_row(const RowPlot& plot, const RowPlot::Row& row, const Axis& x
   return out;
 }
 
+// ---- lines ---------------------------------------------------------------------------------------------------------
+
+/// Of line `i`: three colours, and a second shape for the lines after them.
+std::string mark_at(double x, double y, std::size_t i) {
+  const char colour = "bac"[i % 3];
+  if (i < 3) return circle_at(x, y, 3, fmt::format("point {}", colour));
+  return fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"6\" height=\"6\" class=\"point {}\"></rect>", x - 3,
+                     y - 3, colour);
+}
+
+std::string line_key(const LinePlot& plot, double& y) {
+  std::string out;
+  double x = 8;
+  for (std::size_t i = 0; i < plot.lines.size(); ++i) {
+    const std::string& name = plot.lines[i].name;
+    const double width = 34 + kCharacter * static_cast<double>(count_characters(name));
+    if (x + width > kWidth && x > 8) x = 8, y += 18;
+    out += line_from(x, y - 4, x + 20, y - 4, fmt::format("line {}", "bac"[i % 3]).c_str());
+    out += mark_at(x + 10, y - 4, i) + text_at(x + 24, y, name, "tick");
+    x += width;
+  }
+  return out;
+}
+
 // ---- heat map
 // --------------------------------------------------------------------------------------------------------
 
@@ -249,6 +273,41 @@ std::string draw(const RowPlot& plot) {
   if (!plot.mark_name.empty()) {
     body += diamond_at(left + 6, 12, "mark") + text_at(left + 16, 16, plot.mark_name, "tick");
   }
+  return svg(plot.text, kWidth, base + 42, body);
+}
+
+std::string draw(const LinePlot& plot) {
+  double low = INFINITY, high = -INFINITY, first = INFINITY, last = -INFINITY;
+  for (const auto& line : plot.lines)
+    for (const auto& [x, y] : line.points) {
+      first = std::min(first, x), last = std::max(last, x);
+      low = std::min(low, y), high = std::max(high, y);
+    }
+  if (low > high) return "";
+  double top = 34;
+  std::string body = text_at(8, 16, plot.y_axis, "label") + line_key(plot, top);
+  top += 12;
+  const double base = top + 180, left = 62;
+  const Axis y = make_axis(low, high, base, top, std::min(0.0, low), high <= 1 ? 1 : INFINITY);
+  const Axis x = make_axis(first, last, left, kWidth - 12, -INFINITY, INFINITY, 6);
+  for (const double tick : y.ticks()) {
+    body += line_from(left, y.at(tick), kWidth - 12, y.at(tick), "grid");
+    body += text_at(left - 6, y.at(tick) + 4, y.label(tick, false), "tick", "end");
+  }
+  body += line_from(left, base, kWidth - 12, base, "axis");
+  for (const double tick : x.ticks()) {
+    body += line_from(x.at(tick), base, x.at(tick), base + 4, "axis");
+    body += text_at(x.at(tick), base + 16, x.label(tick, false), "tick", "middle");
+  }
+  for (std::size_t i = 0; i < plot.lines.size(); ++i) {
+    std::string path, marks;
+    for (const auto& [px, py] : plot.lines[i].points) {
+      path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x.at(px), y.at(py));
+      marks += mark_at(x.at(px), y.at(py), i);
+    }
+    body += fmt::format("<path d=\"{}\" class=\"line {}\"></path>", path, "bac"[i % 3]) + marks;
+  }
+  body += text_at((left + kWidth - 12) / 2, base + 34, plot.x_axis, "label", "middle");
   return svg(plot.text, kWidth, base + 42, body);
 }
 

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace recast {
@@ -50,6 +51,18 @@ struct RowPlot {
   std::vector<Row> rows;
 };
 std::string draw(const RowPlot& plot);
+
+/// Values over a number, at most six lines: they differ in colour and mark, and a key names them.
+struct LinePlot {
+  struct Line {
+    std::string name;
+    std::vector<std::pair<double, double>> points;  ///< x ascending
+  };
+  PlotText text;
+  std::string x_axis, y_axis;
+  std::vector<Line> lines;
+};
+std::string draw(const LinePlot& plot);
 
 /// Counts [truth][answer], shaded by their share of the row.
 struct HeatMap {

@@ -1,0 +1,23 @@
+#include "mimicry_figures.h"
+
+#include <algorithm>
+
+namespace recast {
+
+nlohmann::json figures(const std::vector<SlotFidelity>& slots) {
+  nlohmann::json rows = nlohmann::json::array();
+  double worst_error = 0, worst_cosine = 1, cosines = 0;
+  for (const SlotFidelity& f : slots) {
+    rows.push_back({{"slot", f.slot}, {"relative_error", f.relative_error}, {"cosine", f.cosine}});
+    worst_error = std::max(worst_error, f.relative_error);
+    worst_cosine = std::min(worst_cosine, f.cosine);
+    cosines += f.cosine;
+  }
+  return {{"relative_error", relative_error(slots)},
+          {"worst_relative_error", worst_error},
+          {"mean_cosine", cosines / static_cast<double>(slots.size())},
+          {"worst_cosine", worst_cosine},
+          {"slots", std::move(rows)}};
+}
+
+}  // namespace recast

@@ -1,0 +1,112 @@
+// recast mimic as users meet it: solvers, comparisons, sweeps, healing, and what it refuses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "run/toy_model.h"
+#include "text/run_recast.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class MimicCommandTest : public ::testing::Test {
+ protected:
+  MimicCommandTest() {
+    write_toy_model(path("model"));
+    write_toy_images(path("data"), {"blue", "green", "red"}, 12);
+  }
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::vector<std::string> words(const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {"mimic", path("model"), "--groups", "2", "--templates", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  Answer mimic(const std::vector<std::string>& more) const { return RunningRecast(output_.path(), words(more)).wait(); }
+  /// Fails with one line on standard error, and leaves the disk as it was.
+  std::string refused(int status, const std::vector<std::string>& more) const {
+    const auto before = paths_below(folder_.path());
+    const Answer answer = mimic(more);
+    EXPECT_EQ(answer.status, status) << answer.err;
+    EXPECT_THAT(answer.out, IsEmpty());
+    EXPECT_EQ(std::count(answer.err.begin(), answer.err.end(), '\n'), 1) << answer.err;
+    EXPECT_EQ(paths_below(folder_.path()), before);
+    return answer.err;
+  }
+
+  TemporaryFolder folder_, output_;
+};
+
+TEST_F(MimicCommandTest, SolvesAsThePaperDoes) {
+  const Answer answer = mimic({"--solver", "gradient", "--steps", "200", "--out", path("new")});
+  ASSERT_EQ(answer.status, 0) << answer.err;
+  EXPECT_THAT(answer.out, AllOf(HasSubstr("solver gradient"), HasSubstr("blocks.3.attn.qkv")));
+  const Answer inspected = RunningRecast(output_.path(), {"inspect", path("new"), "--json"}).wait();
+  EXPECT_EQ(inspected.json()["config"]["bank"]["solver"], "gradient") << inspected.err;
+}
+
+TEST_F(MimicCommandTest, ComparesSweepsAndHeals) {
+  const Answer compared = mimic({"--compare", "--steps", "200", "--data", path("data"), "--out", path("page.html")});
+  ASSERT_EQ(compared.status, 0) << compared.err;
+  EXPECT_THAT(compared.out, AllOf(HasSubstr("closed is at least"), HasSubstr("its error is at or below theirs"),
+                                  HasSubstr("encoder"), HasSubstr("written to " + path("page.html"))));
+  const Answer swept = mimic({"--sweep", "--json"});
+  ASSERT_EQ(swept.status, 0) << swept.err;
+  EXPECT_EQ(swept.json()["points"].size(), 16U);
+  EXPECT_THAT(mimic({"--sweep"}).out, HasSubstr("with --data PATH the outputs"));
+  const Answer healed = mimic({"--heal", "5", "--data", path("data"), "--out", path("healed")});
+  ASSERT_EQ(healed.status, 0) << healed.err;
+  EXPECT_THAT(healed.out, HasSubstr("steps of healing"));
+  EXPECT_TRUE(fs::exists(folder_ / "healed" / "bank.safetensors"));
+}
+
+TEST_F(MimicCommandTest, RefusesFlagsThatCannotBeRight) {
+  EXPECT_THAT(refused(2, {"--solver", "gradent", "--out", path("new")}), HasSubstr("did you mean gradient?"));
+  EXPECT_THAT(refused(2, {}), HasSubstr("--out DIR is required"));
+  EXPECT_THAT(refused(2, {"--compare", "--sweep"}), HasSubstr("give one of them"));
+  EXPECT_THAT(refused(2, {"--compare", "--heal", "5", "--data", path("data")}), HasSubstr("--heal belongs"));
+  EXPECT_THAT(refused(2, {"--heal", "5", "--out", path("new")}), HasSubstr("give --data PATH"));
+  EXPECT_THAT(refused(2, {"--heal", "0", "--data", path("data"), "--out", path("new")}), HasSubstr("at least 1 step"));
+  EXPECT_THAT(refused(2, {"--heal-rate", "0.1", "--out", path("new")}), HasSubstr("need --heal"));
+  EXPECT_THAT(refused(2, {"--steps", "0", "--out", path("new")}), HasSubstr("--steps must be at least 1"));
+  EXPECT_THAT(refused(2, {"--steps", "10", "--out", path("new")}), HasSubstr("closed takes no steps"));
+  EXPECT_THAT(refused(2, {"--solver", "gradient", "--rate", "-1", "--out", path("new")}), HasSubstr("--rate"));
+  EXPECT_THAT(refused(2, {"--solver", "gradient", "--rate", "nan", "--out", path("new")}), HasSubstr("--rate"));
+  EXPECT_THAT(refused(2, {"--solver", "gradient", "--rate", "inf", "--out", path("new")}), HasSubstr("--rate"));
+  EXPECT_THAT(refused(2, {"--solver", "gradient", "--steps", "100000000000", "--out", path("new")}),
+              HasSubstr("steps must lie in"));
+  EXPECT_THAT(refused(2, {"--solver", "gradient", "--rate", "1e30", "--out", path("new")}),
+              HasSubstr("diverged at step 1"));
+  EXPECT_THAT(refused(2, {"--compare", "--out", path("page.pdf")}), HasSubstr("FILE.html"));
+  EXPECT_THAT(refused(4, {"--compare", "--data", path("nothing")}), HasSubstr("nothing"));
+  EXPECT_THAT(refused(3, {"--heal", "2", "--data", path("data"), "--image-size", "17", "--out", path("new")}),
+              HasSubstr("take 16 or 20"));
+  EXPECT_THAT(refused(2, {"--solver", "gradient", "--out", path("model")}), HasSubstr("--force"));
+}
+
+TEST_F(MimicCommandTest, StopsOnCtrlCWithNothingWritten) {
+  const auto before = paths_below(folder_.path());
+  for (const std::vector<std::string>& more : {std::vector<std::string>{"--solver", "gradient", "--out", path("new")},
+                                               {"--solver", "encoder", "--out", path("new")},
+                                               {"--compare", "--out", path("page.html")}}) {
+    std::vector<std::string> all = words(more);
+    all.insert(all.end(), {"--steps", "1000000", "-v"});
+    const RunningRecast running(output_.path(), all);
+    while (!running.over() && running.err_so_far().find("1000000 steps") == std::string::npos)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    running.interrupt();
+    const Answer stopped = running.wait();
+    EXPECT_EQ(stopped.status, 130) << stopped.err;
+    EXPECT_THAT(stopped.err, HasSubstr("nothing was written"));
+    EXPECT_EQ(paths_below(folder_.path()), before);
+  }
+}
+
+}  // namespace
+}  // namespace recast
