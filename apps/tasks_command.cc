@@ -136,7 +136,7 @@ std::string imported_text(const nlohmann::json& report) {
   if (!report.contains("format")) return out;
   out += fmt::format("an adapter of PEFT: {} modules as {} names them, base model {}{}\n",
                      report["modules"].get<std::int64_t>(), report["names"].get<std::string>(),
-                     report["base_model"].get<std::string>(),
+                     report["base_model"] == "" ? "not named" : report["base_model"].get<std::string>(),
                      report["head"] == "adapter" ? "" : ", classifier of the task 'pretrained'");
   if (!report["ignored"].empty())
     out += "note: fields of its config that are not known here were left out: " + joined(report["ignored"]) + "\n";

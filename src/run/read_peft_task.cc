@@ -88,7 +88,7 @@ Folder read_folder(const fs::path& path) {
       fail(Code::kNotFound, "[peft] {} has no {}{}", folder.origin, name,
            fs::exists(directory / "adapter_model.bin")
                ? ": adapter_model.bin is a pickle, which recast never opens; save it with safe_serialization=True"
-               : "; an adapter folder of PEFT has both it and its other file");
+               : ": an adapter folder of PEFT has adapter_config.json and adapter_model.safetensors");
   const std::string text = read_file(directory / kPeftConfigFile, kMostPeftConfigBytes);
   folder.config = parse_peft_config(text, folder.origin);
   const TensorFile file = read_tensor_file(directory / kPeftTensorFile, kTaskFileLimits);
