@@ -16,7 +16,7 @@
 namespace recast {
 namespace {
 
-constexpr std::string_view kTemporaryBegin = ".recast-", kTemporaryEnd = ".tmp";
+constexpr std::string_view kTemporaryEnd = ".tmp";
 
 std::string shown(const std::filesystem::path& path) { return printable(path.string(), 4096); }
 

@@ -83,28 +83,28 @@ void examine_rights(const fs::path& directory, Findings& findings) {
                 "tasks can be used; to learn here, change owner or mode of the folder");
 }
 
-/// A process whose number is in the name of a temporary file, and which is still there.
-bool at_work(const std::string& file) {
+/// Whether the process whose number `name` begins with is still there.
+bool at_work(std::string_view name) {
   int process = 0;
-  const std::size_t dash = file.find('-');
-  if (dash == file.npos) return false;
-  std::from_chars(file.data() + dash + 1, file.data() + file.size(), process);
+  std::from_chars(name.data(), name.data() + name.size(), process);
   return process > 0 && (::kill(process, 0) == 0 || errno == EPERM);
 }
 
 nlohmann::json examine_leftovers(const fs::path& directory, Findings& findings) {
   nlohmann::json left = nlohmann::json::array();
   std::error_code error;
-  auto look = [&](const fs::path& path, bool ours) {
-    if (ours && !at_work(path.filename().string())) left.push_back(shown(path));
+  // Names of ours go on with the number of the process.
+  auto look = [&](const fs::path& path, const std::string& begin) {
+    const std::string file = path.filename().string();
+    if (file.starts_with(begin) && !at_work(std::string_view(file).substr(begin.size()))) left.push_back(shown(path));
   };
   for (fs::recursive_directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    look(entry->path(), is_temporary_name(entry->path().filename().string()));
+    if (is_temporary_name(entry->path().filename().string())) look(entry->path(), std::string(kTemporaryBegin));
   }
   // import and mimic write a new folder beside its place.
   const fs::path target = settled(directory);
   for (const auto& entry : fs::directory_iterator(target.parent_path(), error))
-    look(entry.path(), entry.path().filename().string().starts_with("." + target.filename().string() + ".tmp-"));
+    look(entry.path(), "." + target.filename().string() + ".tmp-");
   if (left.empty())
     findings.ok("leftovers", "no temporary files of a process that died");
   else

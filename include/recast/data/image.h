@@ -11,10 +11,11 @@ namespace recast {
 /// Decodes one JPEG, PNG or still WebP to RGB. The format is found by content, whatever the file is called.
 /// Pixels are Pillow's bit by bit, EXIF orientation is applied, alpha is composited on white, of 16 bits the high byte
 /// is kept, colour profiles are ignored: the table in docs/data.md has every kind. Takes at most 512 MiB beside
-/// `bytes`. Returns  uint8 [3, H, W], contiguous, CPU. `origin` names the image in error texts: a path, or where the
-/// bytes came from. Throws   kDataCorruption: empty, cut off or damaged; whatever the decoder would only warn about and
-/// patch up, too.
-///          kExhausted: above one of the limits. kUnsupported: another format (named), with what to do.
+/// `bytes`. `origin` names the image in error texts: a path, or where the bytes came from.
+/// Returns  uint8 [3, H, W], contiguous, CPU.
+/// Throws   kDataCorruption: empty, cut off or damaged; whatever the decoder would only warn about and patch up, too.
+///          kExhausted: above one of the limits. kUnsupported: another format (named), with what to do. kUnavailable:
+///          no memory was free.
 /// Threads  all calls may run in parallel.
 at::Tensor decode_image(std::string_view bytes, std::string_view origin);
 

@@ -67,7 +67,8 @@ class AtomicFile {
   std::uint64_t written_ = 0;
 };
 
-/// Whether a file of this name is what an AtomicFile writes to before it is put in place.
+/// What an AtomicFile writes to before it is put in place: begins so, goes on with the number of the process.
+constexpr std::string_view kTemporaryBegin = ".recast-";
 bool is_temporary_name(std::string_view file_name);
 
 /// Makes the names in a folder survive a loss of power, those that other processes put there too. Returns 0, or the
