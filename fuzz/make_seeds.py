@@ -154,6 +154,27 @@ def config_seeds():
     put("model_config", "heads", json.dumps(config | {"vit": vit | {"heads": 7}}))
 
 
+def peft_seeds():
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"],
+              "modules_to_save": ["classifier"], "bias": "none", "base_model_name_or_path": "some/base"}
+    for name, change in {
+        "plain": {}, "older": {"r": 8, "lora_alpha": 11.3, "use_rslora": True, "peft_version": "0.7"},
+        "patterns": {"rank_pattern": {"layers.0.q_proj": 2, "fc[12]": 3, r"^vit\.layers\.\d+\..*o_proj": 5},
+                     "alpha_pattern": {"q_proj": 16, "(a|b)+c{2,3}": 0.5}},
+        "expression": {"target_modules": r"vit\.layers\.\d+\.(attention\.(q|k)_proj|mlp\.fc1)",
+                       "exclude_modules": ["fc1"]},
+        "layers": {"layers_to_transform": [0, 3], "layers_pattern": "layers"}, "one-layer": {"layers_to_transform": 3},
+        "all-linear": {"target_modules": "all-linear"}, "ia3": {"peft_type": "IA3"}, "dora": {"use_dora": True},
+        "pissa": {"init_lora_weights": "pissa_niter_4"}, "bias": {"bias": "lora_only"}, "huge-rank": {"r": 10**9},
+        "no-rank": {"r": 0}, "bomb": {"target_modules": "(a+)+$"}, "states": {"target_modules": "((a{1000}){1000})"},
+        "look": {"rank_pattern": {"(?=a)b": 2}}, "class": {"rank_pattern": {"[]^-\\d]{1,}?$": 2}},
+        "unknown": {"a_field_of_tomorrow": {"x": [1]}},
+    }.items():
+        put("peft_config", name, json.dumps(config | change))
+    put("peft_config", "twice", '{"peft_type":"LORA","r":1,"r":2}')
+    put("peft_config", "empty", "")
+
+
 def text_seeds():
     for name, text in {
         "values": '{"a":[1,-2,3.5,1e300,-0.0,true,null,"\\u00e9\\ud83d\\ude00\\n"],"b":{}}',
@@ -259,6 +280,7 @@ if __name__ == "__main__":
     safetensors_seeds()
     task_seeds()
     config_seeds()
+    peft_seeds()
     text_seeds()
     data_seeds()
     image_seeds()
