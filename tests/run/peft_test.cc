@@ -50,6 +50,7 @@ class Peft : public ::testing::Test {
     fault_ = run_cases("make", shared_->path());
     for (const std::string& name : kCases)
       if (fault_.empty()) make_directory(name);
+    if (fault_.empty()) make_token_directory();
   }
   static void TearDownTestSuite() { delete shared_; }
   void SetUp() override {
@@ -75,6 +76,17 @@ class Peft : public ::testing::Test {
     head.roles.head->adopt(imported.classifier_weight, imported.classifier_bias,
                            task.numbers.at(head.alias(), Scope::kTask));
     directory.store().commit(task);
+  }
+  /// The same DINOv2 without its classifier: features are the class token, unless the user says otherwise.
+  static void make_token_directory(const std::string& name = "token", const std::string& pooling = "token") {
+    ModelConfig config = toy_vit().config;
+    config.vit().layer_scale = true;
+    NamedTensors base = read_tensor_file(*shared_ / "dinov2" / "base.safetensors").tensors;
+    base.erase("classifier.weight");
+    base.erase("classifier.bias");
+    ImportedCheckpoint imported = import_checkpoint(base, config, "base.safetensors");
+    imported.files.config.vit().pooling = pooling;
+    write_model_files(*shared_ / name / "model", imported.files, false);
   }
   static ModelDirectory open(const std::string& name) { return ModelDirectory::open(*shared_ / name / "model", false); }
   static fs::path adapter(const std::string& name) { return *shared_ / name / "adapter"; }
@@ -145,6 +157,7 @@ TEST_F(Peft, WhatIsLearnedHereGivesTheSameLogitsThere) {
   struct Case {
     std::string base, names, name;
     std::vector<std::string> plugs;
+    std::string model = base;  // the directory; `base` is where PEFT finds the network
   };
   const std::vector<Case> cases = {
       {"vit", "transformers", "qkv", {"lora:rank=3,alpha=5"}},
@@ -152,12 +165,17 @@ TEST_F(Peft, WhatIsLearnedHereGivesTheSameLogitsThere) {
       {"vit", "transformers", "all", {"lora:rslora=true,targets=q+v+proj+fc1+fc2+patch_embed"}},
       {"vit", "transformers", "two", {"lora:targets=qkv+v", "melo:rank=2,alpha=3"}},
       {"dinov2", "transformers", "all", {"lora:rank=2,alpha=3,targets=all"}},
+      {"dinov2",
+       "transformers",
+       "padded",
+       {"lora:targets=q+proj"},
+       "token"},  // a classifier with zeros for the average
       {"timm", "timm", "all", {"lora:rslora=true,targets=all"}},
       {"timm", "timm", "melo", {"melo"}},
       {"timm", "timm", "two", {"lora:rslora=true,targets=qkv+k", "melo:rank=2,alpha=3"}},
   };
   for (const Case& c : cases) {
-    const ModelDirectory directory = open(c.base);
+    const ModelDirectory directory = open(c.model);
     learn_toy(directory, c.name, c.plugs);
     const nlohmann::json report =
         export_peft_folder(directory, c.name, *shared_ / c.base / "to_peft" / c.name, c.names, "some/base", false);
@@ -167,7 +185,7 @@ TEST_F(Peft, WhatIsLearnedHereGivesTheSameLogitsThere) {
   ASSERT_EQ(run_cases("load", shared_->path()), "");
   for (const Case& c : cases) {
     SCOPED_TRACE(c.base + " " + c.name);
-    const ModelDirectory directory = open(c.base);
+    const ModelDirectory directory = open(c.model);
     const at::Tensor ours = logits_of(directory, c.name, io(c.base, "images"));
     const at::Tensor theirs =
         read_tensor_file(*shared_ / c.base / "to_peft" / (c.name + ".logits.safetensors")).tensors.at("logits");
@@ -201,23 +219,11 @@ TEST_F(Peft, TheOrderOfPatternsCounts) {
 }
 
 TEST_F(Peft, AHeadOverTokenAndAverageNeedsSuchABackbone) {
-  // The same DINOv2 without its classifier: features are the class token, unless the user says otherwise.
-  ModelConfig config = toy_vit().config;
-  config.vit().layer_scale = true;
-  NamedTensors base = read_tensor_file(*shared_ / "dinov2" / "base.safetensors").tensors;
-  base.erase("classifier.weight");
-  base.erase("classifier.bias");
-  ImportedCheckpoint imported = import_checkpoint(base, config, "base.safetensors");
-  write_model_files(*shared_ / "token", imported.files, false);
-  EXPECT_THAT(
-      error_of(Code::kShapeMismatch,
-               [&] { import_task_file(ModelDirectory::open(*shared_ / "token", false), adapter("dinov2"), "x"); }),
-      HasSubstr("--pooling token+average"));
-  imported.files.config.vit().pooling = "token+average";
-  write_model_files(*shared_ / "both", imported.files, false);
-  const ModelDirectory both = ModelDirectory::open(*shared_ / "both", false);
-  import_task_file(both, adapter("dinov2"), "x");
-  EXPECT_LE(relative(logits_of(both, "x", io("dinov2", "images")), io("dinov2", "logits")), 1e-4);
+  EXPECT_THAT(error_of(Code::kShapeMismatch, [&] { import_task_file(open("token"), adapter("dinov2"), "x"); }),
+              HasSubstr("--pooling token+average"));
+  make_token_directory("both", "token+average");
+  import_task_file(open("both"), adapter("dinov2"), "x");
+  EXPECT_LE(relative(logits_of(open("both"), "x", io("dinov2", "images")), io("dinov2", "logits")), 1e-4);
 }
 
 // ---- Folders that must not come in ---------------------------------------------------------------------------------
