@@ -50,17 +50,23 @@ void require_runs(const ModelDirectory& directory, const TaskRecord& record, con
   directory.preprocessing(record);
   const std::int64_t size = directory.files().config.preprocessing.size_px;
   const Batch batch{{{"input", at::zeros({1, 3, size, size}, at::device(directory.device()))}}, 1};
-  try {
-    const at::Tensor logits = model.forward(batch, {}).at("logits");
-    const auto labels = static_cast<std::int64_t>(record.labels.size());
-    if (logits.dim() != 2 || logits.size(1) != labels)
-      fail(Code::kShapeMismatch, "[tasks] {}: the head gives {} classes, the file names {} labels", origin,
-           logits.size(-1), labels);
-  } catch (const c10::Error& error) {
-    const std::string text = error.what_without_backtrace();
+  const auto misfit = [&](const std::string& why) {
     fail(Code::kShapeMismatch, "[tasks] {}: the numbers of task '{}' do not fit this backbone: {}", origin, record.name,
-         printable(text.substr(0, text.find('\n')), 200));
+         printable(why.substr(0, why.find('\n')), 200));
+  };
+  at::Tensor logits;
+  try {
+    logits = model.forward(batch, {}).at("logits");
+  } catch (const c10::Error& error) {
+    misfit(error.what_without_backtrace());
+  } catch (const Error& error) {  // a plug-in misses a number, or finds one of another shape
+    if (error.code() != Code::kShapeMismatch && error.code() != Code::kNotFound) throw;
+    misfit(error.what());
   }
+  const auto labels = static_cast<std::int64_t>(record.labels.size());
+  if (logits.dim() != 2 || logits.size(1) != labels)
+    fail(Code::kShapeMismatch, "[tasks] {}: the head gives {} classes, the file names {} labels", origin,
+         logits.size(-1), labels);
 }
 
 nlohmann::json describe_number(const Number& number) {

@@ -167,6 +167,14 @@ TEST_F(TaskUse, RefusesATaskFileWhoseNumbersDoNotFit) {
   EXPECT_THAT(error_of(Code::kShapeMismatch, [&] { import_task_file(open(false), own_ / "misfit.safetensors", "x"); }),
               HasSubstr("do not fit this backbone"));
   record = open().record("colours");
+  State& whole = record.numbers.at("recast", Scope::kTask);
+  whole.set("c8@blocks.0.attn.qkv", at::zeros({2, 1, 2}, at::kChar));  // in place of c, and no step beside it
+  whole.erase("c@blocks.0.attn.qkv");
+  write_file_atomically(own_ / "stepless.safetensors", encode_task(record));
+  EXPECT_THAT(
+      error_of(Code::kShapeMismatch, [&] { import_task_file(open(false), own_ / "stepless.safetensors", "x"); }),
+      HasSubstr("no number 'step'"));
+  record = open().record("colours");
   record.labels.pop_back();
   write_file_atomically(own_ / "labels.safetensors", encode_task(record));
   EXPECT_THAT(error_of(Code::kShapeMismatch, [&] { import_task_file(open(false), own_ / "labels.safetensors", "x"); }),
