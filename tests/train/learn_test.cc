@@ -178,6 +178,17 @@ TEST(FitLogistic, FindsTheMinimumThatItsGradientVanishesAt) {
   EXPECT_LT(residual.sum(0).abs().max().item<double>(), 1e-4);
 }
 
+// Channels after a ReLU: zero on nearly all training images, not so on some image of the test split.
+TEST(FitLogistic, AFeatureThatHardlyEverFiresDoesNotOutweighTheOthers) {
+  const at::Tensor label = at::arange(80).remainder(2);
+  at::Tensor x =
+      at::cat({(label * 2 - 1).to(at::kFloat).unsqueeze(1) + Key(3).normal({80, 1}) * 0.5, at::zeros({80, 1})}, 1);
+  x[0][1] = 1e-3;  // of class 0
+  const LinearClassifier fitted = fit_logistic({x, label}, {x, label}, 2);
+  const at::Tensor seen = at::tensor({1.f, 0.5f});  // plainly of class 1
+  EXPECT_EQ(at::linear(seen, fitted.weight, fitted.bias).argmax().item<std::int64_t>(), 1);
+}
+
 TEST(FitLogistic, SurvivesAConstantFeatureAndRefusesNan) {
   at::Tensor x = Key(3).normal({40, 3});
   x.select(1, 1).fill_(2.0);
