@@ -4,6 +4,7 @@
 //   infer      evaluate() as `recast eval` calls it
 //   gradients  loss and gradients of one batch, for the check that goes before any timing
 //   mimic      mimic() on a model directory's files
+//   weights    RECAST's weights at blocks of 64 and their gradients, beside the linear products that they enter
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -16,6 +17,7 @@
 
 #include "recast/base/error.h"
 #include "recast/mimic/mimicry.h"
+#include "recast/model/blockwise_sum.h"
 #include "recast/run/machine.h"
 #include "recast/run/model_directory.h"
 #include "recast/train/learn.h"
@@ -183,11 +185,57 @@ nlohmann::json run_mimic(const Arguments& arguments) {
   return {{"seconds", times}, {"worst_relative_error", worst}};
 }
 
+/// As operators of the library would have it: each template times a broadcast scale, and a sum.
+at::Tensor broadcast_sum(const at::Tensor& templates, const at::Tensor& coefficients, const Blocks& blocks) {
+  const std::int64_t side = blocks.of_columns ? 1 : 0;
+  const at::Tensor block_of = at::arange(templates.size(1 + side)).floor_divide(blocks.length);
+  const at::Tensor scale = coefficients.index_select(0, block_of).t().unsqueeze(side == 1 ? 1 : 2);
+  return (templates * scale).sum(0);
+}
+
+/// Every covered matrix of a model, made and differentiated; a step of 64 images of 65 tokens has 4,160 rows.
+nlohmann::json run_weights(const Arguments& arguments) {
+  constexpr std::int64_t kBlock = 64, kRows = 4160;
+  const auto backbone = ModelDirectory::open(arguments.model, true).backbone();
+  std::vector<double> ours, broadcast, products;
+  const auto timed = [](double& sum, const auto& work) {
+    const auto begin = Clock::now();
+    work();
+    sum += seconds(Clock::now() - begin);
+  };
+  for (std::int64_t step = 0; step < arguments.steps; ++step) {
+    double own = 0, other = 0, linear = 0;
+    for (const Slot& slot : backbone->anatomy().slots) {
+      if (!slot.bank.defined() || slot.shape.size() != 2) continue;
+      const Blocks blocks{kBlock, slot.role == "attn.proj" || slot.role == "mlp.fc2"};
+      const at::Tensor c = Key(1).fold(slot.name).normal({blocks.count(slot.shape), slot.bank.size(0)});
+      const at::Tensor coefficients = c.set_requires_grad(true), g = Key(2).fold(slot.name).normal(slot.shape);
+      at::Tensor w, d, w_other, d_other;
+      timed(own, [&] {
+        w = blockwise_sum(slot.bank, coefficients, blocks);
+        d = torch::autograd::grad({w}, {coefficients}, {g})[0];
+      });
+      timed(other, [&] {
+        w_other = broadcast_sum(slot.bank, coefficients, blocks);
+        d_other = torch::autograd::grad({w_other}, {coefficients}, {g})[0];
+      });
+      if (!at::allclose(w, w_other, 1e-4, 1e-5) || !at::allclose(d, d_other, 1e-3, 1e-2))
+        fail(Code::kInternal, "[bench] the two ways to make {} do not agree", slot.name);
+      const at::Tensor half = w.detach().to(at::kBFloat16), x = at::ones({kRows, slot.shape[1]}, half.options());
+      const at::Tensor dy = at::ones({kRows, slot.shape[0]}, half.options());
+      timed(linear, [&] { at::linear(x, half), at::mm(dy, half), at::mm(dy.t(), x); });
+    }
+    ours.push_back(own), broadcast.push_back(other), products.push_back(linear);
+  }
+  return {{"blockwise_sum_seconds", ours}, {"broadcast_seconds", broadcast}, {"products_seconds", products}};
+}
+
 nlohmann::json run(const std::string& what, const Arguments& arguments) {
   at::set_num_threads(arguments.threads);
   nlohmann::json result = what == "learn"       ? run_learn(arguments)
                           : what == "infer"     ? run_infer(arguments)
                           : what == "gradients" ? run_gradients(arguments)
+                          : what == "weights"   ? run_weights(arguments)
                                                 : run_mimic(arguments);
   result["peak_bytes"] = memory_bytes("VmHWM");
   result["machine"] = machine();
@@ -218,6 +266,7 @@ int main(int argc, char** argv) {
   CLI::App app("the C++ side of bench/run");
   app.require_subcommand(1);
   for (const char* name : {"learn", "infer", "gradients"}) describe_pass(*app.add_subcommand(name), arguments);
+  describe(*app.add_subcommand("weights"), arguments);
   CLI::App* mimicry = app.add_subcommand("mimic");
   describe(*mimicry, arguments);
   mimicry->add_option("--target", arguments.mimicry.target);
