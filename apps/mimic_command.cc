@@ -35,6 +35,10 @@ std::string heal_text(const nlohmann::json& heal) {
       "\n{}mean cosine of layer outputs on {} test images: {} before, {} after {} steps of healing ({:.1f} s)\n",
       table.text(), heal["test_images"].get<std::int64_t>(), cosine_text(mean["before"]), cosine_text(mean["after"]),
       heal["steps"].get<std::int64_t>(), heal["seconds"].get<double>());
+  if (const auto& task = heal["task"]; !task["before"].is_null())
+    out += fmt::format("answers of the task pretrained that stay the original's: {} before, {} after\n",
+                       share_text(task["before"]["same_answers"].get<double>()),
+                       share_text(task["after"]["same_answers"].get<double>()));
   if (!heal["kept"].get<bool>())
     out += fmt::format(
         "healing did not help on the validation images ({} before, {} after) and was dropped: try a "

@@ -222,6 +222,7 @@ nlohmann::json heal_banks(ModelFiles& files, const ModelDirectory& original, con
            {{"images", validation.json()["images"]}, {"before", validation_before}, {"after", validation_after}}},
           {"features", std::move(rows)},
           {"mean_feature_cosine", {{"before", test_before.mean()}, {"after", test_after.mean()}}},
+          {"task", {{"before", test_before.json()["task"]}, {"after", test_after.json()["task"]}}},
           {"test_images", test.json()["images"]}};
 }
 

@@ -17,7 +17,9 @@ void check_heal_options(const HealOptions& options);
 /// Deterministic for a seed, a machine and a thread count.
 /// `files`: the mimicked model, whose bank is replaced. Returns {steps, batch, rate, images: of training, seconds,
 /// loss_first, loss_last, kept, validation: {images, before, after}: mean cosine over layers and features,
-/// features: [{layer, before, after}] on the test images, mean_feature_cosine: {before, after}, test_images}.
+/// features: [{layer, before, after}] on the test images, mean_feature_cosine: {before, after}, task: {before, after}
+/// as Likeness::json(), test_images}.
+///
 /// Throws  as check_heal_options(); kInvalidArgument: the loss is not finite; as open_dataset() and decoding;
 /// kCancelled.
 nlohmann::json heal_banks(ModelFiles& files, const ModelDirectory& original, const HealOptions& options,

@@ -8,6 +8,7 @@
 #include "heal_banks.h"
 #include "mimicry_figures.h"
 #include "recast/base/log.h"
+#include "recast/data/dataset.h"
 #include "recast/format/printable.h"
 #include "recast/run/figures.h"
 #include "recast/run/import_checkpoint.h"
@@ -22,16 +23,6 @@ std::optional<TaskRecord> carried_task(const ModelDirectory& source, const std::
   if (!task || compose(task->plugs, source.backbone()->anatomy())->moves_features()) return {};
   task->fingerprint = fingerprint;
   return task;
-}
-
-Mimicry run_solver(const ModelDirectory& source, const MimicRequest& request) {
-  Listener* listener = request.watch.listener;
-  std::function<void(std::int64_t, std::int64_t)> progress;
-  if (listener) {
-    listener->stage(request.options.solver, request.options.steps);
-    progress = [listener](std::int64_t done, std::int64_t total) { listener->step(done, total); };
-  }
-  return mimic(source.files(), request.options, request.watch.stop, progress);
 }
 
 /// Replaces the banks of `made` by healed ones where they were asked for and there is something to heal.
@@ -51,8 +42,10 @@ nlohmann::json mimic_directory(const MimicRequest& request) {
   const auto start = std::chrono::steady_clock::now();
   check_heal_options(request.heal);
   check_model_target(request.out, request.force);
+  if (request.heal.steps > 0) open_dataset(request.heal.images.data);  // what is wrong with it shows before the work
   const ModelDirectory source = ModelDirectory::open(request.directory, true);
-  Mimicry made = run_solver(source, request);
+  Mimicry made = mimic(source.files(), request.options, request.watch.stop,
+                       report_steps(request.watch.listener, request.options.solver));
   const nlohmann::json healed = heal(made, source, request);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
 

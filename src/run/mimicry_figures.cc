@@ -20,4 +20,12 @@ nlohmann::json figures(const std::vector<SlotFidelity>& slots) {
           {"slots", std::move(rows)}};
 }
 
+std::function<void(std::int64_t, std::int64_t)> report_steps(Listener* listener, const std::string& solver) {
+  if (!listener) return {};
+  return [listener, solver](std::int64_t done, std::int64_t total) {
+    if (done == 0) listener->stage(solver, total);
+    listener->step(done, total);
+  };
+}
+
 }  // namespace recast

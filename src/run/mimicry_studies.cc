@@ -52,15 +52,6 @@ std::optional<OriginalOutputs> outputs_of(const ModelDirectory& original, const 
   return OriginalOutputs(original, study.images, Split::kTest, study.watch);
 }
 
-Mimicry run_solver(const ModelDirectory& original, const MimicryOptions& options, const StudyWatch& watch) {
-  std::function<void(std::int64_t, std::int64_t)> progress;
-  if (watch.listener) {
-    watch.listener->stage(options.solver, options.steps);
-    progress = [&watch](std::int64_t done, std::int64_t total) { watch.listener->step(done, total); };
-  }
-  return mimic(original.files(), options, watch.stop, progress);
-}
-
 nlohmann::json likeness_of(const std::optional<OriginalOutputs>& original, const Mimicry& made,
                            const StudyWatch& watch) {
   if (!original) return nullptr;
@@ -85,7 +76,7 @@ nlohmann::json solver_row(const ModelDirectory& original, const std::optional<Or
   const bool closed = options.solver == "closed";
   if (closed) options.steps = 0, options.rate = 0;
   try {
-    const Mimicry made = run_solver(original, options, watch);
+    const Mimicry made = mimic(original.files(), options, watch.stop, report_steps(watch.listener, options.solver));
     nlohmann::json row = figures(made.fidelity);
     row.update(
         {{"solver", options.solver}, {"seconds", made.seconds}, {"likeness", likeness_of(outputs, made, watch)}});

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "format/expect_error.h"
+#include "model/toy_cnn.h"
 #include "recast/run/import_checkpoint.h"
 #include "recast/run/mimic_directory.h"
 #include "recast/run/model_directory.h"
@@ -194,6 +195,7 @@ TEST_F(StudiesTest, HealingBringsTheFeaturesBack) {
   EXPECT_GT(heal["mean_feature_cosine"]["after"].get<double>(),
             heal["mean_feature_cosine"]["before"].get<double>() + 0.01);
   EXPECT_EQ(heal["features"].size(), 5U);
+  EXPECT_EQ(heal["task"]["after"]["rows"], heal["test_images"]);
   EXPECT_EQ(report["solver"], "closed+heal");
 
   // A normal model directory of its own content, the same for the same seed.
@@ -206,6 +208,28 @@ TEST_F(StudiesTest, HealingBringsTheFeaturesBack) {
   EXPECT_NE(mimic_directory(other)["fingerprint"], report["fingerprint"]);
   EXPECT_NE(mimic_directory(healing(0, "plain"))["fingerprint"], report["fingerprint"]);
   EXPECT_TRUE(mimic_directory(healing(0, "unhealed"))["heal"].is_null());
+}
+
+TEST_F(StudiesTest, WorkOnConvolutionalNetworksToo) {
+  write_model_files(folder_ / "cnn", toy_cnn(), false);
+  MimicryStudy asked = study();
+  asked.directory = folder_ / "cnn";
+  asked.options = {.templates = 1, .steps = 400};
+  const nlohmann::json compared = compare_solvers(asked);
+  EXPECT_EQ(compared["target"], "conv");
+  EXPECT_EQ(compared["groups"], 1);
+  EXPECT_EQ(compared["closed_has_least_error"], true);
+  EXPECT_EQ(compared["solvers"][0]["likeness"]["features"].size(), 7U);  // six blocks and the features
+  for (const auto& row : compared["solvers"]) EXPECT_FALSE(row.contains("failed")) << row;
+  asked.options.steps = 0;  // closed takes none
+  EXPECT_EQ(sweep_mimicry(asked)["points"].size(), 8U);  // 1 and 2 groups
+
+  MimicRequest request = healing(60, "healed-cnn");
+  request.directory = folder_ / "cnn";
+  request.options = {.templates = 1};
+  const nlohmann::json heal = mimic_directory(request)["heal"];
+  EXPECT_EQ(heal["kept"], true);
+  EXPECT_GT(heal["mean_feature_cosine"]["after"], heal["mean_feature_cosine"]["before"]);
 }
 
 TEST_F(StudiesTest, HealingMovesBanksAndNothingElse) {

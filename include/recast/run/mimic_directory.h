@@ -31,7 +31,8 @@ struct MimicRequest {
 ///          bank_numbers, bytes: {backbone, bank}, tasks: {kept: [], left: []}, solver_seconds, seconds,
 ///          heal: null, or {steps, batch, rate, images, seconds, loss_first, loss_last, kept: false where healing did
 ///          not help on the validation images and was dropped, validation: {images, before, after}, features: [{layer,
-///          before, after}], mean_feature_cosine: {before, after}, test_images}, or {skipped: why}}.
+///          before, after}], mean_feature_cosine: {before, after}, task: {before, after} as compare_solvers() has it,
+///          test_images}, or {skipped: why}}.
 /// Throws  as ModelDirectory::open(), mimic() and write_model_files(), before the solver runs where `out` is in the
 /// way; as open_dataset() with `heal`; kInvalidArgument: `heal` without data or out of range; kCancelled, nothing
 /// written.
