@@ -69,7 +69,7 @@ const bool kRegistered = describe<Clr, ClrOptions>("clr")
                              .paper("arXiv:2307.11386")
                              .families({{.name = "k", .decay_scale = 0}})
                              .claims({Claim::kIsolated, Claim::kNeutralStart})
-                             .suggested_rate(1e-3)
+                             .suggested_rate(3e-4)
                              .option("where", &ClrOptions::where, one_of({"all", "spatial", "sized"}),
                                      "after all convolutions; not after 1 x 1; or there with one factor a channel")
                              .option("kernel", &ClrOptions::kernel, in_range(1, 15), "side of the kernels, odd")

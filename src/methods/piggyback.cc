@@ -95,7 +95,7 @@ const bool kRegistered = describe<Piggyback, PiggybackOptions>("piggyback")
                              .families({{.name = "bits", .trains = false, .pool = Pool::kKeep, .dtype = at::kByte},
                                         {.name = "score", .scope = Scope::kRun, .decay_scale = 0}})
                              .claims({Claim::kIsolated, Claim::kNeutralStart})
-                             .suggested_rate(1e-3)
+                             .suggested_rate(1e-4)
                              .option("target", &PiggybackOptions::target, one_of({"all", "body"}),
                                      "all: every weight (the paper); body: all but the patch embedding or stem")
                              .option("threshold", &PiggybackOptions::threshold, positive(),

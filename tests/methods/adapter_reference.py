@@ -1,9 +1,11 @@
 """Adapters beside small networks, written down independently of the C++: plain PyTorch in double, autograd
 differentiates.
 
-question: "input" [B, 3, S, S], "direction" (the gradient of the features), "own/NAME" (the backbone's tensors),
-          "number/NAME" (the plug-ins'); metadata "network", "method": JSON, see NETWORKS and METHODS.
-answer:   "features", "gradient/NAME" of every number that learns, "next/NAME" of those that follow the batches."""
+question: of each case, metadata CASE: JSON {network, method}, see NETWORKS and METHODS; "CASE/input" [B, 3, S, S],
+          "CASE/direction" (the gradient of the features), "CASE/own/NAME" (the backbone's tensors), "CASE/number/NAME"
+          (the plug-ins').
+answer:   "CASE/features", "CASE/gradient/NAME" of every number that learns, "CASE/next/NAME" of those that follow the
+          batches."""
 import json
 import sys
 
@@ -154,10 +156,7 @@ NETWORKS = {"vit": vit, "cnn": cnn}
 METHODS = {"adaptformer": AdaptFormer, "piggyback": Piggyback, "clr": Untouched, "batch-norm": BatchNorm}
 
 
-def main(question, answer):
-    with safe_open(question, "pt") as file:
-        tensors = {name: file.get_tensor(name).double() for name in file.keys()}
-        network, method = (json.loads(file.metadata()[key]) for key in ("network", "method"))
+def solve(network, method, tensors):
     numbers = {name[len("number/"):]: tensor.requires_grad_(name[len("number/"):].split("@")[0] in method["trains"])
                for name, tensor in tensors.items() if name.startswith("number/")}
     at_work = METHODS[method["name"]](method, numbers)
@@ -165,8 +164,18 @@ def main(question, answer):
     (features * tensors["direction"]).sum().backward()
     out = {"features": features.detach()}
     out |= {"gradient/" + name: number.grad for name, number in numbers.items() if number.requires_grad}
-    out |= {"next/" + name: number.detach() for name, number in at_work.next.items()}
-    save_file({name: tensor.contiguous() for name, tensor in out.items()}, answer)
+    return out | {"next/" + name: number.detach() for name, number in at_work.next.items()}
+
+
+def main(question, answer):
+    out = {}
+    with safe_open(question, "pt") as file:
+        for case, text in file.metadata().items():
+            tensors = {name[len(case) + 1:]: file.get_tensor(name).double() for name in file.keys()
+                       if name.startswith(case + "/")}
+            solved = solve(**json.loads(text), tensors=tensors)
+            out |= {f"{case}/{name}": tensor.contiguous() for name, tensor in solved.items()}
+    save_file(out, answer)
 
 
 main(*sys.argv[1:])

@@ -22,32 +22,26 @@ TEST(BatchNorm, CountsTwoNumbersAChannel) {
   EXPECT_EQ(model.recipe().plug("batch-norm").method->learned_numbers(own), 17024);
 }
 
-/// Kernels of CLR before each norm show the gradient that passes through the batch's statistics.
-void expect_as_reference(Mode mode) {
-  for (const std::string block : {"basic", "inverted"}) {
-    SCOPED_TRACE(block);
-    const CnnConfig cnn = toy_cnn_config(block);
-    const ModelFiles files = toy_cnn(1, cnn);
-    Model model = untrained(make_backbone(files), {"clr", "batch-norm:momentum=0.3"});
-    shake(model, "clr", 0.2);
-    shake(model, "batch-norm", 0.1);
-    expect_as_reference(
-        {cnn_question(cnn),
-         {{"name", "batch-norm"}, {"momentum", 0.3}, {"train", mode == Mode::kTrain}, {"trains", {"k"}}},
-         {"clr", "batch-norm"},
-         mode},
-        model, files.backbone);
-  }
-}
-
-TEST(BatchNorm, AgreesWithAnIndependentImplementationInTraining) {
+TEST(BatchNorm, AgreesWithAnIndependentImplementation) {
   RECAST_NEED_PYTHON("torch,safetensors");
-  expect_as_reference(Mode::kTrain);
-}
-
-TEST(BatchNorm, AgreesWithAnIndependentImplementationInEvaluation) {
-  RECAST_NEED_PYTHON("torch,safetensors");
-  expect_as_reference(Mode::kEvaluate);
+  AdapterComparison comparison;
+  for (const std::string block : {"basic", "inverted"})
+    for (const Mode mode : {Mode::kTrain, Mode::kEvaluate}) {
+      const CnnConfig cnn = toy_cnn_config(block);
+      const ModelFiles files = toy_cnn(1, cnn);
+      // CLR's kernels before each norm show the gradient that passes through the batch's statistics.
+      Model model = untrained(make_backbone(files), {"clr", "batch-norm:momentum=0.3"});
+      shake(model, "clr", 0.2);
+      shake(model, "batch-norm", 0.1);
+      const bool train = mode == Mode::kTrain;
+      comparison.add(block + (train ? ".train" : ".evaluate"),
+                     {cnn_question(cnn),
+                      {{"name", "batch-norm"}, {"momentum", 0.3}, {"train", train}, {"trains", {"k"}}},
+                      {"clr", "batch-norm"},
+                      mode},
+                     model, files.backbone);
+    }
+  comparison.expect_agreement();
 }
 
 TEST(BatchNorm, FollowsTheBatchesStepByStep) {
@@ -136,7 +130,7 @@ TEST(BatchNorm, TheFlagIsRefusedOnATransformer) {
 
 TEST(BatchNormEffect, LearnsARealTaskAloneAndBesideRecast) {
   RECAST_NEED_REAL_TASK_ON(kZooLite0);
-  expect_learns_on_cnn("batch-norm", 8 * 21008);  // channels of all batch norms
+  expect_learns_on_cnn("batch-norm", 8 * kLite0Channels);
 }
 
 }  // namespace

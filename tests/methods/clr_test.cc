@@ -47,20 +47,22 @@ TEST(Clr, IsRefusedWhereThereIsNoBatchNorm) {
 
 TEST(Clr, AgreesWithAnIndependentImplementation) {
   RECAST_NEED_PYTHON("torch,safetensors");
-  for (const auto& [block, where] :
-       std::map<std::string, std::string>{{"basic", "all"}, {"bottleneck", "spatial"}, {"inverted", "sized"}}) {
-    SCOPED_TRACE(block + " " + where);
-    const CnnConfig cnn = toy_cnn_config(block);
-    const ModelFiles files = toy_cnn(1, cnn);
-    Model model = untrained(make_backbone(files), {"clr:where=" + where});
-    shake(model, "clr", 0.2);
-    expect_as_reference({cnn_question(cnn), {{"name", "clr"}, {"trains", {"k"}}}, {"clr"}}, model, files.backbone);
-  }
+  AdapterComparison comparison;
+  for (const std::string block : {"basic", "bottleneck", "inverted"})
+    for (const std::string where : {"all", "sized"}) {
+      const CnnConfig cnn = toy_cnn_config(block);
+      const ModelFiles files = toy_cnn(1, cnn);
+      Model model = untrained(make_backbone(files), {"clr:where=" + where});
+      shake(model, "clr", 0.2);
+      comparison.add(block + "." + where, {cnn_question(cnn), {{"name", "clr"}, {"trains", {"k"}}}, {"clr"}}, model,
+                     files.backbone);
+    }
+  comparison.expect_agreement();
 }
 
 TEST(ClrEffect, LearnsARealTaskAloneAndBesideRecast) {
   RECAST_NEED_REAL_TASK_ON(kZooLite0);
-  expect_learns_on_cnn("clr", 4 * 9 * 21008);  // channels behind convolutions
+  expect_learns_on_cnn("clr", 4 * 9 * kLite0Channels);
 }
 
 }  // namespace

@@ -99,13 +99,25 @@ struct Masking {
 
 TEST(Piggyback, WhatIsStoredIsWhatWasValidated) {
   Masking run(12);
-  run.recipe.rate = 2e-2;  // so large that later epochs undo what earlier ones gained
+  run.recipe.rate = run.recipe.head_rate = 0.3;  // so large that later epochs undo what earlier ones gained
   const Learned learned = run.learn();
   ASSERT_GT(Masking::dropped(learned), 0) << "nothing was masked: the test proves nothing";
   ASSERT_LT(learned.best_epoch, 12) << "the best epoch is the last: the test proves nothing of the others";
   // Validated with scores while the run went on, measured again with bits.
   const auto& epoch = learned.history[static_cast<std::size_t>(learned.best_epoch - 1)];
   EXPECT_EQ(evaluate(learned.model, *run.sources.validation, 3, false).loss, epoch.validation_loss);
+}
+
+TEST(Piggyback, AMaskAloneFitsTheImages) {
+  Masking run(60);
+  run.recipe.rate = 2e-4;
+  run.recipe.head_rate = 0;
+  const Learned learned = run.learn();
+  Masking none(0);
+  none.recipe.head_rate = 0;
+  const auto loss = [&](const Learned& l) { return evaluate(l.model, *run.sources.train, 3, false).loss; };
+  EXPECT_GT(Masking::dropped(learned), 0);
+  EXPECT_LT(loss(learned), 0.8 * loss(none.learn()));
 }
 
 TEST(Piggyback, GoesOnFromItsBits) {
@@ -141,12 +153,24 @@ TEST(Piggyback, AgreesWithAnIndependentImplementation) {
   const ModelFiles files = toy_vit(1, vit);
   Model model = untrained(make_backbone(files), {"piggyback"});
   draw_scores(model, weight_slots(model.backbone()));
-  expect_as_reference(
-      {vit_question(vit), {{"name", "piggyback"}, {"threshold", 5e-3}, {"trains", {"score"}}}, {"piggyback"}}, model,
-      files.backbone);
+  AdapterComparison comparison;
+  comparison.add(
+      "vit", {vit_question(vit), {{"name", "piggyback"}, {"threshold", 5e-3}, {"trains", {"score"}}}, {"piggyback"}},
+      model, files.backbone);
+  const CnnConfig cnn = toy_cnn_config("inverted");
+  const ModelFiles cnn_files = toy_cnn(1, cnn);
+  Model mobile = untrained(make_backbone(cnn_files), {"piggyback"});
+  draw_scores(mobile, weight_slots(mobile.backbone()));
+  comparison.add(
+      "cnn", {cnn_question(cnn), {{"name", "piggyback"}, {"threshold", 5e-3}, {"trains", {"score"}}}, {"piggyback"}},
+      mobile, cnn_files.backbone);
+  comparison.expect_agreement();
 }
 
 TEST(PiggybackEffect, LearnsARealTaskAloneAndBesideRecast) {
+  RECAST_NEED_REAL_TASK_ON(kZooLite0);
+  expect_learns_on_cnn("piggyback", kLite0Weights / 8);
+  if (!full_effects()) return;
   RECAST_NEED_REAL_TASK();
   // ViT-S/14: twelve blocks of 12 D^2 weights and the patch embedding.
   expect_learns_on_vit("piggyback", (12 * 12 * 384 * 384 + 384 * 3 * 14 * 14) / 8);
