@@ -5,17 +5,19 @@
 //          2.7 MB, ViT-S: 2.7 MB. The scores live in the run and are not stored.
 // Start    every score 2 t (the paper's 1e-2 at t = 5e-3): all weights kept, the backbone bit for bit.
 // Departs  the paper masks every layer but the classifier, as target=all does; target=body spares the first one (a
-//          ViT's patch embedding, a CNN's stem). A task that is learned further starts at 2 t and 0: its scores are
-//          gone.
+//          ViT's patch embedding, a CNN's stem). A task that is learned further starts again from its bits (0 where a
+//          weight is masked): its scores are gone. start=magnitude is ours: scores of 2 t on average that grow with the
+//          size of the weight, so that few weights cross the threshold at a time, the smallest first. Scores that start
+//          alike move alike under AdamW, and on few images cross it in masses, which the network does not survive.
 #include <ATen/ATen.h>
 
-#include "recast/method/registry.h"
+#include "recast/method/model.h"
 
 namespace recast {
 namespace {
 
 struct PiggybackOptions {
-  std::string target = "all";
+  std::string target = "all", start = "even";
   double threshold = 5e-3;
 };
 
@@ -58,11 +60,13 @@ class Piggyback final : public Method, public WeightRule {
   }
 
   void continue_task(Context& context) const override {
+    const Model backbone = context.model("backbone");
     for (const std::string& name : slots(context.anatomy())) {
       const at::Tensor& bits = context.own(Scope::kTask).tensor(number_name("bits", name));
       const std::string score = number_name("score", name);
       context.own(Scope::kRun).erase(score);
-      context.create(score, unpack(bits, context.anatomy().at(name).shape).to(at::kFloat) * (2 * options_.threshold));
+      const Slot& slot = context.anatomy().at(name);
+      context.create(score, unpack(bits, slot.shape).to(at::kFloat) * first_score(slot, backbone.backbone()));
     }
   }
 
@@ -86,6 +90,13 @@ class Piggyback final : public Method, public WeightRule {
   }
 
  private:
+  /// Of a weight that is kept: 1.1 t and more.
+  at::Tensor first_score(const Slot& slot, const Backbone& backbone) const {
+    if (options_.start == "even") return at::full({}, 2 * options_.threshold);
+    const at::Tensor size = backbone.weight(slot).abs();
+    return (1.1 + 0.9 * size / size.mean().clamp_min(1e-30)) * options_.threshold;
+  }
+
   PiggybackOptions options_;
 };
 
@@ -98,6 +109,8 @@ const bool kRegistered = describe<Piggyback, PiggybackOptions>("piggyback")
                              .suggested_rate(1e-4)
                              .option("target", &PiggybackOptions::target, one_of({"all", "body"}),
                                      "all: every weight (the paper); body: all but the patch embedding or stem")
+                             .option("start", &PiggybackOptions::start, one_of({"even", "magnitude"}),
+                                     "first scores: all alike (the paper), or larger for larger weights")
                              .option("threshold", &PiggybackOptions::threshold, positive(),
                                      "score above which a weight is kept; scores start at twice that")
                              .add();

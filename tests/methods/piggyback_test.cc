@@ -120,6 +120,26 @@ TEST(Piggyback, AMaskAloneFitsTheImages) {
   EXPECT_LT(loss(learned), 0.8 * loss(none.learn()));
 }
 
+TEST(Piggyback, SmallWeightsAreTheFirstToGo) {
+  Masking run(10, {"piggyback:start=magnitude"});
+  run.recipe.rate = 1e-4;
+  const Learned learned = run.learn();
+  const State weights = learned.model.weights();
+  double kept = 0, gone = 0;
+  std::int64_t masked = 0;
+  for (const std::string& name : weight_slots(*run.backbone)) {
+    const at::Tensor own = run.backbone->weight(run.backbone->anatomy().at(name)).abs().to(at::kDouble);
+    const at::Tensor mask = weights.tensor(name).eq(0);
+    masked += mask.sum().item<std::int64_t>();
+    gone += own.masked_select(mask).sum().item<double>();
+    kept += own.masked_select(mask.logical_not()).sum().item<double>();
+  }
+  ASSERT_GT(masked, 0);
+  std::int64_t all = 0;
+  for (const std::string& name : weight_slots(*run.backbone)) all += weights.tensor(name).numel();
+  EXPECT_LT(gone / static_cast<double>(masked), 0.5 * kept / static_cast<double>(all - masked)) << "mean sizes";
+}
+
 TEST(Piggyback, GoesOnFromItsBits) {
   const Learned first = Masking(4).learn();
   ASSERT_GT(Masking::dropped(first), 0);
@@ -169,11 +189,11 @@ TEST(Piggyback, AgreesWithAnIndependentImplementation) {
 
 TEST(PiggybackEffect, LearnsARealTaskAloneAndBesideRecast) {
   RECAST_NEED_REAL_TASK_ON(kZooLite0);
-  expect_learns_on_cnn("piggyback", kLite0Weights / 8);
+  expect_learns_on_cnn("piggyback:start=magnitude", kLite0Weights / 8);
   if (!full_effects()) return;
   RECAST_NEED_REAL_TASK();
   // ViT-S/14: twelve blocks of 12 D^2 weights and the patch embedding.
-  expect_learns_on_vit("piggyback", (12 * 12 * 384 * 384 + 384 * 3 * 14 * 14) / 8);
+  expect_learns_on_vit("piggyback:start=magnitude", (12 * 12 * 384 * 384 + 384 * 3 * 14 * 14) / 8);
 }
 
 }  // namespace
