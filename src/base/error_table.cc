@@ -59,6 +59,8 @@ constexpr ErrorCause kUnsupported[] = {
     {"A file of another kind than expected: a Git LFS pointer, a web page, a pickle, an archive.",
      "The message says what it is. LFS: `git lfs pull`. Pickles (`.pt`, `.pth`, `.bin`): "
      "`tools/convert_checkpoint.py`."},
+    {"An adapter folder of PEFT of another type than LoRA, or with a variant of LoRA that the message names.",
+     "Convert it to plain LoRA with PEFT, or learn the task here; docs/peft.md has what is read."},
     {"An image format other than those of docs/data.md.", "Convert the images to PNG, JPEG or WebP."},
     {"A file written by a newer recast.", "Update recast; nothing was changed."},
     {"A device or number format that this machine or this build of PyTorch lacks.",

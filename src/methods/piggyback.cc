@@ -112,7 +112,7 @@ const bool kRegistered = describe<Piggyback, PiggybackOptions>("piggyback")
                              .option("start", &PiggybackOptions::start, one_of({"even", "magnitude"}),
                                      "first scores: all alike (the paper), or larger for larger weights")
                              .option("threshold", &PiggybackOptions::threshold, positive(),
-                                     "score above which a weight is kept; scores start at twice that")
+                                     "score above which a weight is kept; even scores start at twice that")
                              .add();
 
 }  // namespace

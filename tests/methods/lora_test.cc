@@ -80,7 +80,9 @@ TEST(Lora, StartsAsTheBackboneEverywhere) {
     for (const auto& [name, number] : numbers_of(learned)) {
       const at::Tensor tensor = std::get<at::Tensor>(number);
       const double bound = 1 / std::sqrt(static_cast<double>(tensor[0].numel()));
-      if (name.starts_with("b@")) EXPECT_EQ(tensor.count_nonzero().item<std::int64_t>(), 0) << name;
+      if (name.starts_with("b@")) {
+        EXPECT_EQ(tensor.count_nonzero().item<std::int64_t>(), 0) << name;
+      }
       if (!name.starts_with("a@")) continue;
       EXPECT_LE(tensor.abs().max().item<double>(), bound) << name;
       EXPECT_GT(tensor.abs().max().item<double>(), 0.8 * bound) << name;
