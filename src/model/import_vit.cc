@@ -152,6 +152,7 @@ Look look_at(const Checkpoint& checkpoint, const Naming& naming) {
   if (const at::Tensor* positions = checkpoint.find_any(naming.positions);
       positions != nullptr && positions->dim() == 3) {
     for (const std::int64_t cells : {positions->size(1) - 1, positions->size(1)}) {
+      if (cells < 1) continue;
       const auto side = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(cells))));
       if (side * side == cells && look.grid == 0) look.grid = side;
     }
