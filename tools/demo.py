@@ -80,7 +80,8 @@ def write_fashion_samples(folder):
 def without_times(value):
     """The document without what may differ between two equal runs."""
     if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if "seconds" not in key and key != "time"}
+        return {key: without_times(item) for key, item in value.items()
+                if "seconds" not in key and key not in ("time", "finished_utc")}
     if isinstance(value, list):
         return [without_times(item) for item in value]
     return value
