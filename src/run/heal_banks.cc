@@ -4,12 +4,12 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
-#include <chrono>
 #include <cmath>
 
 #include "layer_features.h"
 #include "original_outputs.h"
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/data/dataset.h"
 #include "recast/run/image_source.h"
 
@@ -21,9 +21,11 @@ constexpr std::int64_t kMostSteps = 1'000'000, kMostBatch = 4096;
 /// The numbers of all banks as leaves that take gradients, and the network whose covered weights are made of them.
 class HealingRoute final : public ListeningRoute {
  public:
-  HealingRoute(const Backbone& backbone, const std::vector<std::string>& layers, const NamedTensors& bank)
+  HealingRoute(const Backbone& backbone, const std::vector<std::string>& layers, const ModelFiles& files)
       : ListeningRoute(backbone, layers) {
-    for (const auto& [name, tensor] : bank) leaves_[name] = tensor.clone().requires_grad_(true);
+    for (const auto& [name, tensor] : files.bank) leaves_[name] = tensor.clone().requires_grad_(true);
+    for (const BankConfig::Group& group : files.config.bank.members)
+      for (const std::string& slot : group.slots) bank_of_[slot] = group.name + ".templates";
   }
 
   at::Tensor product(const Slot& slot, const at::Tensor& x, const Apply& apply) override {
@@ -33,10 +35,6 @@ class HealingRoute final : public ListeningRoute {
     return apply(x, at::mv(templates.flatten(1).t(), coefficients->second.mean(0)).view(slot.shape));
   }
 
-  void assign(const BankConfig& config) {
-    for (const BankConfig::Group& group : config.members)
-      for (const std::string& slot : group.slots) bank_of_[slot] = group.name + ".templates";
-  }
   NamedTensors& leaves() { return leaves_; }
 
  private:
@@ -178,19 +176,17 @@ void check_heal_options(const HealOptions& options) {
 nlohmann::json heal_banks(ModelFiles& files, const ModelDirectory& original, const HealOptions& options,
                           std::uint64_t seed, const StudyWatch& watch) {
   check_heal_options(options);
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch clock;
   const OriginalOutputs validation(original, options.images, Split::kValidation, watch),
       test(original, options.images, Split::kTest, watch);
-  Preprocessing preprocessing = original.files().config.preprocessing;
-  if (options.images.image_size) preprocessing.size_px = *options.images.image_size;
   ImageSourceOptions source_options;
   source_options.threads = std::max(1, at::get_num_threads());
-  const ImageSource source(open_dataset(options.images.data), Split::kTrain, preprocessing, source_options);
+  const ImageSource source(open_dataset(options.images.data), Split::kTrain, preprocessing_of(original, options.images),
+                           source_options);
 
   const auto before = make_backbone(files);
   const std::vector<std::string> layers = layers_of(before->anatomy());
-  HealingRoute healing(*before, layers, files.bank);
-  healing.assign(files.config.bank);
+  HealingRoute healing(*before, layers, files);
   Batches batches(source, std::min(options.batch, source.rows()), Key(seed).fold("heal"));
   const Losses losses = train(healing, *before, *original.backbone(), layers, batches, options, watch);
 
@@ -209,12 +205,11 @@ nlohmann::json heal_banks(ModelFiles& files, const ModelDirectory& original, con
     rows.push_back({{"layer", test_before.layers[i].layer},
                     {"before", test_before.layers[i].cosine},
                     {"after", test_after.layers[i].cosine}});
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   return {{"steps", options.steps},
           {"batch", options.batch},
           {"rate", options.rate},
           {"images", source.rows()},
-          {"seconds", seconds.count()},
+          {"seconds", clock.ms() / 1000},
           {"loss_first", losses.first},
           {"loss_last", losses.last},
           {"kept", kept},

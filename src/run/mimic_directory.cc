@@ -2,9 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <chrono>
-
 #include "heal_banks.h"
 #include "mimicry_figures.h"
 #include "recast/base/log.h"
@@ -31,15 +28,17 @@ nlohmann::json heal(Mimicry& made, const ModelDirectory& source, const MimicRequ
   if (relative_error(made.fidelity) == 0)
     return {{"skipped", "nothing to heal: with so many templates the mimicked network is the original to the bit"}};
   nlohmann::json report = heal_banks(made.files, source, request.heal, request.options.seed, request.watch);
-  if (report["kept"].get<bool>()) made.files.config.bank.solver += "+heal";
-  made.fidelity = measure_fidelity(*source.backbone(), *make_backbone(made.files));
+  if (report["kept"].get<bool>()) {
+    made.files.config.bank.solver += "+heal";
+    made.fidelity = measure_fidelity(*source.backbone(), *make_backbone(made.files));
+  }
   return report;
 }
 
 }  // namespace
 
 nlohmann::json mimic_directory(const MimicRequest& request) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   check_heal_options(request.heal);
   check_model_target(request.out, request.force);
   if (request.heal.steps > 0) open_dataset(request.heal.images.data);  // what is wrong with it shows before the work
@@ -47,7 +46,7 @@ nlohmann::json mimic_directory(const MimicRequest& request) {
   Mimicry made = mimic(source.files(), request.options, request.watch.stop,
                        report_steps(request.watch.listener, request.options.solver));
   const nlohmann::json healed = heal(made, source, request);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  const double ms = watch.ms();
 
   const std::string fingerprint = made.files.fingerprint();
   const std::optional<TaskRecord> task = carried_task(source, fingerprint);
@@ -64,7 +63,7 @@ nlohmann::json mimic_directory(const MimicRequest& request) {
              {"templates", bank.templates},
              {"groups", bank.groups},
              {"worst_error", report["worst_relative_error"].get<double>()},
-             {"ms", 1000 * seconds.count()}});
+             {"ms", ms}});
   report.update({{"directory", printable(request.out.string(), 4096)},
                  {"fingerprint", fingerprint},
                  {"target", bank.target},
@@ -78,7 +77,7 @@ nlohmann::json mimic_directory(const MimicRequest& request) {
                  {"tasks", {{"kept", kept}, {"left", left}}},
                  {"heal", healed},
                  {"solver_seconds", made.seconds},
-                 {"seconds", seconds.count()}});
+                 {"seconds", ms / 1000}});
   return report;
 }
 

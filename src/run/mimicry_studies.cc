@@ -3,11 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "mimicry_figures.h"
 #include "original_outputs.h"
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/run/figures.h"
@@ -65,6 +65,13 @@ nlohmann::json begin_document(const char* what, const ModelDirectory& original, 
           {"target", resolved(study.options, original.files().config).target},
           {"sets", study.options.sets},
           {"seed", study.options.seed}};
+}
+
+/// What every study ends with.
+nlohmann::json finished(nlohmann::json document, const MimicryStudy& study, const Stopwatch& watch, StudyFile& file) {
+  document.update(provenance(study.command, watch.ms() / 1000));
+  file.write(document);
+  return document;
 }
 
 // ---- compare -------------------------------------------------------------------------------------------------------
@@ -129,7 +136,7 @@ StudyWatch silent(const StudyWatch& watch) { return {watch.stop, nullptr}; }
 }  // namespace
 
 nlohmann::json compare_solvers(const MimicryStudy& study) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   StudyFile file(study);
   const ModelDirectory original = ModelDirectory::open(study.directory, true);
   const std::optional<OriginalOutputs> outputs = outputs_of(original, study);
@@ -144,14 +151,11 @@ nlohmann::json compare_solvers(const MimicryStudy& study) {
     document["solvers"].push_back(solver_row(original, outputs, options, study.watch));
   }
   judge(document);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  document.update(provenance(study.command, seconds.count()));
-  file.write(document);
-  return document;
+  return finished(std::move(document), study, watch, file);
 }
 
 nlohmann::json sweep_mimicry(const MimicryStudy& study) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   StudyFile file(study);
   const ModelDirectory original = ModelDirectory::open(study.directory, true);
   const std::optional<OriginalOutputs> outputs = outputs_of(original, study);
@@ -180,10 +184,7 @@ nlohmann::json sweep_mimicry(const MimicryStudy& study) {
                    {"points", std::move(points)},
                    {"skipped", std::move(skipped)},
                    {"images", outputs ? outputs->json() : nlohmann::json()}});
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  document.update(provenance(study.command, seconds.count()));
-  file.write(document);
-  return document;
+  return finished(std::move(document), study, watch, file);
 }
 
 }  // namespace recast

@@ -24,13 +24,6 @@ std::vector<std::int64_t> spread_rows(std::int64_t rows, std::int64_t count) {
   return chosen;
 }
 
-Preprocessing preprocessing_of(const ModelDirectory& original, const StudyImages& images) {
-  Preprocessing preprocessing = original.files().config.preprocessing;
-  if (images.image_size) preprocessing.size_px = *images.image_size;
-  check(preprocessing);
-  return preprocessing;
-}
-
 void check_stop(const StudyWatch& watch) {
   if (watch.stop && *watch.stop) fail(Code::kCancelled, "[mimic] stopped on request; nothing was written");
 }
@@ -38,6 +31,13 @@ void check_stop(const StudyWatch& watch) {
 nlohmann::json or_null(const std::optional<double>& value) { return value ? nlohmann::json(*value) : nlohmann::json(); }
 
 }  // namespace
+
+Preprocessing preprocessing_of(const ModelDirectory& original, const StudyImages& images) {
+  Preprocessing preprocessing = original.files().config.preprocessing;
+  if (images.image_size) preprocessing.size_px = *images.image_size;
+  check(preprocessing);
+  return preprocessing;
+}
 
 double Likeness::mean() const {
   double sum = 0;

@@ -14,6 +14,9 @@
 
 namespace recast {
 
+/// The model's own, at the size that the images are asked for. Throws as check(Preprocessing).
+Preprocessing preprocessing_of(const ModelDirectory& original, const StudyImages& images);
+
 /// How much of the original is left in another model, on images.
 struct Likeness {
   std::vector<FeatureLikeness> layers;  ///< in depth order, at last "features"

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <optional>
 
@@ -27,7 +28,19 @@ struct Naming {
   std::vector<Place> places;
 };
 
+/// The attention of a library's names, and its MLP.
+std::vector<Place> places(std::array<const char*, 4> qkv_proj, std::array<const char*, 2> mlp) {
+  return {{qkv_proj[0], "attn.qkv", "q"}, {qkv_proj[1], "attn.qkv", "k"}, {qkv_proj[2], "attn.qkv", "v"},
+          {qkv_proj[3], "attn.proj", ""}, {mlp[0], "mlp.fc1", ""},        {mlp[1], "mlp.fc2", ""}};
+}
+
 const std::vector<Naming>& namings() {
+  constexpr std::array<const char*, 4> kNow = {"attention.q_proj", "attention.k_proj", "attention.v_proj",
+                                               "attention.o_proj"};
+  constexpr std::array<const char*, 4> kBefore = {"attention.attention.query", "attention.attention.key",
+                                                  "attention.attention.value", "attention.output.dense"};
+  constexpr std::array<const char*, 2> kMlp = {"mlp.fc1", "mlp.fc2"}, kDense = {"intermediate.dense", "output.dense"};
+  constexpr const char* kPixels = "embeddings.patch_embeddings.projection";
   static const std::vector<Naming> kNamings = {
       {"timm",
        false,
@@ -38,50 +51,10 @@ const std::vector<Naming>& namings() {
         {"attn.proj", "attn.proj", ""},
         {"mlp.fc1", "mlp.fc1", ""},
         {"mlp.fc2", "mlp.fc2", ""}}},
-      {"transformers",
-       false,
-       "layers.",
-       "embeddings.patch_embeddings.projection",
-       "classifier",
-       {{"attention.q_proj", "attn.qkv", "q"},
-        {"attention.k_proj", "attn.qkv", "k"},
-        {"attention.v_proj", "attn.qkv", "v"},
-        {"attention.o_proj", "attn.proj", ""},
-        {"mlp.fc1", "mlp.fc1", ""},
-        {"mlp.fc2", "mlp.fc2", ""}}},
-      {"transformers",
-       true,
-       "encoder.layer.",
-       "embeddings.patch_embeddings.projection",
-       "classifier",
-       {{"attention.q_proj", "attn.qkv", "q"},
-        {"attention.k_proj", "attn.qkv", "k"},
-        {"attention.v_proj", "attn.qkv", "v"},
-        {"attention.o_proj", "attn.proj", ""},
-        {"mlp.fc1", "mlp.fc1", ""},
-        {"mlp.fc2", "mlp.fc2", ""}}},
-      {"transformers4",
-       false,
-       "encoder.layer.",
-       "embeddings.patch_embeddings.projection",
-       "classifier",
-       {{"attention.attention.query", "attn.qkv", "q"},
-        {"attention.attention.key", "attn.qkv", "k"},
-        {"attention.attention.value", "attn.qkv", "v"},
-        {"attention.output.dense", "attn.proj", ""},
-        {"intermediate.dense", "mlp.fc1", ""},
-        {"output.dense", "mlp.fc2", ""}}},
-      {"transformers4",
-       true,
-       "encoder.layer.",
-       "embeddings.patch_embeddings.projection",
-       "classifier",
-       {{"attention.attention.query", "attn.qkv", "q"},
-        {"attention.attention.key", "attn.qkv", "k"},
-        {"attention.attention.value", "attn.qkv", "v"},
-        {"attention.output.dense", "attn.proj", ""},
-        {"mlp.fc1", "mlp.fc1", ""},
-        {"mlp.fc2", "mlp.fc2", ""}}},
+      {"transformers", false, "layers.", kPixels, "classifier", places(kNow, kMlp)},
+      {"transformers", true, "encoder.layer.", kPixels, "classifier", places(kNow, kMlp)},
+      {"transformers4", false, "encoder.layer.", kPixels, "classifier", places(kBefore, kDense)},
+      {"transformers4", true, "encoder.layer.", kPixels, "classifier", places(kBefore, kMlp)},
   };
   return kNamings;
 }
