@@ -64,4 +64,15 @@ double finite_difference_error(const at::Tensor& param, const at::Tensor& gradie
   return worst / gradient.abs().max().item<double>();
 }
 
+/// Solves twice alike and once from another seed; returns the first solution.
+inline BankSolution expect_seed_decides(const char* solver, std::int64_t steps) {
+  const SolverGroup group = planted_group(3, 2, 7);
+  const BankSolution a = solve_alone(solver, group, {.steps = steps}), b = solve_alone(solver, group, {.steps = steps});
+  EXPECT_TRUE(a.templates.equal(b.templates) && a.coefficients.equal(b.coefficients));
+  SolverGroup other = group;
+  other.seed = 8;
+  EXPECT_FALSE(solve_alone(solver, other, {.steps = steps}).templates.equal(a.templates));
+  return a;
+}
+
 }  // namespace recast

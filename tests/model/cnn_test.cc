@@ -56,22 +56,8 @@ TEST(Cnn, GradientsOfEveryWeightAndVectorSlotAgreeWithFiniteDifferences) {
   for (const CnnConfig& config : configs) {
     const auto backbone = make_backbone(toy_cnn(1, config));
     const at::Tensor images = toy_images(2, 17).to(at::kDouble);
-    const at::Tensor direction = Key(3).normal({2, backbone->feature_width()}).to(at::kDouble);
-    for (const Slot& slot : backbone->anatomy().slots) {
-      if (slot.kind != SlotKind::kWeight && slot.kind != SlotKind::kVector) continue;
-      const auto loss = [&](const at::Tensor& weight) {
-        ReplacingRoute route(*backbone, slot.name, weight);
-        return (backbone->features(images, route) * direction).sum();
-      };
-      const at::Tensor weight = backbone->weight(slot).to(at::kDouble).set_requires_grad(true);
-      loss(weight).backward();
-      // Small enough that hardly an activation crosses a kink of ReLU.
-      const at::Tensor step = Key(4).fold(slot.name).normal(weight.sizes()).to(at::kDouble) * 1e-7;
-      const c10::NoGradGuard no_grad;
-      const double numeric = (loss(weight + step) - loss(weight - step)).item<double>() / 2;
-      const double analytic = (weight.grad() * step).sum().item<double>();
-      EXPECT_NEAR(analytic, numeric, 1e-4 * std::abs(numeric) + 1e-13) << slot.name;
-    }
+    // Small enough a step that hardly an activation crosses a kink of ReLU.
+    expect_gradients_of_differences(*backbone, images, {.step = 1e-7, .relative = 1e-4, .absolute = 1e-13});
   }
 }
 

@@ -1,20 +1,11 @@
 #include <gtest/gtest.h>
 
-#include "format/expect_error.h"
+#include "model/import_case.h"
 #include "model/toy_cnn.h"
 #include "recast/base/error.h"
 
 namespace recast {
 namespace {
-
-#define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
-
-std::string failure(const NamedTensors& tensors, const ModelConfig& config, Code code) {
-  const std::string text = error_of(code, [&] { import_checkpoint(tensors, config, "some.safetensors"); });
-  EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-  EXPECT_SAYS(text, "some.safetensors");
-  return text;
-}
 
 /// `name` with `from` at its end or before a dot, and the number after it, as another library writes it.
 std::string replaced(std::string name, const std::string& from, const std::string& to) {
@@ -60,15 +51,6 @@ NamedTensors renamed_checkpoint(const ModelFiles& files) {
     out["_blocks." + std::to_string(number) + "." + inner.at(rest.substr(0, end)) + rest.substr(end)] = tensor;
   }
   return out;
-}
-
-bool equal(const NamedTensors& a, const NamedTensors& b) {
-  if (a.size() != b.size()) return false;
-  for (const auto& [name, tensor] : a) {
-    const auto other = b.find(name);
-    if (other == b.end() || !tensor.equal(other->second)) return false;
-  }
-  return true;
 }
 
 TEST(ImportCnn, TakesEveryNamingWithAndWithoutPrefix) {

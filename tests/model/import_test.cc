@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "model/import_case.h"
 #include "model/toy_vit.h"
 #include "recast/base/error.h"
 
@@ -125,35 +126,11 @@ NamedTensors checkpoint(const ModelFiles& files, const Table& table, const std::
   return out;
 }
 
-bool equal(const NamedTensors& a, const NamedTensors& b) {
-  if (a.size() != b.size()) return false;
-  for (const auto& [name, tensor] : a) {
-    const auto other = b.find(name);
-    if (other == b.end() || !tensor.equal(other->second)) return false;
-  }
-  return true;
-}
-
 VitConfig dinov2_toy() {
   VitConfig vit = toy_vit_config();
   vit.layer_scale = true;
   return vit;
 }
-
-std::string failure(NamedTensors tensors, const ModelConfig& config, Code code) {
-  try {
-    import_checkpoint(std::move(tensors), config, "some.safetensors");
-  } catch (const Error& error) {
-    EXPECT_EQ(name(error.code()), name(code)) << error.what();
-    EXPECT_EQ(std::string_view(error.what()).find('\n'), std::string_view::npos);
-    EXPECT_NE(std::string_view(error.what()).find("some.safetensors"), std::string_view::npos) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "the checkpoint was accepted, expected " << name(code);
-  return "";
-}
-
-#define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 TEST(Import, RecognisesEveryNamingWithAndWithoutPrefix) {
   struct Case {

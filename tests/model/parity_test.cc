@@ -108,20 +108,22 @@ const std::map<std::string, Mutation>& mutations() {
   return kMutations;
 }
 
+/// Of these weights in place of the golden case's, at a size that is not the native one.
+double error_at_last_size(const GoldenCase& golden, const ModelFiles& files) {
+  const int size = golden.sizes().back();
+  return difference(plain_features(*make_backbone(files), golden.images_at(size)), golden.features_at(size));
+}
+
 class ParityMutation : public testing::TestWithParam<const char*> {};
 
 TEST_P(ParityMutation, FailsTheParityTest) {
   RECAST_REQUIRE_GOLDEN(GetParam());
   const GoldenCase golden(GetParam());
-  const int size = golden.sizes().back();
-  const auto differs = [&](const ModelFiles& files) {
-    return difference(plain_features(*make_backbone(files), golden.images_at(size)), golden.features_at(size));
-  };
-  ASSERT_LT(differs(golden.imported.files), kTolerance);
+  ASSERT_LT(error_at_last_size(golden, golden.imported.files), kTolerance);
   for (const auto& [what, mutate] : mutations()) {
     ModelFiles files = golden.imported.files;
     mutate(files.backbone);
-    EXPECT_GT(differs(files), kTolerance) << what;
+    EXPECT_GT(error_at_last_size(golden, files), kTolerance) << what;
   }
 }
 
@@ -131,9 +133,7 @@ TEST_P(ParityMutation, AnotherResamplingOfPositionsFailsTheParityTest) {
   ModelFiles files = golden.imported.files;
   std::string& interpolation = files.config.vit().pos_interpolation;
   interpolation = interpolation == "bicubic" ? "bicubic_antialias" : "bicubic";
-  const int size = golden.sizes().back();
-  EXPECT_GT(difference(plain_features(*make_backbone(files), golden.images_at(size)), golden.features_at(size)),
-            kTolerance);
+  EXPECT_GT(error_at_last_size(golden, files), kTolerance);
 }
 
 // The cases with norm gains around one, where the class token sees most of the patches.
@@ -153,28 +153,24 @@ class CnnParityMutation : public testing::TestWithParam<const char*> {};
 TEST_P(CnnParityMutation, FailsTheParityTest) {
   RECAST_REQUIRE_GOLDEN(GetParam());
   const GoldenCase golden(GetParam());
-  const int size = golden.sizes().back();
-  const auto differs = [&](const ModelFiles& files) {
-    return difference(plain_features(*make_backbone(files), golden.images_at(size)), golden.features_at(size));
-  };
-  ASSERT_LT(differs(golden.imported.files), kTolerance);
+  ASSERT_LT(error_at_last_size(golden, golden.imported.files), kTolerance);
   for (const char* ending : {".bn2.bias", ".bn2.weight", ".bn1.running_mean", ".bn1.running_var"}) {
     ModelFiles files = golden.imported.files;
     at::Tensor& tensor = files.backbone.at(first_ending(files.backbone, ending));
     tensor = tensor * 0.5;
-    EXPECT_GT(differs(files), kTolerance) << ending;
+    EXPECT_GT(error_at_last_size(golden, files), kTolerance) << ending;
   }
   for (const char* ending : {"conv1.weight", ".conv2.weight", "conv_stem.weight", ".conv_dw.weight"}) {
     ModelFiles files = golden.imported.files;
     const std::string name = first_ending(files.backbone, ending);
     if (name.empty()) continue;
     files.backbone[name] = files.backbone.at(name).flip(3);
-    EXPECT_GT(differs(files), kTolerance) << name;
+    EXPECT_GT(error_at_last_size(golden, files), kTolerance) << name;
   }
   ModelFiles files = golden.imported.files;
   CnnConfig& cnn = files.config.cnn();
   cnn.norm_eps = 10 * cnn.norm_eps;
-  EXPECT_GT(differs(files), kTolerance) << "norm_eps";
+  EXPECT_GT(error_at_last_size(golden, files), kTolerance) << "norm_eps";
   cnn = golden.imported.files.config.cnn();
   cnn.padding = cnn.padding == "same" ? "symmetric" : "same";
   const int even = golden.sizes().front();  // of an odd side both paddings are the same

@@ -1,11 +1,14 @@
 #pragma once
 // Routes through a bare backbone that look on, put something in or cast.
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <map>
 #include <string>
 #include <vector>
 
+#include "recast/base/key.h"
 #include "recast/model/backbone.h"
 
 namespace recast {
@@ -61,5 +64,30 @@ class RecordingRoute : public PlainRoute {
   std::vector<std::string> seen, vectors;
   std::map<std::string, at::Tensor> inputs;
 };
+
+/// How far two ways to a derivative may differ, and the size of the step of the second.
+struct GradientTolerance {
+  double step, relative, absolute;
+};
+
+/// In double: the gradient of every weight and vector slot along a direction against differences.
+inline void expect_gradients_of_differences(const Backbone& backbone, const at::Tensor& images,
+                                            const GradientTolerance& tolerance) {
+  const at::Tensor direction = Key(3).normal({images.size(0), backbone.feature_width()}).to(at::kDouble);
+  for (const Slot& slot : backbone.anatomy().slots) {
+    if (slot.kind != SlotKind::kWeight && slot.kind != SlotKind::kVector) continue;
+    const auto loss = [&](const at::Tensor& weight) {
+      ReplacingRoute route(backbone, slot.name, weight);
+      return (backbone.features(images, route) * direction).sum();
+    };
+    const at::Tensor weight = backbone.weight(slot).to(at::kDouble).set_requires_grad(true);
+    loss(weight).backward();
+    const at::Tensor step = Key(4).fold(slot.name).normal(weight.sizes()).to(at::kDouble) * tolerance.step;
+    const c10::NoGradGuard no_grad;
+    const double numeric = (loss(weight + step) - loss(weight - step)).item<double>() / 2;
+    const double analytic = (weight.grad() * step).sum().item<double>();
+    EXPECT_NEAR(analytic, numeric, tolerance.relative * std::abs(numeric) + tolerance.absolute) << slot.name;
+  }
+}
 
 }  // namespace recast

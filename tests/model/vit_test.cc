@@ -120,21 +120,7 @@ TEST(Vit, RunsInDoubleForDoublePixels) {
 TEST(Vit, GradientsOfEveryWeightAndVectorSlotAgreeWithFiniteDifferences) {
   const auto backbone = make_backbone(toy_vit(1, everything_on()));
   const at::Tensor images = toy_images(2, 20).to(at::kDouble);  // not the native size: positions are resampled
-  const at::Tensor direction = Key(3).normal({2, 64}).to(at::kDouble);
-  for (const Slot& slot : backbone->anatomy().slots) {
-    if (slot.kind != SlotKind::kWeight && slot.kind != SlotKind::kVector) continue;
-    const auto loss = [&](const at::Tensor& weight) {
-      ReplacingRoute route(*backbone, slot.name, weight);
-      return (backbone->features(images, route) * direction).sum();
-    };
-    const at::Tensor weight = backbone->weight(slot).to(at::kDouble).set_requires_grad(true);
-    loss(weight).backward();
-    const at::Tensor step = Key(4).fold(slot.name).normal(weight.sizes()).to(at::kDouble) * 1e-5;
-    const c10::NoGradGuard no_grad;
-    const double numeric = (loss(weight + step) - loss(weight - step)).item<double>() / 2;
-    const double analytic = (weight.grad() * step).sum().item<double>();
-    EXPECT_NEAR(analytic, numeric, 1e-6 * std::abs(numeric) + 1e-12) << slot.name;
-  }
+  expect_gradients_of_differences(*backbone, images, {.step = 1e-5, .relative = 1e-6, .absolute = 1e-12});
 }
 
 TEST(Vit, TrainsInFp32AndBf16AfterBeingUsedInInferenceMode) {

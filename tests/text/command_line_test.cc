@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "run/toy_model.h"
-#include "text/run_recast.h"
+#include "text/toy_model_test.h"
 
 namespace recast {
 namespace {
@@ -17,34 +16,13 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-class CommandLineTest : public ::testing::Test {
+class CommandLineTest : public ToyModelTest {
  protected:
-  CommandLineTest() {
-    write_toy_model(path("model"));
-    write_toy_images(path("data"), {"blue", "green", "red"}, 12);
-  }
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  Answer recast(std::vector<std::string> words, const RunningRecast::Environment& more = {}) const {
-    return RunningRecast(output_.path(), std::move(words), more).wait();
-  }
   Answer learn(const std::string& task, std::vector<std::string> more = {}) const {
     std::vector<std::string> words = {"learn", path("model"), "--task", task, "--data", path("data"), "--epochs", "1"};
     words.insert(words.end(), more.begin(), more.end());
     return recast(std::move(words));
   }
-  /// Fails with this status and one line on standard error, and leaves the disk as it was.
-  std::string refused(int status, const std::vector<std::string>& words) const {
-    const auto before = paths_below(folder_.path());
-    const Answer answer = recast(words);
-    EXPECT_EQ(answer.status, status) << answer.err;
-    EXPECT_THAT(answer.out, IsEmpty());
-    EXPECT_THAT(answer.err, StartsWith("recast: ["));
-    EXPECT_EQ(std::count(answer.err.begin(), answer.err.end(), '\n'), 1) << answer.err;
-    EXPECT_EQ(paths_below(folder_.path()), before);
-    return answer.err;
-  }
-
-  TemporaryFolder folder_, output_;
 };
 
 const std::vector<std::string> kCommands = {"import", "mimic",   "learn",  "eval",   "predict",    "tasks", "inspect",

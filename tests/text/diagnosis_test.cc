@@ -8,8 +8,7 @@
 #include <thread>
 
 #include "recast/base/error_table.h"
-#include "run/toy_model.h"
-#include "text/run_recast.h"
+#include "text/toy_model_test.h"
 
 namespace recast {
 namespace {
@@ -20,16 +19,8 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-class DiagnosisTest : public ::testing::Test {
+class DiagnosisTest : public ToyModelTest {
  protected:
-  DiagnosisTest() {
-    write_toy_model(path("model"));
-    write_toy_images(path("data"), {"blue", "green", "red"}, 12);
-  }
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  Answer recast(std::vector<std::string> words, const RunningProgram::Environment& more = {}) const {
-    return RunningRecast(output_.path(), std::move(words), more).wait();
-  }
   Answer bash(const std::string& line) const { return run_bash(output_.path(), line); }
   std::vector<std::string> learning(const std::string& epochs) const {
     return {"learn", path("model"), "--task", "colours", "--data", path("data"), "--epochs", epochs, "--force"};
@@ -58,8 +49,6 @@ class DiagnosisTest : public ::testing::Test {
       files[entry.path().string()] = entry.is_regular_file() ? text_of(entry.path()) : "";
     return files;
   }
-
-  TemporaryFolder folder_, output_;
 };
 
 // ---- crashes and signals ----

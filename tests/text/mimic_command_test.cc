@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "run/toy_model.h"
-#include "text/run_recast.h"
+#include "text/toy_model_test.h"
 
 namespace recast {
 namespace {
@@ -15,31 +14,14 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-class MimicCommandTest : public ::testing::Test {
+class MimicCommandTest : public ToyModelTest {
  protected:
-  MimicCommandTest() {
-    write_toy_model(path("model"));
-    write_toy_images(path("data"), {"blue", "green", "red"}, 12);
-  }
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
   std::vector<std::string> words(const std::vector<std::string>& more) const {
     std::vector<std::string> all = {"mimic", path("model"), "--groups", "2", "--templates", "1"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
-  Answer mimic(const std::vector<std::string>& more) const { return RunningRecast(output_.path(), words(more)).wait(); }
-  /// Fails with one line on standard error, and leaves the disk as it was.
-  std::string refused(int status, const std::vector<std::string>& more) const {
-    const auto before = paths_below(folder_.path());
-    const Answer answer = mimic(more);
-    EXPECT_EQ(answer.status, status) << answer.err;
-    EXPECT_THAT(answer.out, IsEmpty());
-    EXPECT_EQ(std::count(answer.err.begin(), answer.err.end(), '\n'), 1) << answer.err;
-    EXPECT_EQ(paths_below(folder_.path()), before);
-    return answer.err;
-  }
-
-  TemporaryFolder folder_, output_;
+  Answer mimic(const std::vector<std::string>& more) const { return recast(words(more)); }
 };
 
 TEST_F(MimicCommandTest, SolvesAsThePaperDoes) {
@@ -66,27 +48,28 @@ TEST_F(MimicCommandTest, ComparesSweepsAndHeals) {
 }
 
 TEST_F(MimicCommandTest, RefusesFlagsThatCannotBeRight) {
-  EXPECT_THAT(refused(2, {"--solver", "gradent", "--out", path("new")}), HasSubstr("did you mean gradient?"));
-  EXPECT_THAT(refused(2, {}), HasSubstr("--out DIR is required"));
-  EXPECT_THAT(refused(2, {"--compare", "--sweep"}), HasSubstr("give one of them"));
-  EXPECT_THAT(refused(2, {"--compare", "--heal", "5", "--data", path("data")}), HasSubstr("--heal belongs"));
-  EXPECT_THAT(refused(2, {"--heal", "5", "--out", path("new")}), HasSubstr("give --data PATH"));
-  EXPECT_THAT(refused(2, {"--heal", "0", "--data", path("data"), "--out", path("new")}), HasSubstr("at least 1 step"));
-  EXPECT_THAT(refused(2, {"--heal-rate", "0.1", "--out", path("new")}), HasSubstr("need --heal"));
-  EXPECT_THAT(refused(2, {"--steps", "0", "--out", path("new")}), HasSubstr("--steps must be at least 1"));
-  EXPECT_THAT(refused(2, {"--steps", "10", "--out", path("new")}), HasSubstr("closed takes no steps"));
-  EXPECT_THAT(refused(2, {"--solver", "gradient", "--rate", "-1", "--out", path("new")}), HasSubstr("--rate"));
-  EXPECT_THAT(refused(2, {"--solver", "gradient", "--rate", "nan", "--out", path("new")}), HasSubstr("--rate"));
-  EXPECT_THAT(refused(2, {"--solver", "gradient", "--rate", "inf", "--out", path("new")}), HasSubstr("--rate"));
-  EXPECT_THAT(refused(2, {"--solver", "gradient", "--steps", "100000000000", "--out", path("new")}),
+  EXPECT_THAT(refused(2, words({"--solver", "gradent", "--out", path("new")})), HasSubstr("did you mean gradient?"));
+  EXPECT_THAT(refused(2, words({})), HasSubstr("--out DIR is required"));
+  EXPECT_THAT(refused(2, words({"--compare", "--sweep"})), HasSubstr("give one of them"));
+  EXPECT_THAT(refused(2, words({"--compare", "--heal", "5", "--data", path("data")})), HasSubstr("--heal belongs"));
+  EXPECT_THAT(refused(2, words({"--heal", "5", "--out", path("new")})), HasSubstr("give --data PATH"));
+  EXPECT_THAT(refused(2, words({"--heal", "0", "--data", path("data"), "--out", path("new")})),
+              HasSubstr("at least 1 step"));
+  EXPECT_THAT(refused(2, words({"--heal-rate", "0.1", "--out", path("new")})), HasSubstr("need --heal"));
+  EXPECT_THAT(refused(2, words({"--steps", "0", "--out", path("new")})), HasSubstr("--steps must be at least 1"));
+  EXPECT_THAT(refused(2, words({"--steps", "10", "--out", path("new")})), HasSubstr("closed takes no steps"));
+  EXPECT_THAT(refused(2, words({"--solver", "gradient", "--rate", "-1", "--out", path("new")})), HasSubstr("--rate"));
+  EXPECT_THAT(refused(2, words({"--solver", "gradient", "--rate", "nan", "--out", path("new")})), HasSubstr("--rate"));
+  EXPECT_THAT(refused(2, words({"--solver", "gradient", "--rate", "inf", "--out", path("new")})), HasSubstr("--rate"));
+  EXPECT_THAT(refused(2, words({"--solver", "gradient", "--steps", "100000000000", "--out", path("new")})),
               HasSubstr("steps must lie in"));
-  EXPECT_THAT(refused(2, {"--solver", "gradient", "--rate", "1e30", "--out", path("new")}),
+  EXPECT_THAT(refused(2, words({"--solver", "gradient", "--rate", "1e30", "--out", path("new")})),
               HasSubstr("diverged at step 1"));
-  EXPECT_THAT(refused(2, {"--compare", "--out", path("page.pdf")}), HasSubstr("FILE.html"));
-  EXPECT_THAT(refused(4, {"--compare", "--data", path("nothing")}), HasSubstr("nothing"));
-  EXPECT_THAT(refused(3, {"--heal", "2", "--data", path("data"), "--image-size", "17", "--out", path("new")}),
+  EXPECT_THAT(refused(2, words({"--compare", "--out", path("page.pdf")})), HasSubstr("FILE.html"));
+  EXPECT_THAT(refused(4, words({"--compare", "--data", path("nothing")})), HasSubstr("nothing"));
+  EXPECT_THAT(refused(3, words({"--heal", "2", "--data", path("data"), "--image-size", "17", "--out", path("new")})),
               HasSubstr("take 16 or 20"));
-  EXPECT_THAT(refused(2, {"--solver", "gradient", "--out", path("model")}), HasSubstr("--force"));
+  EXPECT_THAT(refused(2, words({"--solver", "gradient", "--out", path("model")})), HasSubstr("--force"));
 }
 
 TEST_F(MimicCommandTest, StopsOnCtrlCWithNothingWritten) {
