@@ -84,6 +84,12 @@ EXTRA = [
     Row("epochs-6", "6 epochs for 3", "all", BLOCK, 1728, ["--epochs", "6"]),
     Row("norms-300", "norm gains and biases, blocks of 64", "base", ["norm-tuning:block=64"], 300),
     Row("norms-19200", "norm gains and biases, each channel", "base", ["norm-tuning"], 19200),
+    Row("mlp-1152", "fc1 and fc2 alone, blocks of 64", "mlp", BLOCK, 1152),
+    Row("sparse-1728-of-3456", "1,728 of 3,456 by gradient, all, blocks of 32", "all",
+        ["recast:grain=block,block=32,keep=1728"], 1728),
+    Row("sparse-1728-of-6912", "1,728 of 6,912 by gradient, all, blocks of 16", "all",
+        ["recast:grain=block,block=16,keep=1728"], 1728),
+    Row("sparse-432-of-1728", "432 of 1,728 by gradient, all, blocks of 64", "all", ["recast:grain=block,keep=432"], 432),
     Row("recast-norms-2028", "all, blocks of 64, and norms in blocks of 64", "all", BLOCK + ["norm-tuning:block=64"],
         2028),
 ]

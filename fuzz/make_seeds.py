@@ -233,6 +233,11 @@ def data_seeds():
         "short": (0, b"", pixels), "names": (0, b"a\nb\n", b"\0" + pixels), "no-folder": (7, b"", b"\0" + pixels),
     }.items():
         put("cifar", name, bytes([choice]) + struct.pack(">H", len(names)) + names + file)
+    for name, (total, stored) in {
+        "mask": (10, b"\x09\x02"), "gaps": (1000, b"\x05\xa6\x02"), "none": (70000, b""), "all": (8, b"\xff"),
+        "beyond": (10, b"\x09\xfc"), "cut": (1000, b"\x80"), "overlong": (1000, b"\x80\x00"), "of-none": (0, b"\x01"),
+    }.items():
+        put("positions", name, struct.pack(">I", total)[1:] + stored)
 
 
 def encoded(image, kind, **options):

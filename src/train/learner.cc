@@ -386,6 +386,29 @@ void Learner::finish_phase() {
   refresh_params();
 }
 
+bool Learner::visit(const Plug& plug, const Phase& phase, const Batch& batch) {
+  const auto visit_with = [&](const Fields& out) {
+    RunContext context(*this, plug);
+    if (plug.roles.head) plug.roles.head->observe(out, out, batch, numbers().at(plug.alias(), Scope::kTask));
+    return plug.method->visit(batch, out, context);
+  };
+  if (!phase.gradients) {
+    Run run;
+    run.dtype = dtype();
+    run.taps = phase.taps;
+    return visit_with(model_.forward(batch, run));
+  }
+  if (params_changed_) refresh_params();
+  TrainingStep step(*this, batch, phase.taps);
+  {
+    const c10::AutoGradMode graph(true);
+    if (!step.backward()) return true;
+  }
+  const bool more = visit_with(step.out());
+  step.clear();
+  return more;
+}
+
 void Learner::run_phase(const Plug& plug, const Phase& phase) {
   ++counters_.phase;
   counters_.step = counters_.epoch = 0;
@@ -393,20 +416,20 @@ void Learner::run_phase(const Plug& plug, const Phase& phase) {
     current_ = {plug.alias(), phase};
     return finish_phase();
   }
-  RunContext context(*this, plug);
-  Run run;
-  run.dtype = dtype();
-  run.taps = phase.taps;
+  if (phase.gradients && !recipe().primary_loss())
+    fail(Code::kInvalidArgument, "[{}] looks at gradients, and no plug-in of this recipe gives the loss: name one",
+         plug.alias());
+  const Source& rows = source(phase.source);
+  if (budget_.listener) budget_.listener->stage(phase.name, evaluation_batches(rows));
   bool more = true;
   for (std::int64_t epoch = 0; epoch < phase.epochs && more; ++epoch, ++counters_.epoch) {
-    for_each_batch(source(phase.source), budget_.stop, budget_.listener, [&](const Batch& batch) {
+    for_each_batch(rows, budget_.stop, budget_.listener, [&](const Batch& batch) {
       if (!more) return;
-      const Fields out = model_.forward(batch, run);
-      if (plug.roles.head) plug.roles.head->observe(out, out, batch, numbers().at(plug.alias(), Scope::kTask));
-      more = plug.method->visit(batch, out, context);
+      more = visit(plug, phase, batch);
       ++counters_.step;
     });
   }
+  RunContext context(*this, plug);
   plug.method->end_phase(phase, context);
   counters_.step = counters_.epoch = 0;
   refresh_params();
@@ -475,8 +498,11 @@ Learned Learner::run() {
     place_ = Place::kHead;
   }
   if (place_ == Place::kHead) {
-    if (settings_.fit_head) fit_head("head");
-    if (learns_beside_head()) give_feedback(candidates_.empty() ? validate() : candidates_.back().validation);
+    if (!current_) {  // else a checkpoint of one of the phases below is gone on from
+      if (settings_.fit_head) fit_head("head");
+      if (learns_beside_head()) give_feedback(candidates_.empty() ? validate() : candidates_.back().validation);
+    }
+    run_phases(When::kFitted);
     place_ = Place::kMain;
     save_checkpoint();
   }

@@ -53,6 +53,8 @@ class Learner {
   /// Whether there were any.
   bool run_phases(When when);
   void run_phase(const Plug& plug, const Phase& phase);
+  /// One batch of a phase that does not train; whether to go on.
+  bool visit(const Plug& plug, const Phase& phase, const Batch& batch);
   /// The rest of the phase that a checkpoint was taken in.
   void finish_phase();
   bool run_main_phases();

@@ -19,6 +19,12 @@ TrainingStep::TrainingStep(Learner& learner, Batch batch) : learner_(learner), b
   bind(loss ? *loss : *learner.recipe().driver());
 }
 
+TrainingStep::TrainingStep(Learner& learner, Batch batch, const std::vector<std::string>& taps)
+    : TrainingStep(learner, std::move(batch)) {
+  run_.mode = Mode::kEvaluate;
+  run_.taps = taps;
+}
+
 template <class Call>
 void TrainingStep::for_each_update_rule(Call call) {
   const Plug* caller = bound_;
@@ -60,18 +66,22 @@ at::Tensor TrainingStep::loss(const Batch& rows) {
   return objective(rows, out, emissions);
 }
 
-std::optional<double> TrainingStep::optimise() {
+std::optional<double> TrainingStep::backward() {
   const at::Tensor total = objective(batch_, out(), emissions_);
   const double value = total.item<double>();
   if (!std::isfinite(value)) return {};
   if (total.requires_grad()) total.backward();
-  if (!finite_gradients()) {  // before any hook, which might put them into its sums
-    clear();
-    return {};
-  }
+  if (finite_gradients()) return value;
+  clear();
+  return {};
+}
+
+std::optional<double> TrainingStep::optimise() {
+  const auto value = backward();
+  if (!value) return {};  // before any hook, which might put them into its sums
   for_each_update_rule([&](const UpdateRule& rule) { rule.after_backward(*this); });
   update();
-  return refused_ ? std::nullopt : std::optional(value);
+  return refused_ ? std::nullopt : value;
 }
 
 bool TrainingStep::drive(const Plug& driver) {

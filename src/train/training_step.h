@@ -7,8 +7,14 @@ namespace recast {
 class TrainingStep final : public Step {
  public:
   TrainingStep(Learner& learner, Batch batch);
+  /// In evaluation mode, with the outputs of some slots: for a look at gradients, after which nothing moves.
+  TrainingStep(Learner& learner, Batch batch, const std::vector<std::string>& taps);
 
-  /// Losses, backward, after_backward, update. Returns the loss, or nothing if it or a gradient was not finite: then
+  /// Losses and backward. Returns the loss, or nothing, and no gradients, if it or a gradient is not finite.
+  std::optional<double> backward();
+  /// Away with the gradients.
+  void clear();
+  /// Backward, after_backward, update. Returns the loss, or nothing if it or a gradient was not finite: then
   /// nothing has moved and nothing is to be applied.
   std::optional<double> optimise();
   /// False: the driver set a gradient that is not finite, and nothing has moved.
@@ -36,7 +42,6 @@ class TrainingStep final : public Step {
   /// The optimisers' moves, frozen rows put back.
   void apply();
   void move_params();
-  void clear();
 
   Learner& learner_;
   Batch batch_;

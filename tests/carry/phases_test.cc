@@ -313,6 +313,96 @@ TEST(AdaB2N, TwoThatReplaceOneNormAreRefused) {
   EXPECT_NE(message.find("test-twin"), message.npos) << message;
 }
 
+// ---- Choosing by gradients: a look at them once the head is fitted, then numbers trained alone
+// -----------------------
+
+struct Look {
+  at::Tensor gradient, weight, end;
+  std::int64_t rows = 0;
+};
+Look look;
+
+/// features + shift. Looks at the gradient of all it could move, then trains it alone, before the recipe's epochs.
+class Shift final : public Method, public Branch {
+ public:
+  explicit Shift(NoOptions) {}
+  std::vector<std::string> slots(const Anatomy&) const override { return {"features"}; }
+  void begin_task(Context& context) const override {
+    context.create("shift@features", at::zeros({context.feature_width()}));
+  }
+  at::Tensor around(const Slot&, const at::Tensor& x, const Next& next, const View& numbers,
+                    Pass& pass) const override {
+    return next(x) + numbers("shift") + (pass.mode() == Mode::kTrain ? 1 : 0);
+  }
+  std::optional<Phase> next_phase(When when, Context& context) const override {
+    State& run = context.own(Scope::kRun);
+    if (when != When::kFitted || run.has("warmed")) return {};
+    Phase phase;
+    phase.name = run.has("seen") ? "warm" : "look";
+    phase.source = run.has("seen") ? "train" : "train_plain";
+    phase.params = "test-shift";
+    phase.gradients = !run.has("seen");
+    phase.trains = run.has("seen");
+    return phase;
+  }
+  bool visit(const Batch& batch, const Fields& out, Context& context) const override {
+    EXPECT_EQ(out.at("logits").size(0), batch.rows);
+    for (const Param& param : context.params()) {
+      EXPECT_TRUE(param.value.grad().defined()) << param.name;
+      if (param.name == "linear-probe.weight") look.weight = param.value.detach().clone();
+      if (param.name != "test-shift.shift@features") continue;
+      const at::Tensor more = param.value.grad() * batch.rows;
+      look.gradient = look.gradient.defined() ? look.gradient + more : more;
+    }
+    look.rows += batch.rows;
+    return true;
+  }
+  void end_phase(const Phase& done, Context& context) const override {
+    for (const Param& param : context.params()) EXPECT_FALSE(param.value.grad().defined()) << param.name;
+    context.own(Scope::kRun).set(done.name == "look" ? "seen" : "warmed", std::int64_t{1});
+    if (done.name == "look") look.end = context.own(Scope::kTask).tensor("shift@features").detach().clone();
+  }
+};
+const bool kShift = describe<Shift, NoOptions>("test-shift")
+                        .families({{.name = "shift"},
+                                   {.name = "seen", .scope = Scope::kRun, .trains = false},
+                                   {.name = "warmed", .scope = Scope::kRun, .trains = false}})
+                        .add();
+
+Carry shift_case(std::int64_t epochs) {
+  Carry run({"test-shift"}, epochs);
+  run.sources = toy_sources(100);
+  run.recipe.fit_head = true;
+  return run;
+}
+
+TEST(Choosing, SeesTheGradientOfTheWholeLossAtTheFittedHead) {
+  look = {};
+  const Carry run = shift_case(0);
+  run.learn();
+  const FeatureTable table = extract_features(Carry({"linear-probe"}, 0).learn().model, *run.sources.train, false);
+  const FeatureTable held_out =
+      extract_features(Carry({"linear-probe"}, 0).learn().model, *run.sources.validation, false);
+  const LinearClassifier head = fit_logistic(table, held_out, 3);
+  expect_same(look.weight, head.weight, "the head at the time of the look");
+  at::Tensor shift = at::zeros({table.features.size(1)}).set_requires_grad(true);
+  const at::Tensor logits = at::linear(table.features + shift, head.weight, head.bias);
+  (-at::log_softmax(logits, 1).gather(1, table.labels.unsqueeze(1)).sum()).backward();
+  EXPECT_EQ(look.rows, 100);
+  EXPECT_LE((look.gradient - shift.grad()).abs().max().item<double>(), 1e-4 * shift.grad().abs().max().item<double>());
+  EXPECT_TRUE(look.end.eq(0).all().item<bool>()) << "a look moved what it looked at";
+}
+
+TEST(Choosing, ResumesBitEqualInEveryPhase) { expect_resumable(shift_case(1)); }
+
+TEST(Choosing, NeedsALoss) {
+  Carry run({"test-shift"}, 0);
+  run.recipe.plugs = {parse_plug("adamw")};
+  run.start = toy_model(run.backbone, run.recipe, {"test-shift"});
+  const std::string message = error_of(Code::kInvalidArgument, [&] { run.learn(); });
+  EXPECT_NE(message.find("test-shift"), message.npos) << message;
+}
+
 // ---- Federated averaging: learn() is the client ----------------------------------------------------------------
 
 TEST(FederatedAveraging, IsLearnPerClientAndAMeanOfNumbers) {

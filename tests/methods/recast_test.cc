@@ -1,12 +1,16 @@
-// RECAST: counts, exactness, gradients of the coefficients, sets that never part, a second implementation, what is
-// stored in fewer bits.
+// RECAST: counts, exactness, gradients of the coefficients, sets that never part, a second implementation, coefficients
+// chosen by their gradients, what is stored in fewer bits.
 #include <gtest/gtest.h>
 
-#include "conformance/toy_source.h"
+#include "carry/carry_case.h"
 #include "format/expect_error.h"
 #include "methods/real_task.h"
 #include "methods/reference.h"
 #include "model/toy_cnn.h"
+#include "recast/format/positions.h"
+#include "recast/format/tensor_file.h"
+#include "recast/method/numbers_file.h"
+#include "recast/model/blockwise_sum.h"
 
 namespace recast {
 namespace {
@@ -54,6 +58,12 @@ std::vector<std::string> covered_slots(const Backbone& backbone) {
   for (const Slot& slot : backbone.anatomy().slots)
     if (slot.bank.defined()) names.push_back(slot.name);
   return names;
+}
+
+/// Mean cross-entropy of the logits, in double.
+at::Tensor cross_entropy(const Model& model, const Batch& batch) {
+  const at::Tensor logits = model.forward(batch, {}).at("logits").to(at::kDouble);
+  return -at::log_softmax(logits, 1).gather(1, batch.column("label").unsqueeze(1)).mean();
 }
 
 TEST(Recast, CountsThePapersNumbersOnVitSmall) {
@@ -149,10 +159,7 @@ TEST(Recast, CoefficientGradientsAreInnerProductsWithTheTemplates) {
 /// what halving h changes.
 TEST(Recast, LossGradientsAreThoseOfDifferencesAtEveryGrainOfEveryTarget) {
   const Batch batch = toy_batch(*toy_sources(20).validation, {0, 1, 2, 3});
-  const auto loss = [&](const Model& model) {
-    const at::Tensor logits = model.forward(batch, {}).at("logits").to(at::kDouble);
-    return -at::log_softmax(logits, 1).gather(1, batch.column("label").unsqueeze(1)).mean();
-  };
+  const auto loss = [&](const Model& model) { return cross_entropy(model, batch); };
   for (const std::string& target : kTargets)
     for (const std::string& grain : kGrains) {
       SCOPED_TRACE(target + " " + grain);
@@ -301,6 +308,267 @@ TEST(Recast, MlpCoefficientsMoveAtTheirOwnRate) {
     const double rate = slot.role.starts_with("mlp.") ? 0.25 * recipe.rate : recipe.rate;
     EXPECT_NEAR(moved.max().item<double>(), rate, 0.01 * rate) << name;
   }
+}
+
+// ---- chosen by their gradients -------------------------------------------------------------------------------------
+
+constexpr std::int64_t kKept = 20;
+const std::string kSome = "block,block=16,keep=20";
+
+/// One set: two would have every gradient twice.
+std::shared_ptr<const Backbone> toy_of_one_set() { return toy(/*templates=*/2, /*sets=*/1); }
+
+/// With a fitted head, and from more rows than a batch of a look at gradients has.
+Learned learn_some(const std::shared_ptr<const Backbone>& backbone, const std::string& grain, std::int64_t epochs,
+                   const Sources& sources = toy_sources(100)) {
+  Recipe recipe = toy_recipe(epochs, /*batch_size=*/32);
+  recipe.fit_head = true;
+  return learn(toy_model(backbone, recipe, {"recast:grain=" + grain}), toy_task(), sources, recipe, {});
+}
+
+/// The backbone's own coefficients [K, B, n] of blocks of 16.
+at::Tensor start_of(const Slot& slot) {
+  const std::int64_t side = slot.shape[slot.role == "attn.proj" || slot.role == "mlp.fc2" ? 1 : 0];
+  return slot.coefficients.unsqueeze(1).repeat({1, (side + 15) / 16, 1});
+}
+
+/// Places in [K, B, n] of those that a task keeps of a slot.
+std::vector<std::int64_t> chosen_of(const State& state, const Slot& slot) {
+  if (!state.has("chosen@" + slot.name)) return {};
+  const at::Tensor bytes = state.tensor("chosen@" + slot.name);
+  EXPECT_EQ(bytes.scalar_type(), at::kByte);
+  return decode_positions({bytes.const_data_ptr<std::uint8_t>(), bytes.nbytes()}, start_of(slot).numel());
+}
+
+/// The same of all slots, as one text to compare.
+std::string choice_of(const Backbone& backbone, const State& state) {
+  std::string text;
+  for (const std::string& name : covered_slots(backbone))
+    text += fmt::format("{} {}\n", name, fmt::join(chosen_of(state, backbone.anatomy().at(name)), ","));
+  return text;
+}
+
+std::int64_t kept_of(const Learned& learned) {
+  return *learned.model.recipe().plug("recast").method->learned_numbers(coefficients(learned));
+}
+
+TEST(RecastKeep, TakesTheCoefficientsOfTheLargestGradients) {
+  const auto backbone = toy_of_one_set();
+  const Sources sources = toy_sources(100);
+  const Learned all = learn_some(backbone, "block,block=16", 0), some = learn_some(backbone, kSome, 0);
+  ASSERT_TRUE(equal(all.model.numbers().at("linear-probe", Scope::kTask),
+                    some.model.numbers().at("linear-probe", Scope::kTask)))
+      << "not at the same head";
+  State c = coefficients(all).clone();
+  for (const auto& [name, number] : State(c)) c.tensor(name).set_requires_grad(true);
+  cross_entropy(all.model.with("recast", c), toy_batch(*sources.train, all_rows_of(*sources.train))).backward();
+  std::vector<double> taken, left;
+  for (const std::string& name : covered_slots(*backbone)) {
+    const at::Tensor gradient = c.tensor("c@" + name).grad().flatten();
+    const std::vector<std::int64_t> chosen = chosen_of(coefficients(some), backbone->anatomy().at(name));
+    for (std::int64_t place = 0; place < gradient.numel(); ++place)
+      (std::ranges::binary_search(chosen, place) ? taken : left).push_back(std::abs(gradient[place].item<double>()));
+  }
+  ASSERT_EQ(taken.size(), static_cast<std::size_t>(kKept));
+  ASSERT_GT(left.size(), 2 * taken.size());
+  EXPECT_GE(*std::ranges::min_element(taken), *std::ranges::max_element(left) * (1 - 1e-4));
+  EXPECT_GT(*std::ranges::max_element(taken), 3 * *std::ranges::min_element(left)) << "any choice would have passed";
+}
+
+TEST(RecastKeep, TheOthersStayTheBackbonesOwnBitForBit) {
+  const auto backbone = toy_of_one_set();
+  const Learned learned = learn_recast(backbone, kSome, 3);
+  const State made = learned.model.weights();
+  std::int64_t moved = 0;
+  for (const std::string& name : covered_slots(*backbone)) {
+    const Slot& slot = backbone->anatomy().at(name);
+    const at::Tensor start = start_of(slot);
+    at::Tensor c = start.clone().flatten();
+    const std::vector<std::int64_t> chosen = chosen_of(coefficients(learned), slot);
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      c[chosen[i]] = coefficients(learned).tensor("c@" + name)[static_cast<std::int64_t>(i)];
+      moved += c[chosen[i]].item<float>() != start.flatten()[chosen[i]].item<float>();
+    }
+    const bool of_columns = slot.role == "attn.proj" || slot.role == "mlp.fc2";
+    EXPECT_TRUE(
+        at::equal(made.tensor(name), blockwise_sum(slot.bank, c.view(start.sizes()).mean(0), {16, of_columns})));
+    if (chosen.empty()) {
+      EXPECT_TRUE(at::equal(made.tensor(name), backbone->weight(slot))) << name;
+    }
+  }
+  EXPECT_EQ(moved, kKept);
+}
+
+TEST(RecastKeep, StartsExactAtEveryGrainOfEveryTarget) {
+  const auto original = make_backbone(toy_vit());
+  for (const std::string& target : kTargets)
+    for (const std::string& grain : kGrains) {
+      const auto backbone = toy(2, 2, target);
+      const Learned learned = learn_recast(backbone, grain + ",keep=3", 0);
+      EXPECT_EQ(kept_of(learned), 3);
+      for (const std::string& slot : covered_slots(*backbone))
+        EXPECT_TRUE(at::equal(learned.model.weights().tensor(slot), original->weight(original->anatomy().at(slot))))
+            << target << " " << grain << " " << slot;
+    }
+}
+
+TEST(RecastKeep, StoresItsNumbersWhichTheyAreAndTheirCount) {
+  const auto backbone = toy_of_one_set();
+  for (const auto& [bits, bytes] : std::map<std::string, std::int64_t>{{"32", 4}, {"16", 2}, {"8", 1}}) {
+    const Learned learned = learn_some(backbone, kSome + ",bits=" + bits, 2);
+    const State& own = coefficients(learned);
+    std::int64_t numbers = 0, expected = 8 + (bits == "32" ? 0 : 8);
+    for (const std::string& name : covered_slots(*backbone)) {
+      const Slot& slot = backbone->anatomy().at(name);
+      const std::string values = (bits == "32" ? "c@" : "c" + bits + "@") + name;
+      const auto chosen = static_cast<std::int64_t>(chosen_of(own, slot).size());
+      EXPECT_EQ(own.has(values), chosen > 0) << values;
+      if (chosen == 0) continue;
+      EXPECT_EQ(own.tensor(values).sizes(), at::IntArrayRef{chosen});
+      EXPECT_LE(own.tensor("chosen@" + name).numel(), (start_of(slot).numel() + 7) / 8);
+      expected += chosen * bytes + own.tensor("chosen@" + name).numel();
+      numbers += chosen;
+    }
+    EXPECT_EQ(numbers, kKept);
+    EXPECT_EQ(kept_of(learned), kKept);
+    EXPECT_EQ(learned.model.recipe().plug("recast").method->stored_bytes(own), expected) << bits;
+  }
+}
+
+TEST(RecastKeep, ReadBackFromAFileItAnswersTheSame) {
+  const auto backbone = toy_of_one_set();
+  const Sources sources = toy_sources(20);
+  for (const std::string bits : {"32", "16", "8"}) {
+    const Learned learned = learn_recast(backbone, kSome + ",bits=" + bits, 2);
+    TensorFile file;
+    pack_numbers(learned.model.numbers(), Scope::kTask, "", file);
+    const TensorFile read = decode_tensor_file(encode_tensor_file(file), "test");
+    Numbers numbers;
+    unpack_numbers(read, Scope::kTask, "", numbers);
+    const Model loaded(toy_of_one_set(), learned.model.shared_recipe(), numbers);
+    const Batch batch = toy_batch(*sources.validation, {0, 1, 2, 3});
+    EXPECT_TRUE(at::equal(loaded.forward(batch, {}).at("logits"), learned.model.forward(batch, {}).at("logits")));
+    EXPECT_EQ(evaluate(loaded, *sources.validation, 3, false).loss, learned.validation.loss);
+    if (bits != "32") continue;
+    EXPECT_TRUE(std::ranges::any_of(learned.history, [&](const EpochMetrics& metrics) {
+      return metrics.stage == learned.kept && metrics.validation_loss == learned.validation.loss;
+    })) << "what is stored is not what was learned";
+  }
+}
+
+TEST(RecastKeep, IsChosenOnTrainingRowsAlone) {
+  const auto backbone = toy_of_one_set();
+  const Recipe recipe = toy_recipe(0);  // no fitted head: its strength is chosen on validation rows
+  const Model start = toy_model(backbone, recipe, {"recast:grain=" + kSome});
+  Sources sources = toy_sources(100);
+  const Learned one = learn(start, toy_task(), sources, recipe, {});
+  sources.validation = toy_source(9, 3, /*seed=*/99);
+  const Learned other = learn(start, toy_task(), sources, recipe, {});
+  EXPECT_EQ(choice_of(*backbone, coefficients(one)), choice_of(*backbone, coefficients(other)));
+  sources.train = toy_source(100, 3, /*seed=*/98);
+  const Learned others = learn(start, toy_task(), sources, recipe, {});
+  EXPECT_NE(choice_of(*backbone, coefficients(one)), choice_of(*backbone, coefficients(others)));
+}
+
+TEST(RecastKeep, ABatchThatIsNotFiniteHasNoSay) {
+  const auto backbone = toy_of_one_set();
+  const Recipe recipe = toy_recipe(0);
+  const Model start = toy_model(backbone, recipe, {"recast:grain=" + kSome});
+  const auto rows = toy_source(100, 3, 11);
+  at::Tensor images = rows->images().clone();
+  images[0].fill_(std::numeric_limits<float>::quiet_NaN());
+  const auto poisoned = std::make_shared<ToySource>(images, rows->labels());
+  const auto rest = std::make_shared<ToySource>(rows->images().slice(0, 64), rows->labels().slice(0, 64));
+  const auto validation = toy_sources().validation;
+  const Learned with = learn(start, toy_task(), {poisoned, validation}, recipe, {});
+  const Learned without = learn(start, toy_task(), {rest, validation}, recipe, {});
+  EXPECT_EQ(choice_of(*backbone, coefficients(with)), choice_of(*backbone, coefficients(without)));
+}
+
+TEST(RecastKeep, ResumesBitEqualAtEveryStep) {
+  Carry run({"recast:grain=" + kSome}, /*epochs=*/1);
+  expect_resumable(run);
+  run.recipe.fit_head = true;
+  run.sources = toy_sources(70);
+  expect_resumable(run);
+}
+
+TEST(RecastKeep, ATaskThatGoesOnKeepsItsChoice) {
+  const auto backbone = toy_of_one_set();
+  for (const std::string bits : {"32", "8"}) {
+    const Learned first = learn_recast(backbone, kSome + ",bits=" + bits, 2);
+    const Learned further = learn(first.model, toy_task(), toy_sources(20, 3, 12), toy_recipe(2), {});
+    EXPECT_EQ(choice_of(*backbone, coefficients(first)), choice_of(*backbone, coefficients(further)));
+    EXPECT_FALSE(equal(coefficients(first), coefficients(further))) << "nothing moved";
+    EXPECT_EQ(kept_of(further), kKept);
+  }
+}
+
+/// Goes on from `first` with another number to keep.
+Learned go_on(const Learned& first, const std::string& grain) {
+  const Recipe recipe = toy_recipe(0);
+  Model model = toy_model(first.model.shared_backbone(), recipe, {"recast:grain=" + grain});
+  model.numbers() = first.model.numbers();
+  return learn(model, toy_task(), toy_sources(20), recipe, {});
+}
+
+TEST(RecastKeep, GoesOnWholeWhereARecipeAsksForIt) {
+  const auto backbone = toy_of_one_set();
+  const Learned first = learn_recast(backbone, kSome, 2), whole = go_on(first, "block,block=16");
+  EXPECT_FALSE(coefficients(whole).has("kept"));
+  for (const std::string& name : covered_slots(*backbone)) {
+    EXPECT_EQ(coefficients(whole).tensor("c@" + name).sizes(), start_of(backbone->anatomy().at(name)).sizes());
+    EXPECT_TRUE(at::equal(whole.model.weights().tensor(name), first.model.weights().tensor(name))) << name;
+  }
+}
+
+TEST(RecastKeep, ZeroIsAll) {
+  const auto backbone = toy_of_one_set();
+  EXPECT_TRUE(equal(learn_some(backbone, "block,block=16,keep=0", 1).model.numbers(),
+                    learn_some(backbone, "block,block=16", 1).model.numbers()));
+}
+
+TEST(RecastKeep, RefusesMoreThanThereAre) {
+  const auto backbone = toy_of_one_set();
+  const std::int64_t all = count(coefficients(learn_some(backbone, "block,block=16", 0)));
+  EXPECT_EQ(kept_of(learn_some(backbone, fmt::format("block,block=16,keep={}", all), 0)), all);
+  const std::string message = error_of(
+      Code::kInvalidArgument, [&] { learn_some(backbone, fmt::format("block,block=16,keep={}", all + 1), 0); });
+  EXPECT_NE(message.find(fmt::format("of {} ", all)), message.npos) << message;
+  for (const char* keep : {"-1", "1.5", "some", "99999999999999999999"})
+    error_of(Code::kInvalidArgument, [&] { learn_some(backbone, std::string("block,keep=") + keep, 0); });
+}
+
+TEST(RecastKeep, RefusesToGoOnWithAnotherChoice) {
+  const auto backbone = toy_of_one_set();
+  const Learned some = learn_some(backbone, kSome, 1), all = learn_some(backbone, "block,block=16", 1);
+  const auto refusal = [&](const Learned& first, const std::string& grain) {
+    return error_of(Code::kInvalidArgument, [&] { go_on(first, grain); });
+  };
+  const std::string other = refusal(some, "block,block=16,keep=10");
+  EXPECT_NE(other.find("keep=20"), other.npos) << other;
+  const std::string whole = refusal(all, kSome);
+  EXPECT_NE(whole.find("keep=0"), whole.npos) << whole;
+}
+
+TEST(RecastKeep, RefusesStatesThatNobodyStored) {
+  const auto backbone = toy_of_one_set();
+  const Learned learned = learn_recast(backbone, kSome, 1);
+  std::string slot;  // of more coefficients than a byte has bits
+  for (const std::string& name : covered_slots(*backbone))
+    if (coefficients(learned).has("chosen@" + name) && start_of(backbone->anatomy().at(name)).numel() > 8) slot = name;
+  ASSERT_NE(slot, "");
+  const auto refused = [&](Code code, const std::string& family, const at::Tensor& value) {
+    State changed;
+    changed.set(family + "@" + slot, value);
+    return error_of(code, [&] { learned.model.with("recast", changed).weights(); });
+  };
+  const std::int64_t stored = coefficients(learned).tensor("c@" + slot).numel();
+  EXPECT_NE(refused(Code::kShapeMismatch, "c", at::zeros({stored + 1})).find("c@" + slot), std::string::npos);
+  refused(Code::kShapeMismatch, "c", at::zeros({1, stored}));
+  refused(Code::kShapeMismatch, "chosen", at::zeros({1}));
+  refused(Code::kDataCorruption, "chosen", at::full({1000}, 255, at::kByte));
+  refused(Code::kDataCorruption, "chosen", at::full({1}, 255, at::kByte));
 }
 
 // ---- stored in fewer bits ------------------------------------------------------------------------------------------

@@ -134,8 +134,13 @@ struct Phase {
   bool trains = false;
   std::int64_t epochs = 1;
   double rate = 0;  ///< 0: the recipe's
+  /// Of a pass that does not train: visit() finds in params() the gradients of the whole objective on its batch, taken
+  /// in evaluation mode. A batch where they are not finite is left out.
+  bool gradients = false;
 };
-enum class When { kBefore, kMain, kAfter };
+/// Before anything is learned; before the recipe's epochs, once the head is fitted where the recipe fits it; in place
+/// of the recipe's epochs; after them.
+enum class When { kBefore, kFitted, kMain, kAfter };
 
 using Values = std::map<std::string, double>;
 
