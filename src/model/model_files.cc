@@ -44,13 +44,10 @@ void require_file(const fs::path& directory, const char* name) {
 }
 
 void sync_directory(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail_io("open", path);
-  const int result = ::fsync(descriptor);
-  const int error = errno;
-  ::close(descriptor);
-  errno = error;
-  if (result != 0) fail_io("sync", path);
+  if (const int error = flush_folder(path); error != 0) {
+    errno = error;
+    fail_io("sync", path);
+  }
 }
 
 /// A new folder beside the target, gone with the object unless put in place.

@@ -190,6 +190,19 @@ TEST(DecodeImage, RefusesALargeJpegOfFewerScans) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
 }
 
+TEST(DecodeImage, SaysWhichJpegsOfTheStandardItCannotRead) {
+  const std::string usual = encode_jpeg(16, 16);
+  const auto frame = usual.find("\xff\xc0");
+  ASSERT_NE(frame, usual.npos);
+  std::string twelve_bits = usual, lossless = usual;
+  twelve_bits[frame + 4] = 12;
+  lossless[frame + 1] = '\xc3';
+  for (const auto& [bytes, what] : {std::pair{twelve_bits, "12"}, {lossless, "0xc3"}}) {
+    EXPECT_THAT(error_of(Code::kUnsupported, [&] { decode_image(bytes, "scan.jpg"); }),
+                testing::AllOf(HasSubstr("scan.jpg: "), HasSubstr(what)));
+  }
+}
+
 TEST(DecodeImage, RefusesAJpegThatTakesTooMuchMemory) {
   // Progressive, four colours: libjpeg keeps two bytes for each of 4 x 49 million numbers, beside the planes.
   const auto bytes = with_jpeg_size(encode_flat_jpeg(JCS_CMYK, 16, 16, true), "\xff\xc2", 7000, 7000);
