@@ -119,6 +119,7 @@ class CommandLine {
 void add_import(CommandLine&);
 void add_mimic(CommandLine&);
 void add_learn(CommandLine&);
+void add_stream(CommandLine&);
 void add_eval(CommandLine&);
 void add_compare(CommandLine&);
 void add_predict(CommandLine&);

@@ -77,7 +77,7 @@ void add_options(Command& command, CommandLine& line, Flags& flags) {
   command.option("dir", flags.directory, "the model directory");
   command.option("--task", request.task, "name of the task; an existing one gets its next version", "NAME");
   command.option("--data", flags.data, "folder of class folders, CSV (path,label), CIFAR or IDX files", "PATH");
-  command.option("--recipe", request.recipe, "fast or paper", "NAME");
+  command.option("--recipe", request.recipe, "fast, paper or steps", "NAME");
   command.option("--plug", request.plugs, "plug-in with options; may be given several times", "NAME[:key=value,...]");
   command.option("--image-size", request.image_size, "side of the images in pixels (default: the backbone's)", "PX");
   command.option("--epochs", request.epochs, "passes over the training images", "N");

@@ -62,8 +62,10 @@ Fields Model::forward_slices(const Batch& batch, const Run& run, bool heads) con
 
 Fields Model::forward(const Batch& batch, const Run& run) const { return forward_slices(batch, run, true); }
 
+Fields Model::inputs_of_heads(const Batch& batch, const Run& run) const { return forward_slices(batch, run, false); }
+
 at::Tensor Model::features(const Batch& batch, const Run& run) const {
-  return forward_slices(batch, run, false).at("features");
+  return inputs_of_heads(batch, run).at("features");
 }
 
 Model Model::with(std::string_view plug, const State& numbers) const {

@@ -16,6 +16,12 @@ const Family* MethodInfo::family(std::string_view wanted) const {
   return nullptr;
 }
 
+Scope MethodInfo::class_scope() const {
+  for (const Family& family : families)
+    if (family.rows == Rows::kPerClass) return family.scope;
+  return Scope::kTask;
+}
+
 Registry& Registry::mutable_instance() {
   static Registry registry;
   return registry;

@@ -32,5 +32,18 @@ const bool kFast = add_recipe({.name = "fast",
                                .bf16_where_native = true,
                                .seeds = {42, 1998, 3142592}});
 
+// What heads that learn class by class are held against: nothing is fitted, the head goes on from where it stands.
+const bool kSteps = add_recipe({.name = "steps",
+                                .summary = "20 epochs from where the numbers stand, nothing fitted; images as they are",
+                                .plugs = {{"ce", "ce", {}}, {"adamw", "adamw", {}}, {"one-cycle", "one-cycle", {}}},
+                                .epochs = 20,
+                                .batch_size = 128,
+                                .rate = 2e-3,
+                                .suggested_rates = true,
+                                .head_rate = 2e-3,
+                                .weight_decay = 1e-6,
+                                .clip_norm = 1,
+                                .seeds = {42, 1998, 3142592}});
+
 }  // namespace
 }  // namespace recast

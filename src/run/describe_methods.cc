@@ -33,6 +33,8 @@ std::string_view name(Claim claim) {
       return "preferred";
     case Claim::kOwnStatistics:
       return "own statistics";
+    case Claim::kOrderFree:
+      return "order free";
   }
   return "";
 }
@@ -45,6 +47,8 @@ std::string_view name(Need need) {
       return "weight gradient";
     case Need::kFixedFeatures:
       return "fixed features";
+    case Need::kNewClasses:
+      return "new classes";
   }
   return "";
 }

@@ -49,9 +49,8 @@ nlohmann::json count_numbers(const Model& model) {
   for (const Plug& plug : model.recipe().plugs()) {
     const State& task = model.numbers().at(plug.alias(), Scope::kTask);
     const State& shared = model.numbers().at(plug.alias(), Scope::kShared);
-    const std::int64_t learned = plug.roles.head
-                                     ? count_elements(plug, task, false)
-                                     : count_elements(plug, task, true) + count_elements(plug, shared, true);
+    const bool trained_only = !plug.roles.head;
+    const std::int64_t learned = count_elements(plug, task, trained_only) + count_elements(plug, shared, trained_only);
     (plug.roles.head ? head : coefficients) += learned;
     const std::int64_t stored = plug.method->stored_bytes(task);
     bytes += stored;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "class_registry.h"
 #include "learn_plan.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
@@ -70,9 +71,19 @@ Place find_place(const LearnRequest& request, const ModelDirectory& directory, c
   return place;
 }
 
+/// The shared state's default name: the plug-ins that make the recipe share.
+std::string shared_name(const LearnRequest& request, const Composition& recipe) {
+  if (!request.shared.empty()) return request.shared;
+  std::string joined;
+  for (const Plug& plug : recipe.plugs())
+    if (!plug.info->has(Claim::kIsolated)) joined += (joined.empty() ? "" : "-") + plug.alias();
+  return joined;
+}
+
 /// What is learned from; every image was decoded once.
 struct Images {
   std::shared_ptr<const Dataset> dataset;
+  ClassRegistry classes;
   std::shared_ptr<ImageSource> train, validation;
   nlohmann::json bad;  ///< by split: what was left out
   nlohmann::json duplicates;
@@ -81,12 +92,13 @@ struct Images {
 };
 
 std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
-                                        const ModelDirectory& directory, std::shared_ptr<const Dataset> dataset,
-                                        Split split) {
+                                        const ModelDirectory& directory, const Images& images, Split split) {
+  std::shared_ptr<const Dataset> dataset = images.dataset;
   Preprocessing preprocessing = directory.files().config.preprocessing;
   preprocessing.size_px = plan.image_size;
   ImageSourceOptions options;
   options.threads = std::max(1, at::get_num_threads());
+  options.label_of_class = images.classes.label_of_class;
   options.device = directory.device();
   options.bad_images = request.bad_images;
   if (split == Split::kTrain) options.augmentation = Augmentation::named(plan.recipe.augmentation);
@@ -149,8 +161,10 @@ Images open_images(const LearnRequest& request, const LearnPlan& plan, const Mod
   images.dataset =
       limit_per_class(open_dataset(settled(request.data), request.split_seed), request.limit_train, request.limit_test);
   scan(request, images);
-  images.train = open_split(request, plan, directory, images.dataset, Split::kTrain);
-  images.validation = open_split(request, plan, directory, images.dataset, Split::kValidation);
+  images.classes = register_classes(images.dataset->classes(), *plan.composition, directory.store(),
+                                    shared_name(request, *plan.composition));
+  images.train = open_split(request, plan, directory, images, Split::kTrain);
+  images.validation = open_split(request, plan, directory, images, Split::kValidation);
   decode(*images.train, Split::kTrain, request, images);
   decode(*images.validation, Split::kValidation, request, images);
   images.bad[name(Split::kTest)] = {{"count", 0}, {"first", nlohmann::json::array()}};
@@ -160,27 +174,18 @@ Images open_images(const LearnRequest& request, const LearnPlan& plan, const Mod
 /// The one look at the test images, after everything is decided.
 Evaluation measure(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory, Images& images,
                    const Model& model, Listener& listener) {
-  const auto test = open_split(request, plan, directory, images.dataset, Split::kTest);
+  const auto test = open_split(request, plan, directory, images, Split::kTest);
   try {
     if (request.bad_images == BadImages::kSkip) decode(*test, Split::kTest, request, images);
     give_warnings(images, listener);
     listener.stage("test", evaluation_batches(*test));
-    const auto classes = static_cast<std::int64_t>(images.dataset->classes().size());
+    const auto classes = static_cast<std::int64_t>(images.classes.labels.size());
     return evaluate(model, *test, classes, false, request.stop, &listener);
   } catch (const Error& error) {
     if (error.code() == Code::kCancelled) throw;
     fail(error.code(), "{}; learning is done and kept, only the test is missing: mend this, then --resume",
          error.what());
   }
-}
-
-/// The shared state's default name: the plug-ins that make the recipe share.
-std::string shared_name(const LearnRequest& request, const Composition& recipe) {
-  if (!request.shared.empty()) return request.shared;
-  std::string joined;
-  for (const Plug& plug : recipe.plugs())
-    if (!plug.info->has(Claim::kIsolated)) joined += (joined.empty() ? "" : "-") + plug.alias();
-  return joined;
 }
 
 nlohmann::json without_confusion(nlohmann::json figures) {
@@ -194,7 +199,7 @@ TaskRecord make_record(const LearnRequest& request, const LearnPlan& plan, const
   record.name = request.task;
   record.fingerprint = directory.fingerprint();
   record.plugs = plan.recipe.plugs;
-  record.labels = images.dataset->classes();
+  record.labels = images.classes.labels;
   record.numbers = learned.model.numbers().only(Scope::kTask).clone();
   record.recipe = describe_recipe(plan.recipe);
   record.recipe["image_size"] = plan.image_size;
@@ -206,7 +211,7 @@ TaskRecord make_record(const LearnRequest& request, const LearnPlan& plan, const
 /// All that is said of a run except what the store adds (version, bytes).
 nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, const Images& images,
                             const Learned& learned, const std::optional<Evaluation>& test, const RunFolder& run) {
-  const std::vector<std::string>& labels = images.dataset->classes();
+  const std::vector<std::string>& labels = images.classes.labels;
   nlohmann::json plugs = nlohmann::json::array(), candidates = nlohmann::json::object();
   nlohmann::json history = nlohmann::json::array(), test_figures, confusion;
   for (const PlugSpec& plug : plan.recipe.plugs) plugs.push_back(plug_text(plug));
@@ -286,7 +291,7 @@ Budget make_budget(const LearnRequest& request, const ModelDirectory& directory,
 
 LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
                             Images& images, RunFolder& folder) {
-  const Task task{request.task, images.dataset->classes()};
+  const Task task{request.task, images.classes.labels};
   const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
                                 plan.recipe, make_budget(request, directory, images, folder));
   folder.write_metrics(learned.history);

@@ -27,9 +27,28 @@ void check_number(const Plug& plug, Scope scope, const std::string& name, const 
          plug.alias(), at::toString(tensor->scalar_type()), at::toString(family->dtype));
   const auto classes = static_cast<std::int64_t>(record.labels.size());
   const std::int64_t rows = tensor->dim() == 0 ? 0 : tensor->size(0);
-  if (scope == Scope::kTask && family->rows == Rows::kPerClass && rows != classes)
+  // A shared head may have learned more classes since, behind those of this task.
+  if (family->rows == Rows::kPerClass && (scope == Scope::kTask ? rows != classes : rows < classes))
     fail(Code::kShapeMismatch, "[task] '{}': number '{}' of plug-in '{}' has {} rows for {} labels", record.name, name,
          plug.alias(), rows, classes);
+}
+
+/// Of a shared head, the rows of this task's classes: its answers are of its labels, in their order.
+Numbers with_own_classes(Numbers numbers, const Composition& recipe, std::int64_t classes) {
+  for (auto& [alias, scopes] : numbers.plugs()) {
+    const auto shared = scopes.find(Scope::kShared);
+    if (shared == scopes.end()) continue;
+    State chosen;
+    for (const auto& [name, number] : shared->second) {
+      const Family* family = recipe.plug(alias).info->family(family_of(name));
+      const auto* tensor = std::get_if<at::Tensor>(&number);
+      const bool too_many =
+          family && tensor && family->rows == Rows::kPerClass && tensor->dim() > 0 && tensor->size(0) > classes;
+      chosen.set(name, too_many ? Number(tensor->narrow(0, 0, classes)) : number);
+    }
+    shared->second = std::move(chosen);
+  }
+  return numbers;
 }
 
 void check_numbers(const TaskRecord& record, const Composition& recipe) {
@@ -160,7 +179,8 @@ Model ModelDirectory::model(const TaskRecord& record) const {
          record.fingerprint, fingerprint_);
   const auto recipe = compose(record.plugs, backbone_->anatomy());
   check_numbers(record, *recipe);
-  return Model(backbone_, recipe, moved_to(record.numbers, device_));
+  Numbers numbers = with_own_classes(record.numbers, *recipe, static_cast<std::int64_t>(record.labels.size()));
+  return Model(backbone_, recipe, moved_to(numbers, device_));
 }
 
 }  // namespace recast

@@ -13,7 +13,7 @@ void check_stop(const std::atomic<bool>* stop) {
 }
 
 std::int64_t evaluation_batches(const Source& source) {
-  return (source.rows() + kEvaluationBatch - 1) / kEvaluationBatch;
+  return (source.rows() + source.plain_batch() - 1) / source.plain_batch();
 }
 
 std::vector<std::int64_t> all_rows(const Source& source) {
@@ -25,7 +25,7 @@ std::vector<std::int64_t> all_rows(const Source& source) {
 void for_each_batch(const Source& source, const std::atomic<bool>* stop, Listener* listener,
                     const std::function<void(const Batch&)>& use) {
   const at::NoGradGuard no_grad;
-  const auto stream = source.open(all_rows(source), kEvaluationBatch, false, Key(0));
+  const auto stream = source.open(all_rows(source), source.plain_batch(), false, Key(0));
   const std::int64_t total = evaluation_batches(source);
   std::int64_t done = 0;
   while (const auto batch = stream->next()) {

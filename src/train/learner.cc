@@ -28,12 +28,20 @@ const Slot* slot_of(std::string_view number, const Anatomy& anatomy) {
 /// Whether it outlives the run.
 bool in_use(Scope scope) { return scope == Scope::kTask || scope == Scope::kShared; }
 
-/// Columns that a head has already, as far as it tells.
+/// Columns that a head has already: the rows of its numbers with a row a class.
 std::size_t known_columns(const Plug& plug, const Numbers& numbers) {
-  for (const Scope scope : {Scope::kTask, Scope::kShared})
-    if (const State& own = numbers.at(plug.alias(), scope); !own.empty())
-      if (const auto rows = plug.roles.head->class_rows(own)) return static_cast<std::size_t>(rows->size(0));
+  for (const auto& [name, number] : numbers.at(plug.alias(), plug.info->class_scope())) {
+    const Family* family = plug.info->family(family_of(name));
+    const auto* tensor = std::get_if<at::Tensor>(&number);
+    if (family && family->rows == Rows::kPerClass && tensor) return static_cast<std::size_t>(tensor->size(0));
+  }
   return 0;
+}
+
+/// Whether a head takes over a linear classifier, tried on nothing.
+bool adopts(const Head& head, std::int64_t classes, std::int64_t width) {
+  State scratch;
+  return head.adopt(at::zeros({classes, width}), at::zeros({classes}), scratch);
 }
 
 }  // namespace
@@ -81,7 +89,8 @@ void Learner::report(const EpochMetrics& metrics) {
 const Source& Learner::source(std::string_view name) const {
   if (name == "train" || name == "train_plain") return *sources_.train;
   if (name == "validation") return *sources_.validation;
-  fail(Code::kNotFound, "[learn] no source '{}': train, train_plain or validation", name);
+  if (name == "unlabelled") return sources_.unlabelled ? *sources_.unlabelled : *sources_.train;
+  fail(Code::kNotFound, "[learn] no source '{}': train, train_plain, validation or unlabelled", name);
 }
 
 // ---- numbers and parameters ----------------------------------------------------------------------------------------
@@ -267,16 +276,15 @@ bool Learner::learns_beside_head() const {
 void Learner::fit_head(const std::string& stage) {
   const auto start = Clock::now();
   const Plug& head = recipe().head();
+  if (!adopts(*head.roles.head, static_cast<std::int64_t>(task_.labels.size()), model_.backbone().feature_width()))
+    return note(fmt::format("{}: '{}' takes over no linear classifier: none is fitted", stage, head.alias()));
   if (budget_.listener) budget_.listener->stage(stage, evaluation_batches(*sources_.train));
   const FeatureTable train = extract_features(model_, *sources_.train, settings_.bf16, budget_.stop, budget_.listener);
   const FeatureTable held_out = extract_features(model_, *sources_.validation, settings_.bf16, budget_.stop);
   note(fmt::format("{}: features of {} images, {:.1f} MB", stage, train.features.size(0) + held_out.features.size(0),
                    static_cast<double>(train.features.nbytes() + held_out.features.nbytes()) / 1e6));
   const LinearClassifier fitted = fit_logistic(train, held_out, static_cast<std::int64_t>(task_.labels.size()));
-  if (!head.roles.head->adopt(fitted.weight, fitted.bias, numbers().at(head.alias(), Scope::kTask))) {
-    note(fmt::format("{}: '{}' is not a linear head and is not fitted", stage, head.alias()));
-    return;
-  }
+  head.roles.head->adopt(fitted.weight, fitted.bias, numbers().at(head.alias(), head.info->class_scope()));
   refresh_params();
   Evaluation validation = validate();
   EpochMetrics metrics{.stage = stage, .epoch = counters_.epoch};
@@ -387,16 +395,20 @@ void Learner::finish_phase() {
 }
 
 bool Learner::visit(const Plug& plug, const Phase& phase, const Batch& batch) {
+  // A base head sees what it stands on: its own answers, of which it may have none yet, are not asked for.
+  const bool below = plug.roles.head && !plug.roles.head->corrects();
   const auto visit_with = [&](const Fields& out) {
     RunContext context(*this, plug);
-    if (plug.roles.head) plug.roles.head->observe(out, out, batch, numbers().at(plug.alias(), Scope::kTask));
+    if (plug.roles.head)
+      plug.roles.head->observe(out, below ? Fields() : out, batch,
+                               numbers().at(plug.alias(), plug.info->class_scope()));
     return plug.method->visit(batch, out, context);
   };
   if (!phase.gradients) {
     Run run;
     run.dtype = dtype();
     run.taps = phase.taps;
-    return visit_with(model_.forward(batch, run));
+    return visit_with(below ? model_.inputs_of_heads(batch, run) : model_.forward(batch, run));
   }
   if (params_changed_) refresh_params();
   TrainingStep step(*this, batch, phase.taps);

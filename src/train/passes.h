@@ -3,9 +3,6 @@
 
 namespace recast {
 
-/// Rows per batch where nothing is learned; fixed, so that figures do not depend on a recipe's batch size.
-inline constexpr std::int64_t kEvaluationBatch = 64;
-
 /// Throws kCancelled once the flag is set.
 void check_stop(const std::atomic<bool>* stop);
 std::vector<std::int64_t> all_rows(const Source& source);

@@ -139,6 +139,16 @@ struct PlugCase {
   Sources sources = toy_sources(/*rows=*/20);  // batches of 8, 8 and 4: the last one is ragged
 };
 
+/// A head that learns in phases of its own, not in the recipe's epochs.
+inline bool learns_in_phases(const Learned& learned) { return learned.history.empty(); }
+
+/// Those rows of labels from `first` on.
+inline std::shared_ptr<const Source> classes_from(const std::shared_ptr<const Source>& source, std::int64_t first) {
+  const auto& toy = dynamic_cast<const ToySource&>(*source);
+  const at::Tensor rows = toy.labels().ge(first).nonzero().flatten();
+  return std::make_shared<ToySource>(toy.images().index_select(0, rows), toy.labels().index_select(0, rows));
+}
+
 /// Numbers of one scope over those of another: a task and the newest shared state.
 inline Numbers joined(const Numbers& task, const Numbers& shared) {
   Numbers both = task.only(Scope::kTask);

@@ -19,7 +19,8 @@ using ::testing::StartsWith;
 class CommandLineTest : public ToyModelTest {
  protected:
   Answer learn(const std::string& task, std::vector<std::string> more = {}) const {
-    std::vector<std::string> words = {"learn", path("model"), "--task", task, "--data", path("data"), "--epochs", "1"};
+    std::vector<std::string> words = {"learn",  "stream",     path("model"), "--task", task,
+                                      "--data", path("data"), "--epochs",    "1"};
     words.insert(words.end(), more.begin(), more.end());
     return recast(std::move(words));
   }

@@ -26,7 +26,7 @@ class View;
 
 /// Rows to run the model on. Columns with reserved names: "input" [B,3,S,S] fp32, "features" [B,D] (enters at the
 /// feature slot, the backbone is not run), "label" [B] int64, "weight" [B] fp32, "mask", "target" [B,C] fp32 (soft
-/// labels), "task" [B], "sample" [B] int64 (stable row id), "domain", "group".
+/// labels), "task" [B], "sample" [B] int64 (stable row id), "domain", "group". Source "unlabelled" has no "label".
 struct Batch {
   Fields at;
   std::int64_t rows = 0;
@@ -128,7 +128,7 @@ class Pass {
 /// A training phase or a pass over data that a plug-in asks for. Empty fields: the recipe's choice.
 struct Phase {
   std::string name;
-  std::string source = "train";   ///< train | train_plain (no augmentation) | validation
+  std::string source = "train";   ///< train | train_plain (no augmentation) | validation | unlabelled
   std::string params;             ///< plug-in alias whose parameters train; empty: all
   std::vector<std::string> taps;  ///< slots whose outputs come as "tap.SLOT"
   bool trains = false;
@@ -231,11 +231,14 @@ class Head {
   /// in: "features" [B, D] fp32, "tap.SLOT". Returns "logits" [B, C] or what the head gives. below: what the head that
   /// this one corrects returned, else null.
   virtual Fields forward(const Fields& in, const Fields* below, const View& numbers, Pass& pass) const = 0;
-  /// New columns (dense class numbers, ascending), those beyond class_rows(); old ones stay bit-equal.
+  /// New columns (dense class numbers, ascending), those beyond the rows of its families with a row a class; old ones
+  /// stay bit-equal.
   virtual void grow(std::span<const std::int64_t> columns, Context& context) const {}
   /// Takes over a linear classifier, weight [C, D] and bias [C]. False: this head is not linear.
   virtual bool adopt(const at::Tensor& weight, const at::Tensor& bias, State& own) const { return false; }
-  /// Learning without gradient from one batch's features and truth.
+  /// Learning without gradient from one batch's features and truth, in each batch of a phase of this plug-in that does
+  /// not train. base_out: of a corrector, what the head below gave; else empty. own: the state that holds the head's
+  /// classes (MethodInfo::class_scope()); its tensors may be written in place.
   virtual void observe(const Fields& in, const Fields& base_out, const Batch& truth, State& own) const {}
   /// [C, D], one vector a class, where the head has such.
   virtual std::optional<at::Tensor> class_rows(const State& own) const { return {}; }
@@ -309,13 +312,16 @@ class Method {
   /// How many numbers a task has learned, whatever the form in which they are stored. Nothing: the elements of the
   /// families that train (of a head: of all).
   virtual std::optional<std::int64_t> learned_numbers(const State& task) const { return {}; }
+  /// False: it draws nothing, so that its numbers are the same whatever the seed.
+  virtual bool draws() const { return true; }
   /// Factor on the learning rate of a number, beside its family's. slot: null for a number without one.
   virtual double rate_scale(std::string_view family, const Slot* slot) const { return 1; }
   /// Bytes of its numbers in a task file. Default: those of its task and shared states.
   virtual std::int64_t stored_bytes(const State& task) const { return task.bytes(); }
   /// Asked until it answers nothing; the cursor is the plug-in's state.
   virtual std::optional<Phase> next_phase(When, Context&) const { return {}; }
-  /// Each batch of a phase that does not train; false ends the phase.
+  /// Each batch of a phase that does not train; false ends the phase. out: features and taps; of a plug-in that is no
+  /// base head, what the heads give as well.
   virtual bool visit(const Batch&, const Fields& out, Context&) const { return true; }
   virtual void end_phase(const Phase&, Context&) const {}
   /// Validation values after each epoch and once before step 1.

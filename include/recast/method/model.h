@@ -37,7 +37,9 @@ class Model {
   /// the caller forbids them. Rows that differ in a column that a rule varies by run in slices of their own.
   /// Throws kShapeMismatch.
   Fields forward(const Batch& batch, const Run& run) const;
-  /// The same without heads.
+  /// The same without heads: "features" and "tap.SLOT".
+  Fields inputs_of_heads(const Batch& batch, const Run& run) const;
+  /// The first of them.
   at::Tensor features(const Batch& batch, const Run& run) const;
 
   /// A copy in which one plug-in has these numbers in place of its own of the same names.

@@ -18,12 +18,14 @@ enum class Claim {
   kDefaultHead,    ///< taken where no other plug-in of a recipe has the base head
   kPreferred,      ///< taken where the user names no plug-in and its needs are met
   kOwnStatistics,  ///< keeps normalisation statistics of the task's own: what learn's flag --bn task takes
+  kOrderFree,      ///< a head for which neither the order of the rows nor their division into steps matters
 };
 /// What a plug-in cannot do without, checked when a recipe is composed.
 enum class Need {
   kBank,            ///< a mimicked model directory
   kWeightGradient,  ///< Step::weight_grad of its own weights (turns product() off at its slots)
   kFixedFeatures,   ///< a head that is refused beside plug-ins that move the features
+  kNewClasses,      ///< a head that learns each class once: one that comes again is refused (kInvalidArgument)
 };
 
 /// All that is known of a plug-in without making one. Plain data.
@@ -41,6 +43,8 @@ struct MethodInfo {
   bool has(Claim claim) const { return claims.count(claim) > 0; }
   bool has(Need need) const { return needs.count(need) > 0; }
   const Family* family(std::string_view name) const;
+  /// Where a head keeps its classes: the scope of its families with a row a class; kTask where it declares none.
+  Scope class_scope() const;
 };
 
 /// Every plug-in linked into the program, by name. Filled before main; read-only after.

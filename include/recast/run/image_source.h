@@ -49,6 +49,8 @@ class ImageSource : public Source {
   /// Throws what Pixels::pixels() throws, that of the lowest row; kCancelled when `stop` is set; kDataCorruption: a
   /// class has no training image left, or the split no image.
   void decode_all(const std::atomic<bool>* stop, Listener* listener);
+  /// The split's row of each row.
+  const std::vector<std::int64_t>& split_rows() const { return rows_; }
   /// What decode_all() left out, in the order of rows.
   const std::vector<BadImage>& skipped() const { return skipped_; }
 

@@ -22,6 +22,8 @@ class Source {
   /// "sample" (row index). augmented: draws from `key` and the row's id alone.
   virtual std::unique_ptr<class BatchStream> open(std::vector<std::int64_t> order, std::int64_t batch_size,
                                                   bool augmented, Key key) const = 0;
+  /// Rows of a batch where nothing is trained; fixed, so that figures do not depend on a recipe's batch size.
+  virtual std::int64_t plain_batch() const { return 64; }
 };
 class BatchStream {
  public:
@@ -31,6 +33,8 @@ class BatchStream {
 
 struct Sources {
   std::shared_ptr<const Source> train, validation;
+  /// Rows without labels for plug-ins that prepare themselves (codebooks); null: those to train on.
+  std::shared_ptr<const Source> unlabelled = nullptr;
 };
 
 /// With more classes the table would take more memory than the model: 32 MB at this many.

@@ -1,0 +1,97 @@
+#include "stream_images.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "recast/base/error.h"
+#include "recast/base/log.h"
+#include "recast/format/files.h"
+#include "run_folder.h"
+
+namespace recast {
+namespace {
+
+std::string digest_of_learning(const Dataset& dataset, const Contents& contents) {
+  Sha256 digest;
+  const nlohmann::json names = describe_splits(dataset).at("sha256");
+  for (const Split split : {Split::kTrain, Split::kValidation}) {
+    digest.update(names.at(name(split)).get<std::string>());
+    for (const std::optional<Digest>& image : contents.digests[static_cast<std::size_t>(split)])
+      if (image) digest.update({reinterpret_cast<const char*>(image->data()), image->size()});
+  }
+  return digest.finish_hex();
+}
+
+/// Hashes all images; warns of those in two splits.
+void scan(const LearnRequest& request, StreamImages& images) {
+  const Dataset& dataset = *images.dataset;
+  VisitOptions options;
+  options.threads = std::max(1, at::get_num_threads());
+  options.stop = request.stop;
+  if (request.listener) {
+    std::int64_t rows = 0;
+    for (const Split split : kSplits) rows += static_cast<std::int64_t>(dataset.examples(split).size());
+    request.listener->stage("hash images", rows);
+    options.progress = [&](std::int64_t done, std::int64_t total) { request.listener->step(done, total); };
+  }
+  images.contents = scan_contents(dataset, options);
+  const Duplicates duplicates = find_duplicates(dataset, images.contents);
+  if (request.listener)
+    for (const std::string& note : images.contents.notes) request.listener->note(note);
+  if (const std::string warning = warning_of(duplicates); !warning.empty()) {
+    log_event(LogLevel::kWarn, "images.duplicated", {{"test_in_train", duplicates.test_in_train}});
+    images.warnings.push_back(warning);
+  }
+  images.duplicates = describe(duplicates);
+  images.digest = digest_of_learning(dataset, images.contents);
+}
+
+}  // namespace
+
+StreamImages open_contents(const LearnRequest& request) {
+  StreamImages images;
+  images.dataset =
+      limit_per_class(open_dataset(settled(request.data), request.split_seed), request.limit_train, request.limit_test);
+  scan(request, images);
+  images.bad[name(Split::kTest)] = {{"count", 0}, {"first", nlohmann::json::array()}};
+  return images;
+}
+
+std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
+                                        const ModelDirectory& directory, const StreamImages& images, Split split) {
+  Preprocessing preprocessing = directory.files().config.preprocessing;
+  preprocessing.size_px = plan.image_size;
+  ImageSourceOptions options;
+  options.threads = std::max(1, at::get_num_threads());
+  options.device = directory.device();
+  options.bad_images = request.bad_images;
+  options.label_of_class = images.label_of_class;
+  if (split == Split::kTrain) options.augmentation = Augmentation::named(plan.recipe.augmentation);
+  return std::make_shared<ImageSource>(images.dataset, split, preprocessing, options);
+}
+
+void decode(ImageSource& source, Split split, const LearnRequest& request, StreamImages& images) {
+  if (request.listener) request.listener->stage(fmt::format("read {} images", name(split)), source.rows());
+  source.decode_all(request.stop, request.listener);
+  images.bad[name(split)] = describe_skipped(source);
+  if (source.skipped().empty()) return;
+  log_event(LogLevel::kWarn, "images.skipped", {{"split", name(split)}, {"count", source.skipped().size()}});
+  images.warnings.push_back(fmt::format("{} {} images cannot be decoded and are skipped, the first: {}",
+                                        source.skipped().size(), name(split), source.skipped()[0].reason));
+}
+
+void read_images(StreamImages& images, const LearnRequest& request, const LearnPlan& plan,
+                 const ModelDirectory& directory) {
+  images.train = open_split(request, plan, directory, images, Split::kTrain);
+  images.validation = open_split(request, plan, directory, images, Split::kValidation);
+  decode(*images.train, Split::kTrain, request, images);
+  decode(*images.validation, Split::kValidation, request, images);
+}
+
+void give_warnings(StreamImages& images, Listener& listener) {
+  for (const std::string& warning : images.warnings) listener.warning(warning);
+  images.warnings.clear();
+}
+
+}  // namespace recast
