@@ -19,15 +19,14 @@ using ::testing::StartsWith;
 class CommandLineTest : public ToyModelTest {
  protected:
   Answer learn(const std::string& task, std::vector<std::string> more = {}) const {
-    std::vector<std::string> words = {"learn",  "stream",     path("model"), "--task", task,
-                                      "--data", path("data"), "--epochs",    "1"};
+    std::vector<std::string> words = {"learn", path("model"), "--task", task, "--data", path("data"), "--epochs", "1"};
     words.insert(words.end(), more.begin(), more.end());
     return recast(std::move(words));
   }
 };
 
-const std::vector<std::string> kCommands = {"import", "mimic",   "learn",  "eval",   "predict",    "tasks", "inspect",
-                                            "report", "methods", "doctor", "errors", "completion", "man"};
+const std::vector<std::string> kCommands = {"import",  "mimic",  "learn",   "stream", "eval",   "predict",    "tasks",
+                                            "inspect", "report", "methods", "doctor", "errors", "completion", "man"};
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithAnExampleAndAVersion) {
   EXPECT_EQ(recast({"--help"}).status, 0);
