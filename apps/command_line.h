@@ -126,6 +126,7 @@ void add_predict(CommandLine&);
 void add_tasks(CommandLine&);
 void add_inspect(CommandLine&);
 void add_report(CommandLine&);
+void add_export(CommandLine&);
 void add_methods(CommandLine&);
 void add_doctor(CommandLine&);
 void add_errors(CommandLine&);

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <memory>
 
 #include "command_line.h"
@@ -16,9 +17,14 @@ namespace {
 struct Flags {
   std::string directory, data, out, amp, bad_images = "stop";
   std::optional<std::string> seeds;
-  bool no_test = false, print_config = false;
+  bool no_test = false, print_config = false, mlflow = false;
   LearnRequest request;
 };
+
+std::string environment(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr ? value : "";
+}
 
 std::string figures_text(const nlohmann::json& figures) {
   return fmt::format("{} images: top1 {:.4f} (95 % interval {:.4f} to {:.4f}), top5 {:.4f}, loss {:.4f}",
@@ -106,6 +112,11 @@ void add_options(Command& command, CommandLine& line, Flags& flags) {
   command.option("--device", request.device, "cpu, cuda or cuda:N", "NAME");
   command.option("--out", flags.out, "run folder (default: DIR/runs/TASK/vVERSION, with --seeds vFIRST-seeds)", "DIR");
   command.flag("--no-test", flags.no_test, "leave the test images alone");
+  command.flag("--tensorboard", request.tensorboard,
+               "write the figures into the run folder as TensorBoard reads them, too");
+  command.flag("--mlflow", flags.mlflow,
+               "write the figures as a run of MLflow's file store, too: MLFLOW_TRACKING_URI (a folder or file:FOLDER), "
+               "default ./mlruns");
   command.flag("--resume", request.resume,
                "go on from the checkpoint of a stopped run, or with the unfinished one of --seeds");
   command.flag("--force", request.force, "replace an existing run folder");
@@ -129,6 +140,10 @@ void add_learn(CommandLine& line) {
     if (!flags->amp.empty()) request.bf16 = flags->amp == "bf16";
     request.bad_images = parse_bad_images(flags->bad_images);
     if (flags->seeds) request.seeds = parse_seeds(*flags->seeds);
+    if (flags->mlflow) {
+      request.mlflow = environment("MLFLOW_TRACKING_URI");
+      request.mlflow_experiment = environment("MLFLOW_EXPERIMENT_NAME");
+    }
     if (flags->print_config) return line.print_text(learn_settings_yaml(request));
     Progress progress(line.quiet(), line.verbose());
     request.command = line.command();

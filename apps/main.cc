@@ -52,10 +52,10 @@ int main(int argc, char** argv) {
   c10::initLogging();
 
   recast::CommandLine line;
-  for (const auto add :
-       {recast::add_import, recast::add_mimic, recast::add_learn, recast::add_stream, recast::add_eval,
-        recast::add_compare, recast::add_predict, recast::add_tasks, recast::add_inspect, recast::add_report,
-        recast::add_methods, recast::add_doctor, recast::add_errors, recast::add_completion, recast::add_man})
+  for (const auto add : {recast::add_import, recast::add_mimic, recast::add_learn, recast::add_stream, recast::add_eval,
+                         recast::add_compare, recast::add_predict, recast::add_tasks, recast::add_inspect,
+                         recast::add_report, recast::add_export, recast::add_methods, recast::add_doctor,
+                         recast::add_errors, recast::add_completion, recast::add_man})
     add(line);
   const int status = line.run(argc, argv);
   std::fflush(stdout);

@@ -20,8 +20,8 @@
 #include <ATen/ATen.h>
 
 #include "recast/format/positions.h"
+#include "recast/method/bank_sum.h"
 #include "recast/method/registry.h"
-#include "recast/model/blockwise_sum.h"
 
 namespace recast {
 namespace {
@@ -33,7 +33,7 @@ struct RecastOptions {
   double mlp_rate = 1;
 };
 
-class Recast final : public Method, public WeightRule {
+class Recast final : public Method, public WeightRule, public BankCombination {
  public:
   explicit Recast(RecastOptions options) : options_(std::move(options)) {
     if (options_.block != RecastOptions{}.block && options_.grain != "block")
@@ -56,10 +56,15 @@ class Recast final : public Method, public WeightRule {
   }
 
   at::Tensor weight(const Slot& slot, const at::Tensor&, const View& numbers, Pass&) const override {
+    const BankSum sum = combination(slot, numbers);
+    return blockwise_sum(slot.bank, sum.coefficients, sum.blocks);
+  }
+
+  BankSum combination(const Slot& slot, const View& numbers) const override {
     const auto stored = decoded(slot, numbers.state(Scope::kTask));
     at::Tensor c = stored ? numbers.with_rules("c", *stored) : numbers("c");
     if (numbers.has("mask")) c = at::where(numbers("mask"), c, start(slot));  // which leaves the others no gradient
-    return blockwise_sum(slot.bank, c.mean(0), blocks(slot));
+    return {c.mean(0), blocks(slot)};
   }
 
   double rate_scale(std::string_view, const Slot* slot) const override {

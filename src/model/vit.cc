@@ -55,7 +55,6 @@ class Vit final : public Backbone {
   at::Tensor embed(const at::Tensor& input, Route& route) const;
   at::Tensor positions(std::int64_t rows, std::int64_t columns, Route& route) const;
   at::Tensor kept_positions(std::int64_t rows, std::int64_t columns) const;
-  at::Tensor resampled(const at::Tensor& grid, std::int64_t rows, std::int64_t columns) const;
   at::Tensor run_block(const Block& block, const at::Tensor& x, Route& route) const;
   at::Tensor run_norm(const Norm& norm, const at::Tensor& x, Route& route) const;
   at::Tensor attention(const Block& block, const at::Tensor& x, Route& route) const;
@@ -165,26 +164,17 @@ at::Tensor Vit::embed(const at::Tensor& input, Route& route) const {
 
 at::Tensor Vit::positions(std::int64_t rows, std::int64_t columns, Route& route) const {
   const at::Tensor grid = route.value(*grid_.slot, grid_.own);
-  if (rows == config_.grid && columns == config_.grid) return grid.flatten(0, 1);
-  return grid.is_same(grid_.own) ? kept_positions(rows, columns) : resampled(grid, rows, columns);
+  const bool resampled = rows != config_.grid || columns != config_.grid;
+  return resampled && grid.is_same(grid_.own) ? kept_positions(rows, columns)
+                                              : position_rows(config_, grid, rows, columns);
 }
 
 at::Tensor Vit::kept_positions(std::int64_t rows, std::int64_t columns) const {
   const std::lock_guard lock(positions_mutex_);
   if (positions_.size() >= kKeptPositionSizes && !positions_.contains({rows, columns})) positions_.clear();
   at::Tensor& kept = positions_[{rows, columns}];
-  if (!kept.defined()) kept = make_lasting([&] { return resampled(grid_.own, rows, columns); });
+  if (!kept.defined()) kept = make_lasting([&] { return position_rows(config_, grid_.own, rows, columns); });
   return kept;
-}
-
-/// The grid at another size, [rows * columns, D]: with antialiasing as timm's resample_abs_pos_embed, without as
-/// transformers' interpolate_pos_encoding; both give the size wanted, not a scale.
-at::Tensor Vit::resampled(const at::Tensor& grid, std::int64_t rows, std::int64_t columns) const {
-  const at::Tensor planes = grid.permute({2, 0, 1}).unsqueeze(0);
-  const at::Tensor other = config_.pos_interpolation == "bicubic"
-                               ? at::upsample_bicubic2d(planes, {rows, columns}, /*align_corners=*/false)
-                               : at::_upsample_bicubic2d_aa(planes, {rows, columns}, /*align_corners=*/false);
-  return other.squeeze(0).permute({1, 2, 0}).reshape({rows * columns, config_.width});
 }
 
 at::Tensor Vit::run_block(const Block& block, const at::Tensor& x, Route& route) const {
@@ -224,6 +214,17 @@ at::Tensor Vit::pool(const at::Tensor& tokens) const {
 }
 
 }  // namespace
+
+// With antialiasing as timm's resample_abs_pos_embed, without as transformers' interpolate_pos_encoding; both give the
+// size wanted, not a scale.
+at::Tensor position_rows(const VitConfig& vit, const at::Tensor& grid, std::int64_t rows, std::int64_t columns) {
+  if (rows == vit.grid && columns == vit.grid) return grid.flatten(0, 1);
+  const at::Tensor planes = grid.permute({2, 0, 1}).unsqueeze(0);
+  const at::Tensor other = vit.pos_interpolation == "bicubic"
+                               ? at::upsample_bicubic2d(planes, {rows, columns}, /*align_corners=*/false)
+                               : at::_upsample_bicubic2d_aa(planes, {rows, columns}, /*align_corners=*/false);
+  return other.squeeze(0).permute({1, 2, 0}).reshape({rows * columns, vit.width});
+}
 
 std::shared_ptr<const Backbone> make_vit(const ModelFiles& files, at::Device device) {
   return make_lasting([&] { return std::make_shared<Vit>(files, device); });

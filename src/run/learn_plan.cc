@@ -87,6 +87,7 @@ void check_request(const LearnRequest& request) {
   if (request.augmentation) Augmentation::named(*request.augmentation);
   if (request.limit_train < 0 || request.limit_test < 0)
     fail(Code::kInvalidArgument, "[learn] --limit-train and --limit-test must be 0 (all) or more");
+  if (request.mlflow) mlflow_folder(*request.mlflow);
   find_recipe(request.recipe);
   for (const std::string& plug : request.plugs) {
     const PlugSpec spec = parse_plug(plug);
@@ -150,6 +151,8 @@ Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
                                    {"device", {request.device}}});
   if (!request.shared.empty()) settings.push_back({"shared-state", {request.shared}});
   if (!request.test) settings.push_back({"no-test", {"true"}});
+  if (request.tensorboard) settings.push_back({"tensorboard", {"true"}});
+  if (request.mlflow) settings.push_back({"mlflow", {"true"}});
   settings_yaml(settings);  // throws where a value cannot be written, before anything is
   return settings;
 }

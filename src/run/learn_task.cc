@@ -257,15 +257,29 @@ nlohmann::json make_results(const TaskStore& store, const TaskRecord& record) {
   return results;
 }
 
-LearnReport finished_report(const ModelDirectory& directory, const LearnRequest& request, const RunFolder& folder,
-                            std::int64_t version) {
+void open_journals(const LearnRequest& request, const Settings& settings, RunFolder& folder) {
+  if (request.tensorboard) folder.add(tensorboard_journal(), request.task, settings);
+  if (request.mlflow)
+    folder.add(mlflow_journal(mlflow_folder(*request.mlflow), request.mlflow_experiment), request.task, settings);
+}
+
+/// A run that was killed between the commit and results.json gets these and what its journals lack.
+void complete(const LearnRequest& request, const Settings& settings, const nlohmann::json& results, RunFolder& folder) {
+  folder.write_results(results);
+  open_journals(request, settings, folder);
+  folder.resumed(history_of(results));
+  folder.finish_journals(results);
+}
+
+LearnReport finished_report(const ModelDirectory& directory, const LearnRequest& request, const Settings& settings,
+                            RunFolder& folder, std::int64_t version) {
   if (request.listener) request.listener->note("the run in " + folder.path().string() + " is complete: nothing to do");
   const auto record = version > 0 ? directory.store().load(request.task, version) : std::nullopt;
   if (!record || !directory.store().load(request.task))
     fail(Code::kNotFound, "[learn] the run in {} is complete, but task '{}' was removed since", folder.path().string(),
          request.task);
   LearnReport report{make_results(directory.store(), *record), true};
-  if (!fs::exists(folder.results())) folder.write_results(report.results);
+  if (!fs::exists(folder.results())) complete(request, settings, report.results, folder);
   return report;
 }
 
@@ -306,6 +320,7 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
                                           : store->commit(record, &shared, shared_name(request, *plan.composition));
   LearnReport report{make_results(*store, record), false};
   folder.write_results(report.results);
+  folder.finish_journals(report.results);
   return report;
 }
 
@@ -325,7 +340,7 @@ LearnReport learn_task(const LearnRequest& request) {
   const Settings settings = plan_settings(request, plan);
   const Place place = find_place(request, directory, settings);
   RunFolder folder(place.folder, request.listener);
-  if (place.finished) return finished_report(directory, request, folder, place.stored);
+  if (place.finished) return finished_report(directory, request, settings, folder, place.stored);
 
   Images images = open_images(request, plan, directory);
   if (folder.exists() && !place.resumes && request.force) folder.clear();
@@ -334,14 +349,17 @@ LearnReport learn_task(const LearnRequest& request) {
   give_warnings(images, folder);
   if (request.resume && !place.resumes) folder.note("no checkpoint to resume from: starting afresh");
   try {
+    open_journals(request, settings, folder);
     return learn_and_store(request, plan, directory, images, folder);
   } catch (const Error& error) {
     const bool stopped = request.stop && *request.stop && error.code() == Code::kCancelled;
+    folder.stop_journals(folder.has_checkpoint());
     if (stopped && folder.has_checkpoint())
       fail(Code::kCancelled, "{}; --resume goes on from {}", error.what(), folder.checkpoint().string());
     folder.discard();
     throw;
   } catch (...) {
+    folder.stop_journals(folder.has_checkpoint());
     folder.discard();
     throw;
   }

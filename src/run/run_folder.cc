@@ -9,6 +9,7 @@
 #include "recast/base/error.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "recast/run/machine.h"
 
 namespace recast {
 namespace {
@@ -104,6 +105,32 @@ void RunFolder::clear() {
   fs::remove_all(path_);
 }
 
+void RunFolder::add(std::unique_ptr<Journal> journal, const std::string& task, const Settings& settings) {
+  journal->begin({path_, id(), task, settings, versions()});
+  journals_.push_back(std::move(journal));
+}
+
+void RunFolder::finish_journals(const nlohmann::json& results) {
+  tell_journals([&](Journal& journal) { journal.finish(results); });
+}
+
+void RunFolder::stop_journals(bool resumable) {
+  tell_journals([&](Journal& journal) { journal.stopped(resumable); });
+}
+
+void RunFolder::tell_journals(const std::function<void(Journal&)>& tell) {
+  std::vector<std::unique_ptr<Journal>> sound;
+  for (std::unique_ptr<Journal>& journal : std::exchange(journals_, {})) {
+    try {
+      tell(*journal);
+      sound.push_back(std::move(journal));
+    } catch (const std::exception& error) {
+      warning(fmt::format("{}; it is told no more of this run", error.what()));
+    }
+  }
+  journals_ = std::move(sound);
+}
+
 void RunFolder::write_metrics(const std::vector<EpochMetrics>& history) const {
   write_file_atomically(path_ / "metrics.csv", csv(history));
 }
@@ -131,12 +158,14 @@ void RunFolder::epoch(const EpochMetrics& m) {
       m.epoch, m.train_loss, m.validation_loss, m.validation_top1, m.rate, m.seconds, m.skipped_steps));
   seen_.push_back(m);
   write_metrics(seen_);
+  tell_journals([&](Journal& journal) { journal.epoch(m); });
   if (next_) next_->epoch(m);
 }
 
 void RunFolder::resumed(const std::vector<EpochMetrics>& history) {
   seen_ = history;
   write_metrics(seen_);
+  tell_journals([&](Journal& journal) { journal.resumed(history); });
 }
 
 void RunFolder::warning(const std::string& text) {

@@ -1,9 +1,12 @@
 #pragma once
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "journal.h"
 #include "recast/run/settings.h"
 #include "recast/train/learn.h"
 
@@ -22,6 +25,11 @@ class RunFolder final : public Listener {
   void create(const Settings& settings);
   /// Removes the folder, and the empty ones above it that create() made, unless a checkpoint is in it.
   void discard() noexcept;
+  /// From here on `journal` is told of this run too. Throws kUnavailable: it cannot be begun. One that fails later is
+  /// told no more, with a warning: its figures stand in metrics.csv as well.
+  void add(std::unique_ptr<Journal> journal, const std::string& task, const Settings& settings);
+  void finish_journals(const nlohmann::json& results);
+  void stop_journals(bool resumable);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoint() const { return path_ / "checkpoints" / "last.safetensors"; }
@@ -52,11 +60,13 @@ class RunFolder final : public Listener {
  private:
   void remove_leftovers() const;
   void log(const std::string& line);
+  void tell_journals(const std::function<void(Journal&)>& tell);
   std::filesystem::path path_;
   Listener* next_;
   std::ofstream log_;
   std::vector<std::filesystem::path> made_;  ///< folders that create() made, outermost first
   std::vector<EpochMetrics> seen_;
+  std::vector<std::unique_ptr<Journal>> journals_;
 };
 
 }  // namespace recast

@@ -25,8 +25,9 @@ class CommandLineTest : public ToyModelTest {
   }
 };
 
-const std::vector<std::string> kCommands = {"import",  "mimic",  "learn",   "stream", "eval",   "predict",    "tasks",
-                                            "inspect", "report", "methods", "doctor", "errors", "completion", "man"};
+const std::vector<std::string> kCommands = {"import",  "mimic",  "learn",   "stream",     "eval",
+                                            "predict", "tasks",  "inspect", "report",     "export",
+                                            "methods", "doctor", "errors",  "completion", "man"};
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithAnExampleAndAVersion) {
   EXPECT_EQ(recast({"--help"}).status, 0);

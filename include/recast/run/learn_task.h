@@ -31,7 +31,10 @@ struct LearnRequest {
   std::string device = "cpu";
   std::filesystem::path run_folder;  ///< empty: DIRECTORY/runs/TASK/vVERSION: no run is overwritten
   bool resume = false, force = false, test = true;
-  std::string command;  ///< as typed, for the record
+  bool tensorboard = false;           ///< an event file in the run folder
+  std::optional<std::string> mlflow;  ///< a run in MLflow's file store: MLFLOW_TRACKING_URI, "" for mlruns here
+  std::string mlflow_experiment;      ///< by name; empty: the task's
+  std::string command;                ///< as typed, for the record
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;
 };
