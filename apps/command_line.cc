@@ -1,7 +1,6 @@
 #include "command_line.h"
 
 #include <ATen/Parallel.h>
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
@@ -15,7 +14,6 @@
 #include <filesystem>
 #include <map>
 #include <set>
-#include <system_error>
 
 #include "crash.h"
 #include "recast/base/error.h"
@@ -145,40 +143,6 @@ nlohmann::json describe_command(const CLI::App& app) {
           {"positionals", positionals},
           {"options", options},
           {"commands", commands}};
-}
-
-/// The exception being handled, in the words and codes of users.
-Failure failure_at_hand() {
-  constexpr std::string_view kLess = "lower --batch-size or --image-size, end other programs or raise the limit";
-  try {
-    throw;
-  } catch (const Error& error) {
-    return {error.code(), error.what()};
-  } catch (const c10::OutOfMemoryError& error) {
-    return {Code::kExhausted, fmt::format("[memory] the device has not enough memory: {}", kLess)};
-  } catch (const c10::Error& error) {
-    const std::string text = error.msg().substr(0, error.msg().find('\n'));
-    if (text.find("can't allocate memory") == text.npos) return {Code::kInternal, "[torch] " + text};
-    const std::size_t asked = text.find("tried to allocate ");
-    return {
-        Code::kExhausted,
-        fmt::format("[memory] not enough memory{}: {}",
-                    asked == text.npos ? "" : " (" + text.substr(asked, text.find('.', asked) - asked) + ")", kLess)};
-  } catch (const std::bad_alloc&) {
-    return {Code::kExhausted, fmt::format("[memory] not enough memory: {}", kLess)};
-  } catch (const std::filesystem::filesystem_error& error) {
-    return {Code::kUnavailable,
-            fmt::format("[file] {}: {}", printable(error.path1().string(), 300), error.code().message())};
-  } catch (const std::system_error& error) {
-    if (error.code() != std::errc::resource_unavailable_try_again)
-      return {Code::kUnavailable, fmt::format("[system] {}", error.what())};
-    return {Code::kExhausted,
-            "[threads] no more threads can be made here: lower --threads, or raise ulimit -u and ulimit -v"};
-  } catch (const std::exception& error) {
-    return {Code::kInternal, fmt::format("[internal] {}", printable(error.what(), 1000))};
-  } catch (...) {
-    return {Code::kInternal, "[internal] an exception of an unknown type"};
-  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "recast/base/error.h"
+#include "recast/run/failure.h"
 
 namespace CLI {
 class App;
@@ -20,12 +21,6 @@ class ParseError;
 namespace recast {
 
 class CommandLine;
-
-/// What ended a command, in words for users.
-struct Failure {
-  Code code;
-  std::string message;
-};
 
 /// A command, or a verb below one, and its flags. The parser's own header stays out of the files that describe
 /// commands, since it takes longer to compile than they do.
@@ -122,6 +117,7 @@ void add_learn(CommandLine&);
 void add_stream(CommandLine&);
 void add_eval(CommandLine&);
 void add_compare(CommandLine&);
+void add_lab(CommandLine&);
 void add_predict(CommandLine&);
 void add_tasks(CommandLine&);
 void add_inspect(CommandLine&);

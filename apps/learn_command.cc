@@ -102,7 +102,12 @@ void add_options(Command& command, CommandLine& line, Flags& flags) {
   command.option("--seeds", flags.seeds,
                  "instead of --seed: learn once with each, a version each; mean, spread, 95 % interval", "S,S,...");
   command.option("--split-seed", request.split_seed, "of the split into train, validation and test", "S");
+  command.option("--classes", request.classes, "only this class of the data; may be given several times", "NAME");
+  command.option("--superclass", request.superclasses,
+                 "only the classes of this superclass (CIFAR-100); may be given several times", "NAME");
   command.option("--limit-train", request.limit_train, "training images of each class, 0: all", "N");
+  command.option("--limit-validation", request.limit_validation,
+                 "validation images of each class, 0: the share that is kept of training", "N");
   command.option("--limit-test", request.limit_test, "test images of each class, 0: all", "N");
   command
       .option("--bad-images", flags.bad_images, "images that cannot be decoded: stop, or skip and count them", "WHAT")

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "recast/base/error.h"
 #include "recast/base/log.h"
@@ -40,6 +41,7 @@ class SplitDataset final : public Dataset {
   const fs::path& path() const override { return path_; }
   std::string_view kind() const override { return source_->kind(); }
   std::uint64_t split_seed() const override { return split_seed_; }
+  std::map<std::string, std::vector<std::string>> superclasses() const override { return source_->superclasses(); }
 
  private:
   const fs::path path_;
@@ -48,23 +50,9 @@ class SplitDataset final : public Dataset {
   const Partition partition_;
 };
 
-class LimitedDataset final : public Dataset {
+/// Some rows of another dataset.
+class PartOfDataset : public Dataset {
  public:
-  LimitedDataset(std::unique_ptr<Dataset> whole, std::int64_t train, std::int64_t test)
-      : whole_(std::move(whole)), limits_{train, test} {
-    const auto train_counts = counts(Split::kTrain), validation_counts = counts(Split::kValidation);
-    const auto classes = whole_->classes().size();
-    std::vector<std::int64_t> validation(classes);
-    for (std::size_t c = 0; c < classes; ++c) {
-      const auto kept = train == 0 ? train_counts[c] : std::min(train, train_counts[c]);
-      const double share = static_cast<double>(kept) / static_cast<double>(train_counts[c]);
-      validation[c] = std::max<std::int64_t>(1, std::llround(share * static_cast<double>(validation_counts[c])));
-    }
-    keep(Split::kTrain, std::vector<std::int64_t>(classes, train));
-    keep(Split::kValidation, validation);
-    keep(Split::kTest, std::vector<std::int64_t>(classes, test));
-  }
-
   const std::vector<std::string>& classes() const override { return whole_->classes(); }
   const std::vector<Example>& examples(Split split) const override { return examples_[index_of(split)]; }
   at::Tensor image(Split split, std::int64_t index) const override {
@@ -76,7 +64,39 @@ class LimitedDataset final : public Dataset {
   const fs::path& path() const override { return whole_->path(); }
   std::string_view kind() const override { return whole_->kind(); }
   std::uint64_t split_seed() const override { return whole_->split_seed(); }
-  std::array<std::int64_t, 2> limits() const override { return limits_; }
+  std::array<std::int64_t, 3> limits() const override { return whole_->limits(); }
+  std::map<std::string, std::vector<std::string>> superclasses() const override { return whole_->superclasses(); }
+  bool chosen() const override { return whole_->chosen(); }
+
+ protected:
+  explicit PartOfDataset(std::unique_ptr<Dataset> whole) : whole_(std::move(whole)) {}
+
+  /// `label`: its class in this dataset.
+  void keep(Split split, std::int64_t row, std::int64_t label) {
+    rows_[index_of(split)].push_back(row);
+    examples_[index_of(split)].push_back({whole_->examples(split)[static_cast<std::size_t>(row)].id, label});
+  }
+
+  const std::unique_ptr<const Dataset> whole_;
+
+ private:
+  std::array<std::vector<Example>, 3> examples_;
+  std::array<std::vector<std::int64_t>, 3> rows_;
+};
+
+class LimitedDataset final : public PartOfDataset {
+ public:
+  /// By split.
+  LimitedDataset(std::unique_ptr<Dataset> whole, const std::array<std::int64_t, 3>& limits)
+      : PartOfDataset(std::move(whole)), limits_(limits) {
+    const std::int64_t train = limits[index_of(Split::kTrain)], test = limits[index_of(Split::kTest)];
+    const auto classes = whole_->classes().size();
+    keep_first(Split::kTrain, std::vector<std::int64_t>(classes, train));
+    keep_first(Split::kValidation, validation_limits(train));
+    keep_first(Split::kTest, std::vector<std::int64_t>(classes, test));
+  }
+
+  std::array<std::int64_t, 3> limits() const override { return limits_; }
 
  private:
   std::vector<std::int64_t> counts(Split split) const {
@@ -85,14 +105,28 @@ class LimitedDataset final : public Dataset {
     return out;
   }
 
+  std::vector<std::int64_t> validation_limits(std::int64_t train) const {
+    const auto classes = whole_->classes().size();
+    if (const std::int64_t chosen = limits_[index_of(Split::kValidation)]; chosen > 0)
+      return std::vector<std::int64_t>(classes, chosen);
+    const auto train_counts = counts(Split::kTrain), validation_counts = counts(Split::kValidation);
+    std::vector<std::int64_t> validation(classes);
+    for (std::size_t c = 0; c < classes; ++c) {
+      const auto kept = train == 0 ? train_counts[c] : std::min(train, train_counts[c]);
+      const double share = static_cast<double>(kept) / static_cast<double>(train_counts[c]);
+      validation[c] = std::max<std::int64_t>(1, std::llround(share * static_cast<double>(validation_counts[c])));
+    }
+    return validation;
+  }
+
   // Keeps the first most[c] of class c in split-hash order (0: all), in the order that they had.
-  void keep(Split split, const std::vector<std::int64_t>& most) {
+  void keep_first(Split split, const std::vector<std::int64_t>& most) {
     const auto& all = whole_->examples(split);
     std::vector<std::vector<std::pair<std::string, std::int64_t>>> by_class(most.size());
     for (std::size_t i = 0; i < all.size(); ++i) {
       by_class[static_cast<std::size_t>(all[i].label)].emplace_back(split_order(all[i].id, split_seed()), i);
     }
-    auto& rows = rows_[index_of(split)];
+    std::vector<std::int64_t> rows;
     for (std::size_t c = 0; c < most.size(); ++c) {
       auto& members = by_class[c];
       std::sort(members.begin(), members.end());
@@ -100,14 +134,43 @@ class LimitedDataset final : public Dataset {
       for (const auto& [order, row] : members) rows.push_back(row);
     }
     std::sort(rows.begin(), rows.end());
-    for (const auto row : rows) examples_[index_of(split)].push_back(all[static_cast<std::size_t>(row)]);
+    for (const auto row : rows) keep(split, row, all[static_cast<std::size_t>(row)].label);
   }
 
-  const std::unique_ptr<const Dataset> whole_;
-  const std::array<std::int64_t, 2> limits_;
-  std::array<std::vector<Example>, 3> examples_;
-  std::array<std::vector<std::int64_t>, 3> rows_;
+  const std::array<std::int64_t, 3> limits_;
 };
+
+class ChosenDataset final : public PartOfDataset {
+ public:
+  ChosenDataset(std::unique_ptr<Dataset> whole, const std::set<std::string>& names) : PartOfDataset(std::move(whole)) {
+    std::vector<std::int64_t> label_of;
+    for (const std::string& name : whole_->classes()) {
+      const bool wanted = names.count(name) > 0;
+      label_of.push_back(wanted ? static_cast<std::int64_t>(classes_.size()) : -1);
+      if (wanted) classes_.push_back(name);
+    }
+    for (const Split split : kSplits) {
+      const auto& all = whole_->examples(split);
+      for (std::size_t row = 0; row < all.size(); ++row) {
+        const std::int64_t label = label_of[static_cast<std::size_t>(all[row].label)];
+        if (label >= 0) keep(split, static_cast<std::int64_t>(row), label);
+      }
+    }
+  }
+
+  const std::vector<std::string>& classes() const override { return classes_; }
+  bool chosen() const override { return true; }
+
+ private:
+  std::vector<std::string> classes_;
+};
+
+[[noreturn]] void unknown(const Dataset& dataset, std::string_view what, const std::string& name,
+                          const std::vector<std::string>& known) {
+  const std::string near = nearest(name, known);
+  fail(Code::kNotFound, "[data] {}: no {} '{}'{}", shown(dataset.path()), what, printable(name),
+       near.empty() ? "" : ", did you mean '" + printable(near) + "'?");
+}
 
 std::unique_ptr<RecordSource> open_source(const fs::path& path) {
   const auto status = fs::status(path);
@@ -158,12 +221,41 @@ std::unique_ptr<Dataset> open_dataset(const fs::path& path, std::uint64_t split_
   }
 }
 
-std::unique_ptr<Dataset> limit_per_class(std::unique_ptr<Dataset> dataset, std::int64_t train, std::int64_t test) {
-  if (train < 0 || test < 0) {
-    fail(Code::kInvalidArgument, "[data] limits per class must be 0 (all) or more, got {} and {}", train, test);
+std::unique_ptr<Dataset> choose_classes(std::unique_ptr<Dataset> dataset, const std::vector<std::string>& classes,
+                                        const std::vector<std::string>& superclasses) {
+  if (classes.empty() && superclasses.empty()) return dataset;
+  std::set<std::string> names;
+  const std::set<std::string> known(dataset->classes().begin(), dataset->classes().end());
+  for (const std::string& name : classes) {
+    if (known.count(name) == 0) unknown(*dataset, "class", name, dataset->classes());
+    names.insert(name);
   }
-  if (train == 0 && test == 0) return dataset;
-  return std::make_unique<LimitedDataset>(std::move(dataset), train, test);
+  const auto groups =
+      superclasses.empty() ? std::map<std::string, std::vector<std::string>>() : dataset->superclasses();
+  if (!superclasses.empty() && groups.empty())
+    fail(Code::kUnsupported, "[data] {}: has no superclasses, as CIFAR-100 has; name the classes themselves",
+         shown(dataset->path()));
+  std::vector<std::string> group_names;
+  for (const auto& [name, members] : groups) group_names.push_back(name);
+  for (const std::string& name : superclasses) {
+    const auto group = groups.find(name);
+    if (group == groups.end()) unknown(*dataset, "superclass", name, group_names);
+    names.insert(group->second.begin(), group->second.end());
+  }
+  if (names.size() < 2)
+    fail(Code::kInvalidArgument, "[data] {}: one class alone was chosen ('{}'), at least two are needed",
+         shown(dataset->path()), printable(*names.begin()));
+  return std::make_unique<ChosenDataset>(std::move(dataset), names);
+}
+
+std::unique_ptr<Dataset> limit_per_class(std::unique_ptr<Dataset> dataset, std::int64_t train, std::int64_t test,
+                                         std::int64_t validation) {
+  if (train < 0 || test < 0 || validation < 0) {
+    fail(Code::kInvalidArgument, "[data] limits per class must be 0 (all) or more, got {}, {} and {}", train,
+         validation, test);
+  }
+  if (train == 0 && test == 0 && validation == 0) return dataset;
+  return std::make_unique<LimitedDataset>(std::move(dataset), std::array{train, validation, test});
 }
 
 nlohmann::json describe_splits(const Dataset& dataset) {
@@ -172,14 +264,20 @@ nlohmann::json describe_splits(const Dataset& dataset) {
     counts[name(split)] = dataset.examples(split).size();
     digests[name(split)] = digest(dataset, split);
   }
+  const auto limits = dataset.limits();
+  nlohmann::json most = {{"train", limits[index_of(Split::kTrain)]}, {"test", limits[index_of(Split::kTest)]}};
+  if (const std::int64_t validation = limits[index_of(Split::kValidation)]; validation > 0)
+    most["validation"] = validation;
   // A path that is not UTF-8 has no text in JSON; what identifies the data are the digests.
-  return {{"path", is_utf8(dataset.path().string()) ? dataset.path().string() : shown(dataset.path())},
-          {"kind", dataset.kind()},
-          {"split_seed", dataset.split_seed()},
-          {"limits", {{"train", dataset.limits()[0]}, {"test", dataset.limits()[1]}}},
-          {"classes", dataset.classes()},
-          {"counts", counts},
-          {"sha256", digests}};
+  nlohmann::json out = {{"path", is_utf8(dataset.path().string()) ? dataset.path().string() : shown(dataset.path())},
+                        {"kind", dataset.kind()},
+                        {"split_seed", dataset.split_seed()},
+                        {"limits", most},
+                        {"classes", dataset.classes()},
+                        {"counts", counts},
+                        {"sha256", digests}};
+  if (dataset.chosen()) out["chosen"] = true;
+  return out;
 }
 
 }  // namespace recast

@@ -17,7 +17,7 @@ struct PackedImages {
 };
 
 /// A source whose files are held in memory as they are.
-class PackedSource final : public RecordSource {
+class PackedSource : public RecordSource {
  public:
   explicit PackedSource(std::string_view kind) : kind_(kind) {}
 

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,6 +32,8 @@ class RecordSource {
   virtual Picture image(std::size_t record) const = 0;
   /// Its bytes as they are stored, undecoded.
   virtual StoredImage stored(std::size_t record) const = 0;
+  /// As Dataset::superclasses().
+  virtual std::map<std::string, std::vector<std::string>> superclasses() const { return {}; }
 
   const std::vector<Record>& records() const { return records_; }
 

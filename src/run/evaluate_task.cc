@@ -17,7 +17,7 @@ namespace {
 
 nlohmann::json evaluate_one(const ModelDirectory& directory, const EvaluateRequest& request, const std::string& name) {
   const LoadedTask task = directory.load(name);
-  const TestData data = open_test_data(directory, task, request.data, request.bad_images, request.stop);
+  const TestData data = open_test_data(directory, task, request.data, request.bad_images, request.stop, request.pool);
   if (request.listener) {
     request.listener->stage("evaluate " + name, evaluation_batches(*data.images));
     for (const std::string& note : data.notes) request.listener->note(note);

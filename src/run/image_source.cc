@@ -17,8 +17,8 @@ namespace {
 class ImageStream final : public BatchStream {
  public:
   ImageStream(const Pixels& pixels, std::vector<std::int64_t> order, const LoaderOptions& options, const Key& key,
-              const ImageSourceOptions& source)
-      : loader_(pixels, std::move(order), options, key), preprocessing_(pixels.preprocessing()), source_(source) {}
+              const Preprocessing& preprocessing, const ImageSourceOptions& source)
+      : loader_(pixels, std::move(order), options, key), preprocessing_(preprocessing), source_(source) {}
 
   std::optional<Batch> next() override {
     std::optional<LoadedBatch> loaded = loader_.next();
@@ -54,9 +54,11 @@ ImageSource::ImageSource(std::shared_ptr<const Dataset> dataset, Split split, co
                          ImageSourceOptions options)
     : dataset_(std::move(dataset)),
       split_(split),
-      pixels_(*dataset_, split, preprocessing, options.cache_bytes),
+      preprocessing_(preprocessing),
+      pixels_(options.pixels ? options.pixels
+                             : std::make_shared<Pixels>(*dataset_, split, preprocessing, options.cache_bytes)),
       options_(std::move(options)),
-      rows_(all_rows(pixels_.size())) {}
+      rows_(all_rows(pixels_->size())) {}
 
 std::unique_ptr<BatchStream> ImageSource::open(std::vector<std::int64_t> order, std::int64_t batch_size, bool augmented,
                                                Key key) const {
@@ -65,7 +67,7 @@ std::unique_ptr<BatchStream> ImageSource::open(std::vector<std::int64_t> order, 
   options.threads = options_.threads;
   if (augmented) options.augmentation = options_.augmentation;
   for (auto& row : order) row = rows_.at(static_cast<std::size_t>(row));
-  return std::make_unique<ImageStream>(pixels_, std::move(order), options, key, options_);
+  return std::make_unique<ImageStream>(*pixels_, std::move(order), options, key, preprocessing_, options_);
 }
 
 namespace {
@@ -86,7 +88,7 @@ void ImageSource::decode_all(const std::atomic<bool>* stop, Listener* listener) 
     at::set_num_threads(1);  // else each worker builds a team of its own
     return [&](std::int64_t row) {
       try {
-        pixels_.pixels(rows_[static_cast<std::size_t>(row)]);
+        pixels_->pixels(rows_[static_cast<std::size_t>(row)]);
       } catch (const Error& error) {
         if (options_.bad_images == BadImages::kStop || !is_fault_of_image(error)) throw;
         faults[static_cast<std::size_t>(row)] = error.what();

@@ -85,8 +85,8 @@ void check_request(const LearnRequest& request) {
   if (request.bn != "frozen" && request.bn != "task")
     fail(Code::kInvalidArgument, "[learn] --bn must be frozen or task, got '{}'", request.bn);
   if (request.augmentation) Augmentation::named(*request.augmentation);
-  if (request.limit_train < 0 || request.limit_test < 0)
-    fail(Code::kInvalidArgument, "[learn] --limit-train and --limit-test must be 0 (all) or more");
+  if (request.limit_train < 0 || request.limit_validation < 0 || request.limit_test < 0)
+    fail(Code::kInvalidArgument, "[learn] --limit-train, --limit-validation and --limit-test must be 0 (all) or more");
   if (request.mlflow) mlflow_folder(*request.mlflow);
   find_recipe(request.recipe);
   for (const std::string& plug : request.plugs) {
@@ -149,6 +149,11 @@ Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
                                    {"limit-test", {std::to_string(request.limit_test)}},
                                    {"bad-images", {request.bad_images == BadImages::kSkip ? "skip" : "stop"}},
                                    {"device", {request.device}}});
+  // Younger than files that must still resume: written where they say something.
+  if (request.limit_validation > 0)
+    settings.push_back({"limit-validation", {std::to_string(request.limit_validation)}});
+  if (!request.classes.empty()) settings.push_back({"classes", request.classes});
+  if (!request.superclasses.empty()) settings.push_back({"superclass", request.superclasses});
   if (!request.shared.empty()) settings.push_back({"shared-state", {request.shared}});
   if (!request.test) settings.push_back({"no-test", {"true"}});
   if (request.tensorboard) settings.push_back({"tensorboard", {"true"}});

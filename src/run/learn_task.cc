@@ -102,6 +102,7 @@ std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const Learn
   options.device = directory.device();
   options.bad_images = request.bad_images;
   if (split == Split::kTrain) options.augmentation = Augmentation::named(plan.recipe.augmentation);
+  if (request.pool) options.pixels = request.pool->pixels(dataset, split, preprocessing);
   return std::make_shared<ImageSource>(std::move(dataset), split, preprocessing, options);
 }
 
@@ -139,7 +140,8 @@ void scan(const LearnRequest& request, Images& images) {
     request.listener->stage("hash images", rows);
     options.progress = [&](std::int64_t done, std::int64_t total) { request.listener->step(done, total); };
   }
-  const Contents contents = scan_contents(dataset, options);
+  const Contents contents =
+      request.pool ? *request.pool->contents(images.dataset, options) : scan_contents(dataset, options);
   const Duplicates duplicates = find_duplicates(dataset, contents);
   if (request.listener)
     for (const std::string& note : contents.notes) request.listener->note(note);
@@ -158,8 +160,9 @@ void give_warnings(Images& images, Listener& listener) {
 
 Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
   Images images;
-  images.dataset =
-      limit_per_class(open_dataset(settled(request.data), request.split_seed), request.limit_train, request.limit_test);
+  const ImageChoice choice{settled(request.data), request.split_seed,       request.classes,   request.superclasses,
+                           request.limit_train,   request.limit_validation, request.limit_test};
+  images.dataset = request.pool ? request.pool->dataset(choice) : open_images(choice);
   scan(request, images);
   images.classes = register_classes(images.dataset->classes(), *plan.composition, directory.store(),
                                     shared_name(request, *plan.composition));
@@ -334,7 +337,9 @@ void require_writable(const fs::path& directory) {
 
 LearnReport learn_task(const LearnRequest& request) {
   check_request(request);
-  const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const ModelDirectory directory =
+      request.opened ? request.opened->with_fresh_store()
+                     : ModelDirectory::open(request.directory, true, parse_device(request.device));
   require_writable(request.directory);
   const LearnPlan plan = plan_learning(request, directory);
   const Settings settings = plan_settings(request, plan);

@@ -103,6 +103,12 @@ ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read
   return directory;
 }
 
+ModelDirectory ModelDirectory::with_fresh_store() const {
+  ModelDirectory fresh = *this;
+  fresh.store_ = open_sqlite_store(path_, fingerprint_, /*read_only=*/true);
+  return fresh;
+}
+
 TaskReference parse_task_reference(const std::string& text) {
   const std::size_t colon = text.find(':');
   TaskReference reference{text.substr(0, colon)};

@@ -13,6 +13,7 @@
 #include "recast/format/printable.h"
 #include "recast/run/evaluate_task.h"
 #include "recast/run/figures.h"
+#include "recast/run/image_pool.h"
 #include "recast/run/inspect_directory.h"
 
 namespace recast {
@@ -61,14 +62,6 @@ std::vector<FeatureLikeness> compare_features(const Model& model, const at::Tens
   }
   likeness.push_back({"features", mean_cosine(out.at("features"), features)});
   return likeness;
-}
-
-/// The test split that the task was learned with, made again from its record.
-std::unique_ptr<Dataset> open_recorded(const nlohmann::json& data) {
-  auto dataset = open_dataset(data.at("path").get<std::string>(), data.value("split_seed", std::uint64_t{42}));
-  const nlohmann::json limits = data.value("limits", nlohmann::json::object());
-  return limit_per_class(std::move(dataset), limits.value("train", std::int64_t{0}),
-                         limits.value("test", std::int64_t{0}));
 }
 
 /// Rows of the test split class by class in turn, the first of each first: chosen before anything is predicted.
@@ -135,7 +128,7 @@ void look_at_images(TaskFacts& facts, const LoadedTask& task, const ModelDirecto
     facts.notes.push_back("No example images: this task was not learned from images here.");
     return;
   }
-  const std::unique_ptr<Dataset> dataset = open_recorded(data);
+  const std::unique_ptr<Dataset> dataset = open_images(recorded_images(data));
   if (digest_of_test(describe_splits(*dataset)) != digest_of_test(data)) {
     facts.notes.push_back("No example images: the images at " + data["path"].get<std::string>() +
                           " are not those that the task was learned with.");

@@ -38,7 +38,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9375
 caption{text-align:left;color:var(--soft);padding:.25rem 0;font-size:.875rem}
 th,td{padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top}
 thead th{font-weight:600;color:var(--soft);font-size:.8125rem;vertical-align:bottom}tbody th{font-weight:600}.n{text-align:right;white-space:nowrap}tbody th{min-width:7rem}
-td small{display:block;color:var(--soft)}
+td small,tbody th small{display:block;color:var(--soft);font-weight:400}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));gap:1rem 2rem;align-items:start}
 figure{margin:.5rem 0}figcaption{font-size:.875rem;color:var(--soft);max-width:34rem}
 details{margin:.5rem 0}summary{cursor:pointer;color:var(--link);font-size:.9rem}

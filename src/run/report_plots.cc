@@ -187,6 +187,77 @@ std::string line_key(const LinePlot& plot, double& y) {
   return out;
 }
 
+// ---- scatter
+// ---------------------------------------------------------------------------------------------------------
+
+/// A logarithmic axis over whole decades or, where there are few, over 1, 2 and 5 of each.
+struct LogAxis {
+  double low, high, from, to;
+
+  double at(double value) const {
+    return from +
+           (std::log10(std::max(value, low)) - std::log10(low)) / (std::log10(high) - std::log10(low)) * (to - from);
+  }
+  std::vector<double> ticks() const {
+    const bool few = high / low < 1000;
+    std::vector<double> out;
+    for (double power = std::pow(10, std::floor(std::log10(low) + 1e-9)); power <= high * (1 + 1e-9); power *= 10)
+      for (const double factor : {1.0, 2.0, 5.0})
+        if ((few || factor == 1) && factor * power >= low * (1 - 1e-9) && factor * power <= high * (1 + 1e-9))
+          out.push_back(factor * power);
+    return out;
+  }
+};
+
+/// Around positive values, to the next 1, 2 or 5 on both sides.
+LogAxis make_log_axis(double least, double most, double from, double to) {
+  const auto power = [](double value) { return std::pow(10, std::floor(std::log10(value) + 1e-9)); };
+  double low = power(least), high = power(most);
+  for (const double factor : {5.0, 2.0})
+    if (factor * power(least) <= least * (1 + 1e-9)) {
+      low = factor * power(least);
+      break;
+    }
+  for (const double factor : {1.0, 2.0, 5.0, 10.0}) {
+    high = factor * power(most);
+    if (high >= most * (1 - 1e-9)) break;
+  }
+  if (high <= low * (1 + 1e-9)) low /= 2, high *= 2;
+  return {low, high, from, to};
+}
+
+/// 1000 as "1k", 5e6 as "5M".
+std::string short_count(double value) {
+  for (const auto& [size, unit] : {std::pair{1e9, "G"}, std::pair{1e6, "M"}, std::pair{1e3, "k"}})
+    if (value >= size) return fmt::format("{:g}{}", value / size, unit);
+  return fmt::format("{:g}", value);
+}
+
+/// Which group each point is of, in the order of their first points.
+std::vector<std::size_t> groups_of(const ScatterPlot& plot, std::vector<std::string>& names) {
+  std::vector<std::size_t> out;
+  for (const auto& point : plot.points) {
+    const auto found = std::find(names.begin(), names.end(), point.group);
+    out.push_back(static_cast<std::size_t>(found - names.begin()));
+    if (found == names.end()) names.push_back(point.group);
+  }
+  return out;
+}
+
+/// The names of points by number in two columns, from `y` on; ends below them.
+std::string point_key(const ScatterPlot& plot, const std::vector<std::size_t>& groups, double& y) {
+  constexpr std::size_t kMostCharacters = 26;
+  const std::size_t rows = (plot.points.size() + 1) / 2;
+  std::string out;
+  for (std::size_t i = 0; i < plot.points.size(); ++i) {
+    const double x = i < rows ? 8 : kWidth / 2 + 4, at = y + 18 * static_cast<double>(i % rows);
+    out += mark_at(x + 6, at - 4, groups[i]) +
+           text_at(x + 16, at, fmt::format("{}  {}", i + 1, shortened(plot.points[i].name, kMostCharacters)), "tick");
+  }
+  y += 18 * static_cast<double>(rows);
+  return out;
+}
+
 // ---- heat map
 // --------------------------------------------------------------------------------------------------------
 
@@ -309,6 +380,59 @@ std::string draw(const LinePlot& plot) {
   }
   body += text_at((left + kWidth - 12) / 2, base + 34, plot.x_axis, "label", "middle");
   return svg(plot.text, kWidth, base + 42, body);
+}
+
+std::string draw(const ScatterPlot& plot) {
+  if (plot.points.empty()) return "";
+  constexpr double kTop = 28, kBase = 268, kLeft = 62;
+  double low = INFINITY, high = -INFINITY, least = INFINITY, most = 0;
+  for (const auto& point : plot.points) {
+    for (const auto& y : {std::optional(point.y), point.low, point.high})
+      if (y) low = std::min(low, *y), high = std::max(high, *y);
+    if (point.x > 0) least = std::min(least, point.x), most = std::max(most, point.x);
+  }
+  if (!(most > 0)) least = most = 1;
+  const Axis y = make_axis(low, high, kBase, kTop, std::min(0.0, low), high <= 1 ? 1 : INFINITY);
+  const LogAxis x = make_log_axis(least, most, kLeft + 8, kWidth - 20);
+  std::vector<std::string> names;
+  const std::vector<std::size_t> groups = groups_of(plot, names);
+  std::string body = text_at(8, 16, plot.y_axis, "label"), marks;
+  for (const double tick : y.ticks()) {
+    body += line_from(kLeft, y.at(tick), kWidth - 12, y.at(tick), "grid");
+    body += text_at(kLeft - 6, y.at(tick) + 4, y.label(tick, false), "tick", "end");
+  }
+  body += line_from(kLeft, kBase, kWidth - 12, kBase, "axis");
+  for (const double tick : x.ticks()) {
+    body += line_from(x.at(tick), kBase, x.at(tick), kBase + 4, "axis");
+    body += text_at(x.at(tick), kBase + 16, short_count(tick), "tick", "middle");
+  }
+  for (std::size_t i = 0; i < plot.points.size(); ++i) {
+    const auto& point = plot.points[i];
+    const double at = x.at(point.x);
+    if (point.low && point.high)
+      for (const char* css : {"range halo", "range"})
+        body += line_from(at, y.at(*point.low), at, y.at(*point.high), css);
+    marks += fmt::format("<g><title>{}: {:.4f} at {}</title>", escape(point.name), point.y, short_count(point.x));
+    marks += mark_at(at, y.at(point.y), groups[i]) +
+             text_at(at + 6, y.at(point.y) - 5, std::to_string(i + 1), "tick strong") + "</g>\n";
+  }
+  double end = kBase + 62;
+  body += marks + text_at((kLeft + kWidth - 12) / 2, kBase + 34, plot.x_axis, "label", "middle");
+  body += point_key(plot, groups, end);
+  return svg(plot.text, kWidth, end, body);
+}
+
+std::string svg_file(const std::string& plot) {
+  constexpr std::string_view kBegin = "<svg ";
+  const std::size_t open = plot.find('>');
+  if (!plot.starts_with(kBegin) || open == plot.npos) return "";
+  return "<svg xmlns=\"http://www.w3.org/2000/svg\" " + plot.substr(kBegin.size(), open + 1 - kBegin.size()) +
+         "<style>svg{background:#fff;font:12px sans-serif;fill:#1b1f24}.tick,.label{fill:#57606a}"
+         ".strong{fill:#1b1f24;font-weight:600}.grid{stroke:#d8dee4}.axis{stroke:#57606a}"
+         ".line{fill:none;stroke-width:2}.line.a{stroke:#b35900}.line.b{stroke:#0b62a8}.line.c{stroke:#57606a}"
+         ".point.a{fill:#fff;stroke:#b35900;stroke-width:2}.point.b{fill:#0b62a8}.point.c{fill:#57606a}"
+         ".range{stroke:#1b1f24;stroke-width:1}.halo{stroke:#fff;stroke-width:3}</style>" +
+         plot.substr(open + 1);
 }
 
 std::string draw(const HeatMap& plot) {

@@ -64,6 +64,24 @@ struct LinePlot {
 };
 std::string draw(const LinePlot& plot);
 
+/// Points over a number on a logarithmic axis, each called by its number: a key below the plot names them. Points of a
+/// group share colour and mark, six groups at most tell apart.
+struct ScatterPlot {
+  struct Point {
+    std::string name, group;
+    double x = 0;  ///< above 0; others lie at the axis' beginning
+    double y = 0;
+    std::optional<double> low, high;  ///< interval around y
+  };
+  PlotText text;
+  std::string x_axis, y_axis;
+  std::vector<Point> points;
+};
+std::string draw(const ScatterPlot& plot);
+
+/// A plot of draw() as an SVG file of its own, in the colours of a bright page; empty for an empty one.
+std::string svg_file(const std::string& plot);
+
 /// Counts [truth][answer], shaded by their share of the row.
 struct HeatMap {
   PlotText text;

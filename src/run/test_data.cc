@@ -19,31 +19,29 @@ struct OpenedData {
   std::vector<std::string> notes;
 };
 
-std::array<std::int64_t, 2> limits_of(const nlohmann::json& data) {
-  if (!data.is_object() || !data.contains("limits") || !data["limits"].is_object()) return {0, 0};
-  return {data["limits"].value("train", std::int64_t{0}), data["limits"].value("test", std::int64_t{0})};
-}
-
-OpenedData open_data(const TaskRecord& record, const fs::path& chosen) {
+OpenedData open_data(const TaskRecord& record, const fs::path& chosen, ImagePool* pool) {
   const nlohmann::json& data = record.data;
   const std::string known = test_digest(data);
-  fs::path path = chosen;
-  if (path.empty()) {
-    if (!data.is_object() || !data.contains("path"))
-      fail(Code::kInvalidArgument, "[eval] task '{}' was not learned from images here: name some with --data PATH",
-           record.name);
-    path = data["path"].get<std::string>();
-  }
-  const std::uint64_t seed = data.is_object() ? data.value("split_seed", std::uint64_t{42}) : 42;
-  const auto limits = limits_of(data);
-  OpenedData opened{limit_per_class(open_dataset(path, seed), limits[0], limits[1]), {}};
+  const bool has_path = data.is_object() && data.contains("path");
+  if (chosen.empty() && !has_path)
+    fail(Code::kInvalidArgument, "[eval] task '{}' was not learned from images here: name some with --data PATH",
+         record.name);
+  ImageChoice choice = recorded_images(data);
+  if (!chosen.empty() && chosen != choice.data) choice.classes.clear();  // other data has the task's classes alone
+  if (!chosen.empty()) choice.data = chosen;
+  const auto open = [pool](const ImageChoice& images) -> std::shared_ptr<const Dataset> {
+    return pool ? pool->dataset(images) : open_images(images);
+  };
+  const bool limited = choice.limit_train > 0 || choice.limit_validation > 0 || choice.limit_test > 0;
+  OpenedData opened{open(choice), {}};
   if (test_digest(describe_splits(*opened.dataset)) == known) return opened;
   if (chosen.empty()) {
     opened.notes.push_back(fmt::format(
         "the images in {} are not those that '{}' was learned with: some test images may have been training images",
-        printable(path.string(), 300), record.name));
-  } else if (limits[1] > 0 || limits[0] > 0) {
-    opened.dataset = open_dataset(path, seed);  // other data: the limits were not meant for it
+        printable(choice.data.string(), 300), record.name));
+  } else if (limited) {  // other data: the limits were not meant for it
+    choice.limit_train = choice.limit_validation = choice.limit_test = 0;
+    opened.dataset = open(choice);
   }
   return opened;
 }
@@ -89,13 +87,14 @@ std::string test_digest(const nlohmann::json& data) {
 }
 
 TestData use_test_data(const ModelDirectory& directory, const LoadedTask& task, std::shared_ptr<const Dataset> dataset,
-                       BadImages bad_images, const std::atomic<bool>* stop) {
+                       BadImages bad_images, const std::atomic<bool>* stop, ImagePool* pool) {
   ImageSourceOptions options;
   options.threads = std::max(1, at::get_num_threads());
   if (bad_images == BadImages::kStop) options.cache_bytes = 0;  // one pass
   options.bad_images = bad_images;
   options.device = directory.device();
   options.label_of_class = match_labels(task.record, *dataset);
+  if (pool) options.pixels = pool->pixels(dataset, Split::kTest, task.preprocessing);
   auto images = std::make_shared<ImageSource>(dataset, Split::kTest, task.preprocessing, options);
   TestData data{std::move(dataset), images, {}, {}};
   if (bad_images == BadImages::kSkip) images->decode_all(stop, nullptr);
@@ -107,9 +106,9 @@ TestData use_test_data(const ModelDirectory& directory, const LoadedTask& task, 
 }
 
 TestData open_test_data(const ModelDirectory& directory, const LoadedTask& task, const fs::path& chosen,
-                        BadImages bad_images, const std::atomic<bool>* stop) {
-  OpenedData opened = open_data(task.record, chosen);
-  TestData data = use_test_data(directory, task, std::move(opened.dataset), bad_images, stop);
+                        BadImages bad_images, const std::atomic<bool>* stop, ImagePool* pool) {
+  OpenedData opened = open_data(task.record, chosen, pool);
+  TestData data = use_test_data(directory, task, std::move(opened.dataset), bad_images, stop, pool);
   data.notes.insert(data.notes.begin(), opened.notes.begin(), opened.notes.end());
   return data;
 }

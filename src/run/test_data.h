@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "recast/run/image_pool.h"
 #include "recast/run/image_source.h"
 #include "recast/run/model_directory.h"
 
@@ -22,11 +23,11 @@ struct TestData {
 /// seed and limits. Throws as evaluate_tasks().
 /// kSkip: every image is decoded here, and what cannot be is left out and told in a note.
 TestData open_test_data(const ModelDirectory& directory, const LoadedTask& task, const std::filesystem::path& chosen,
-                        BadImages bad_images, const std::atomic<bool>* stop);
+                        BadImages bad_images, const std::atomic<bool>* stop, ImagePool* pool = nullptr);
 
 /// The test split of a dataset that is open, for one more task.
 TestData use_test_data(const ModelDirectory& directory, const LoadedTask& task, std::shared_ptr<const Dataset> dataset,
-                       BadImages bad_images, const std::atomic<bool>* stop);
+                       BadImages bad_images, const std::atomic<bool>* stop, ImagePool* pool = nullptr);
 
 /// The digest of the test split that a task's record names, or empty.
 std::string test_digest(const nlohmann::json& data);

@@ -45,8 +45,8 @@ TEST(Sources, NobodyElseNamesAPlugin) {
         for (const std::string& name : plug_names()) {
           const bool named = name != "recast" && line.find('"' + name + '"') != line.npos;
           // Found as text first: expressions are slow.
-          const bool with_options = line.find('"' + name + ':') != line.npos &&
-                                    std::regex_search(line, std::regex('"' + name + ":[a-z_]+="));
+          const bool with_options =
+              line.find('"' + name + ':') != line.npos && std::regex_search(line, std::regex('"' + name + ":[a-z_]+="));
           EXPECT_FALSE(named || with_options) << path << " names the plug-in '" << name << "': " << line;
         }
       }
@@ -75,8 +75,8 @@ TEST(Docs, TheWorkedExampleIsTheOneThatCompiles) {
 }
 
 TEST(Sources, FoldersUseOnlyThoseAboveThem) {
-  const std::vector<std::string> order = {"base",   "format",  "data",  "model", "mimic",
-                                          "method", "methods", "train", "store", "run"};
+  const std::vector<std::string> order = {"base",    "format", "data",  "model", "mimic", "method",
+                                          "methods", "train",  "store", "run",   "lab"};
   const auto place = [&](const std::string& folder) {
     return std::find(order.begin(), order.end(), folder) - order.begin();
   };

@@ -326,7 +326,11 @@ TEST(LimitPerClass, KeepsTheFirstInSplitOrder) {
   EXPECT_EQ(counts(*nine), (Counts{18, 2, 8}));
   const auto three = limit_per_class(open_dataset(folder.path()), 3, 0);
   EXPECT_EQ(counts(*three), (Counts{6, 2, 20}));
-  EXPECT_EQ(three->limits(), (std::array<std::int64_t, 2>{3, 0}));
+  EXPECT_EQ(three->limits(), (std::array<std::int64_t, 3>{3, 0, 0}));
+  const auto one = limit_per_class(open_dataset(folder.path()), 9, 4, 3);
+  EXPECT_EQ(counts(*one), (Counts{18, 6, 8}));
+  EXPECT_EQ(describe_splits(*one)["limits"], (nlohmann::json{{"train", 9}, {"validation", 3}, {"test", 4}}));
+  EXPECT_EQ(describe_splits(*nine)["limits"], (nlohmann::json{{"train", 9}, {"test", 4}}));
   const auto more = ids(*nine, Split::kTrain);
   for (const auto& id : ids(*three, Split::kTrain)) EXPECT_THAT(more, testing::Contains(id));
   for (std::int64_t i = 0; i < 6; ++i) {

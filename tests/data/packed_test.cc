@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <map>
+#include <nlohmann/json.hpp>
+
 #include "data/data_files.h"
 #include "format/expect_error.h"
 #include "format/python_tool.h"
@@ -153,6 +156,82 @@ TEST(CifarDataset, ReadsFineLabelsOfCifar100) {
   EXPECT_EQ(open_dataset(folder / "train.bin")->kind(), "cifar100");
 }
 
+// Class i lies in superclass i / 5; of each class three images to train with and one to test.
+void write_cifar100_with_superclasses(const fs::path& folder) {
+  std::string fine, coarse, train, test;
+  for (int i = 0; i < 20; ++i) coarse += "group-" + std::string(1, static_cast<char>('a' + i)) + "\n";
+  for (int i = 0; i < 100; ++i) fine += "class-" + std::to_string(100 + i) + "\n";
+  for (int i = 0; i < 400; ++i) {
+    std::string record(2 + 3 * 1024, static_cast<char>(i));
+    record[0] = static_cast<char>(i % 100 / 5);
+    record[1] = static_cast<char>(i % 100);
+    (i < 300 ? train : test) += record;
+  }
+  write_bytes(folder / "train.bin", train);
+  write_bytes(folder / "test.bin", test);
+  write_bytes(folder / "fine_label_names.txt", fine);
+  write_bytes(folder / "coarse_label_names.txt", coarse);
+}
+
+TEST(CifarDataset, TellsTheClassesOfASuperclass) {
+  const TemporaryFolder folder;
+  write_cifar100_with_superclasses(folder.path());
+  const auto groups = open_dataset(folder.path())->superclasses();
+  ASSERT_EQ(groups.size(), 20u);
+  EXPECT_EQ(groups.at("group-b"),
+            (std::vector<std::string>{"class-105", "class-106", "class-107", "class-108", "class-109"}));
+  fs::remove(folder / "coarse_label_names.txt");
+  EXPECT_EQ(open_dataset(folder.path())->superclasses().count("19"), 1u);
+  write_bytes(folder / "train.bin", cifar(400, true, 100));  // superclass 7 throughout; test.bin says otherwise
+  const auto torn = open_dataset(folder.path());
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { torn->superclasses(); }),
+              HasSubstr("'class-100' has images of 2 superclasses"));
+}
+
+TEST(ChooseClasses, LeavesEveryImageInItsSplit) {
+  const TemporaryFolder folder;
+  write_cifar100_with_superclasses(folder.path());
+  const auto whole = open_dataset(folder.path());
+  const auto some = choose_classes(open_dataset(folder.path()), {"class-199", "class-100"}, {"group-b"});
+  EXPECT_EQ(some->classes(), (std::vector<std::string>{"class-100", "class-105", "class-106", "class-107", "class-108",
+                                                       "class-109", "class-199"}));
+  EXPECT_TRUE(some->chosen());
+  for (const Split split : kSplits) {
+    std::map<std::string, std::string> classes;
+    for (const Example& example : whole->examples(split))
+      classes[example.id] = whole->classes()[static_cast<std::size_t>(example.label)];
+    std::size_t wanted = 0;
+    for (const auto& [id, name] : classes)
+      wanted += std::count(some->classes().begin(), some->classes().end(), name) > 0;
+    ASSERT_EQ(some->examples(split).size(), wanted) << name(split);
+    for (std::size_t row = 0; row < some->examples(split).size(); ++row) {
+      const Example& example = some->examples(split)[row];
+      EXPECT_EQ(some->classes()[static_cast<std::size_t>(example.label)], classes.at(example.id));
+    }
+  }
+  const int number = std::stoi(some->examples(Split::kTest)[0].id.substr(9)) + 300;  // test.bin#N
+  EXPECT_EQ(some->image(Split::kTest, 0)[0][0][0].item<int>(), number % 256);
+  const auto limited = limit_per_class(choose_classes(open_dataset(folder.path()), {}, {"group-b"}), 1, 1);
+  EXPECT_EQ(limited->examples(Split::kTrain).size(), 5u);
+  EXPECT_EQ(describe_splits(*limited)["chosen"], true);
+  EXPECT_FALSE(describe_splits(*whole).contains("chosen"));
+  EXPECT_EQ(choose_classes(open_dataset(folder.path()), {}, {})->classes().size(), 100u);
+}
+
+TEST(ChooseClasses, SuggestsTheNearestName) {
+  const TemporaryFolder folder, plain;
+  write_cifar100_with_superclasses(folder.path());
+  const auto chosen = [&](const fs::path& path, std::vector<std::string> classes, std::vector<std::string> groups) {
+    return [=] { choose_classes(open_dataset(path), classes, groups); };
+  };
+  EXPECT_THAT(error_of(Code::kNotFound, chosen(folder.path(), {"class-1oo"}, {})),
+              HasSubstr("no class 'class-1oo', did you mean 'class-1"));
+  EXPECT_THAT(error_of(Code::kNotFound, chosen(folder.path(), {}, {"grup-a"})), HasSubstr("did you mean 'group-a'?"));
+  EXPECT_THAT(error_of(Code::kInvalidArgument, chosen(folder.path(), {"class-100"}, {})), HasSubstr("at least two"));
+  for (const char* name : {"a", "b"}) write_images(plain / name, 5);
+  EXPECT_THAT(error_of(Code::kUnsupported, chosen(plain.path(), {}, {"people"})), HasSubstr("no superclasses"));
+}
+
 TEST(CifarDataset, RefusesFilesThatLie) {
   const TemporaryFolder folder;
   const auto file = folder / "train.bin";
@@ -180,6 +259,7 @@ TEST(CifarDataset, ReadsTheSharedCifar100) {
   EXPECT_EQ(data->examples(Split::kTrain).size(), 45000u);
   EXPECT_EQ(data->examples(Split::kValidation).size(), 5000u);
   EXPECT_EQ(data->examples(Split::kTest).size(), 10000u);
+  EXPECT_EQ(data->superclasses().at("people"), (std::vector<std::string>{"baby", "boy", "girl", "man", "woman"}));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-"""Does a JSON document follow docs/results.schema.json? check_schema.py SCHEMA DOCUMENT: prints what does not, exits 1."""
+"""Does a JSON document follow a schema of docs/? check_schema.py SCHEMA DOCUMENT: prints what does not, exits 1."""
 
 import json
 import sys
@@ -7,7 +7,8 @@ from jsonschema import Draft202012Validator
 
 schema, document = (json.load(open(path)) for path in sys.argv[1:3])
 Draft202012Validator.check_schema(schema)
-branch = {"recast-results-1": "run", "recast-seeds-1": "seeds"}.get(document.get("schema"))
+branches = {branch.get("properties", {}).get("schema", {}).get("const"): name for name, branch in schema["$defs"].items()}
+branch = branches.get(document.get("schema", ""))
 if branch is None:
     sys.exit(f"no known schema: {document.get('schema')}")
 # Against the branch it names, so that the message tells which key is wrong.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -37,8 +38,13 @@ class Dataset {
   /// "folder", "csv", "cifar10", "cifar100" or "idx".
   virtual std::string_view kind() const = 0;
   virtual std::uint64_t split_seed() const = 0;
-  /// The limits of limit_per_class(), {0, 0} without.
-  virtual std::array<std::int64_t, 2> limits() const { return {0, 0}; }
+  /// The limits of limit_per_class() by split, 0 where there is none.
+  virtual std::array<std::int64_t, 3> limits() const { return {0, 0, 0}; }
+  /// Names of classes by the superclass that the files put them in; empty where they tell of none. CIFAR-100 does.
+  /// Throws kDataCorruption: a class lies in two.
+  virtual std::map<std::string, std::vector<std::string>> superclasses() const { return {}; }
+  /// Whether choose_classes() left classes out.
+  virtual bool chosen() const { return false; }
 };
 
 /// Opens `path`, whose kind is found by looking: a folder of class folders (JPEG, PNG, WebP), a CSV file with columns
@@ -55,12 +61,21 @@ class Dataset {
 ///         kDataCorruption: truncated or inconsistent files, malformed CSV (with its line).
 std::unique_ptr<Dataset> open_dataset(const std::filesystem::path& path, std::uint64_t split_seed = 42);
 
-/// The first `train` training and `test` test images of each class in split-hash order, and of validation the same
-/// share as of training (at least one). 0 keeps all. Throws kInvalidArgument when negative.
-std::unique_ptr<Dataset> limit_per_class(std::unique_ptr<Dataset> dataset, std::int64_t train, std::int64_t test);
+/// Only these classes, and those of these superclasses; every image stays in its split. Nothing named: all.
+/// Throws  kNotFound: no such class or superclass, with the nearest name;  kUnsupported: the data has no superclasses;
+///         kInvalidArgument: fewer than two classes are left.
+std::unique_ptr<Dataset> choose_classes(std::unique_ptr<Dataset> dataset, const std::vector<std::string>& classes,
+                                        const std::vector<std::string>& superclasses);
 
-/// {path, kind, split_seed, limits: {train, test}, classes, counts: {train, validation, test}, sha256: {...}}.
-/// A split's SHA-256 covers ids and class names in order: equal means the same images in the same split by name.
+/// The first `train` training, `test` test and `validation` validation images of each class in split-hash order;
+/// without `validation`, of validation the same share as of training (at least one). 0 keeps all. Throws
+/// kInvalidArgument when negative.
+std::unique_ptr<Dataset> limit_per_class(std::unique_ptr<Dataset> dataset, std::int64_t train, std::int64_t test,
+                                         std::int64_t validation = 0);
+
+/// {path, kind, split_seed, limits: {train, test, validation where it is limited}, classes, counts: {train, validation,
+/// test}, sha256: {...}} and, where classes were chosen, chosen: true. A split's SHA-256 covers ids and class names in
+/// order: equal means the same images in the same split by name.
 nlohmann::json describe_splits(const Dataset& dataset);
 
 }  // namespace recast

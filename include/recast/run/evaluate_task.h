@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "recast/run/image_pool.h"
 #include "recast/run/image_source.h"
 #include "recast/run/model_directory.h"
 #include "recast/train/learn.h"
@@ -15,7 +16,8 @@ struct EvaluateRequest {
   std::filesystem::path data;  ///< empty: the data that the task was learned from
   bool bf16 = false;
   BadImages bad_images = BadImages::kStop;
-  std::string command;  ///< as typed, for the record
+  std::string command;        ///< as typed, for the record
+  ImagePool* pool = nullptr;  ///< what several runs of this process share of their images; null: nothing
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;
 };

@@ -30,6 +30,9 @@ struct ImageSourceOptions {
   at::Device device = at::kCPU;              ///< where batches come out
   std::vector<std::int64_t> label_of_class;  ///< task's label for each class of the dataset; empty: the same
   BadImages bad_images = BadImages::kStop;   ///< what decode_all() does
+  /// Pixels shared with other runs, of the same images cut and scaled alike; empty: pixels of its own, of which it
+  /// keeps `cache_bytes`.
+  std::shared_ptr<const Pixels> pixels;
 };
 
 /// One split of a dataset as rows to learn from. Batches: "input" fp32 [B, 3, S, S] normalised, "label" int64 [B],
@@ -57,7 +60,8 @@ class ImageSource : public Source {
  private:
   std::shared_ptr<const Dataset> dataset_;
   Split split_;
-  Pixels pixels_;
+  Preprocessing preprocessing_;
+  std::shared_ptr<const Pixels> pixels_;
   void leave_out(std::vector<std::optional<std::string>> faults);
 
   ImageSourceOptions options_;

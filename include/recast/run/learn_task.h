@@ -6,10 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "recast/run/image_pool.h"
 #include "recast/run/image_source.h"
 #include "recast/train/learn.h"
 
 namespace recast {
+
+class ModelDirectory;
 
 /// What `recast learn` is asked for; members are named after its flags. Empty optionals: the recipe's own.
 struct LearnRequest {
@@ -25,7 +28,9 @@ struct LearnRequest {
   std::optional<bool> bf16;                 ///< matrix products while learning; figures of test are fp32
   std::uint64_t seed = 42, split_seed = 42;
   std::vector<std::uint64_t> seeds;              ///< of learn_with_seeds(); empty: `seed` alone
-  std::int64_t limit_train = 0, limit_test = 0;  ///< images per class, 0: all
+  std::vector<std::string> classes, superclasses;  ///< of the data; both empty: all
+  /// Images per class, 0: all; of validation the share that is kept of training.
+  std::int64_t limit_train = 0, limit_validation = 0, limit_test = 0;
   BadImages bad_images = BadImages::kStop;       ///< what is done about images that cannot be decoded
   std::string shared;                            ///< name of the shared state; empty: made of those plug-ins' names
   std::string device = "cpu";
@@ -35,6 +40,8 @@ struct LearnRequest {
   std::optional<std::string> mlflow;  ///< a run in MLflow's file store: MLFLOW_TRACKING_URI, "" for mlruns here
   std::string mlflow_experiment;      ///< by name; empty: the task's
   std::string command;                ///< as typed, for the record
+  ImagePool* pool = nullptr;               ///< what several runs of this process share of their images; null: nothing
+  const ModelDirectory* opened = nullptr;  ///< `directory` on `device`, its files read already; null: they are read
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;
 };

@@ -37,6 +37,9 @@ class ModelDirectory {
   /// Throws  as read_model_files() and open_sqlite_store(); kUnsupported: CUDA asked for where there is none.
   static ModelDirectory open(const std::filesystem::path& path, bool read_only, at::Device device = at::kCPU);
 
+  /// The same files and backbone, not read again, beside its store as it is now, for reading.
+  ModelDirectory with_fresh_store() const;
+
   const std::filesystem::path& path() const { return path_; }
   const ModelFiles& files() const { return *files_; }
   const std::shared_ptr<const Backbone>& backbone() const { return backbone_; }

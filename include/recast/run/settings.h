@@ -1,10 +1,14 @@
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace recast {
+
+/// A larger file is no config.
+inline constexpr std::uint64_t kMaxConfigBytes = 1 << 20;
 
 /// Settings as text: key (a flag's long name without dashes) and its values, in the order of the file.
 using Settings = std::vector<std::pair<std::string, std::vector<std::string>>>;

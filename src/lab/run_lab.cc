@@ -1,0 +1,326 @@
+#include "recast/lab/run_lab.h"
+
+#include <ATen/Parallel.h>
+#include <fcntl.h>
+#include <fmt/ranges.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "lab_results.h"
+#include "recast/base/error.h"
+#include "recast/base/log.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+#include "recast/run/provenance.h"
+#include "run/report_markup.h"
+#include "run_cell.h"
+
+namespace recast {
+namespace {
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::int64_t kMostJobs = 256;
+
+/// One lab at a time works in a folder. Gone when the process is.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder)
+      : descriptor_(::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+    if (descriptor_ < 0)
+      fail(Code::kUnavailable, "[lab] {}: cannot be written to: {}", printable(folder.string(), 300),
+           std::strerror(errno));
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+    ::close(descriptor_);
+    fail(Code::kUnavailable, "[lab] another recast lab works in {}: wait for it, or end it",
+         printable(folder.string(), 300));
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock() { ::close(descriptor_); }
+
+ private:
+  int descriptor_;
+};
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) fail(Code::kUnavailable, "[lab] {}: cannot be made: {}", printable(folder.string(), 300), error.message());
+}
+
+// ---- what is missing -----------------------------------------------------------------------------------------------
+
+/// The model that another one begins with: itself, unless it is made by mimicry.
+const LabModel& origin_of(const LabFile& file, const LabModel& model) {
+  return model.mimic_of.empty() ? model : origin_of(file, file.model(model.mimic_of));
+}
+
+/// What must be there for a model to begin with.
+fs::path needed_by(const LabModel& model) {
+  return model.import ? model.import->checkpoint : model.directory / "config.json";
+}
+
+/// Says all that is missing at once, with what it must look like.
+void require_inputs(const LabFile& file, const std::vector<LabCell>& cells, Listener* listener) {
+  std::set<std::string> tasks, models;
+  for (const LabCell& cell : cells) {
+    tasks.insert(cell.task);
+    models.insert(origin_of(file, file.model(file.recipe(cell.recipe).model)).name);
+  }
+  std::vector<std::string> missing;
+  const auto tell = [&](const std::string& what, const fs::path& path, const std::string& layout) {
+    missing.push_back(what);
+    if (listener)
+      listener->warning(fmt::format("{}: no {}{}", what, printable(path.string(), 300),
+                                    layout.empty() ? "" : "; it must hold " + printable(layout, 2000)));
+  };
+  std::error_code ignored;
+  for (const std::string& name : models)
+    if (const LabModel& model = file.model(name); !fs::exists(needed_by(model), ignored))
+      tell("model " + name, needed_by(model), model.layout);
+  for (const LabTask& task : file.tasks)
+    if (tasks.count(task.name) > 0 && !fs::exists(task.images.data, ignored))
+      tell("task " + task.name, task.images.data, task.layout);
+  if (missing.empty()) return;
+  fail(Code::kNotFound,
+       "[lab] {} of {} inputs are not there ({}): put them where the file looks, or name their place "
+       "(tasks.NAME.data=PATH), or run what there is (--cells TASK)",
+       missing.size(), tasks.size() + models.size(), fmt::format("{}", fmt::join(missing, ", ")));
+}
+
+// ---- cells side by side --------------------------------------------------------------------------------------------
+
+/// Hands on what a cell reports, one thread at a time; steps only where they are of one cell.
+class CellListener final : public Listener {
+ public:
+  CellListener(Listener* next, std::mutex& mutex, bool alone) : next_(next), mutex_(mutex), alone_(alone) {}
+  void begin(const LabCell& cell) { cell_ = cell.id(); }
+
+  void stage(const std::string& name, std::int64_t total) override {
+    if (alone_) tell([&] { next_->stage(cell_ + " " + name, total); });
+  }
+  void step(std::int64_t done, std::int64_t total) override {
+    if (alone_) tell([&] { next_->step(done, total); });
+  }
+  void epoch(const EpochMetrics& metrics) override {
+    if (alone_) tell([&] { next_->epoch(metrics); });
+  }
+  void warning(const std::string& text) override {
+    tell([&] { next_->warning(cell_ + ": " + text); });
+  }
+
+ private:
+  void tell(const std::function<void()>& call) {
+    if (!next_) return;
+    const std::lock_guard lock(mutex_);
+    call();
+  }
+  Listener* next_;
+  std::mutex& mutex_;
+  const bool alone_;
+  std::string cell_;
+};
+
+/// Guesses how long the rest takes, from the cells that are done, by recipe.
+class Clock {
+ public:
+  void add(const std::string& recipe, double seconds) { of_[recipe].push_back(seconds); }
+  double guess(const LabCell& cell) const {
+    const auto own = of_.find(cell.recipe);
+    if (own != of_.end()) return mean(own->second);
+    double sum = 0;
+    for (const auto& [recipe, seconds] : of_) sum += mean(seconds);
+    return of_.empty() ? 0 : sum / static_cast<double>(of_.size());
+  }
+
+ private:
+  static double mean(const std::vector<double>& seconds) {
+    double sum = 0;
+    for (const double each : seconds) sum += each;
+    return sum / static_cast<double>(seconds.size());
+  }
+  std::map<std::string, std::vector<double>> of_;
+};
+
+class Work {
+ public:
+  Work(const CellSurroundings& around, std::vector<LabCell> cells, const LabRequest& request)
+      : around_(around), findings_(around), cells_(std::move(cells)), request_(request) {}
+
+  void run() {
+    const auto jobs = std::min<std::int64_t>(request_.jobs, static_cast<std::int64_t>(cells_.size()));
+    const int threads = std::max(1, at::get_num_threads() / static_cast<int>(jobs));
+    std::vector<std::thread> workers;
+    if (jobs == 1) return work(true);
+    for (std::int64_t job = 0; job < jobs; ++job)
+      workers.emplace_back([this, threads] {
+        at::set_num_threads(threads);  // of this thread and what it starts
+        work(false);
+      });
+    for (std::thread& worker : workers) worker.join();
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  void work(bool alone) {
+    CellListener listener(request_.listener, telling_, alone);
+    try {
+      while (const LabCell* cell = next()) {
+        if (around_.stop && *around_.stop) fail(Code::kCancelled, "[lab] stopped");
+        listener.begin(*cell);
+        const Stopwatch watch;
+        const CellOutcome outcome = run_cell(around_, findings_, *cell, request_.force, &listener);
+        tell(*cell, outcome, watch.ms() / 1000);
+      }
+    } catch (...) {
+      if (alone) throw;
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      taken_ = cells_.size();  // nobody takes another
+    }
+  }
+
+  const LabCell* next() {
+    const std::lock_guard lock(mutex_);
+    return taken_ < cells_.size() ? &cells_[taken_++] : nullptr;
+  }
+
+  void tell(const LabCell& cell, const CellOutcome& outcome, double seconds) {
+    const std::lock_guard lock(telling_);
+    ++told_;
+    const json& result = outcome.record.result;
+    const bool done = outcome.record.state == CellRecord::State::kDone;
+    if (done) clock_.add(cell.recipe, outcome.worked ? seconds : spent(result));
+    if (!request_.listener) return;
+    const std::string place = fmt::format("[{}/{}] {}", told_, cells_.size(), cell.id());
+    if (!outcome.note.empty()) request_.listener->note(fmt::format("{}: {}", place, outcome.note));
+    if (!outcome.worked) return;
+    if (!done) {
+      request_.listener->warning(
+          fmt::format("{} failed: {}", place, outcome.record.error.at("message").get<std::string>()));
+      return;
+    }
+    request_.listener->note(
+        fmt::format("{}: test top1 {:.4f}, {} numbers beside the head, {} stored, kept {}, {}{}", place,
+                    result.at("top1").get<double>(), count_text(result.at("coefficients").get<double>()),
+                    size_text(result.at("stored_bytes").get<double>() + result.at("shared_bytes").get<double>()),
+                    result.at("kept").get<std::string>(), seconds_text(seconds), left_text()));
+  }
+
+  static double spent(const json& result) {
+    return result.at("learn_seconds").get<double>() + result.at("eval_seconds").get<double>();
+  }
+
+  std::string left_text() const {
+    double left = 0;
+    for (std::size_t i = told_; i < cells_.size(); ++i) left += clock_.guess(cells_[i]);
+    return told_ == cells_.size()
+               ? ""
+               : fmt::format("; about {} left", seconds_text(left / static_cast<double>(request_.jobs)));
+  }
+
+  const CellSurroundings& around_;
+  Findings findings_;
+  const std::vector<LabCell> cells_;
+  const LabRequest& request_;
+  std::mutex mutex_;  // guards taken_ and error_
+  std::size_t taken_ = 0;
+  std::exception_ptr error_;
+  std::mutex telling_;  // guards all below, and the listener
+  std::size_t told_ = 0;
+  Clock clock_;
+};
+
+// ---- the whole -----------------------------------------------------------------------------------------------------
+
+json write_reports(const LabFile& file, const LabRequest& request, double seconds) {
+  json document = lab_results(file, read_cells(file));
+  document.update(provenance(request.command, seconds));
+  make_folder(file.out);
+  const auto write = [&](const char* name, const std::string& text) {
+    if (!text.empty()) write_file_atomically(file.out / name, text);
+  };
+  write("results.json", document.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
+  write("results.csv", lab_csv(document));
+  write("table.md", lab_markdown(document));
+  write("accuracy-over-bytes.svg", plot_over_bytes(document));
+  write("accuracy-over-seconds.svg", plot_over_seconds(document));
+  write("report.html", lab_page(document));
+  return document;
+}
+
+void run_cells(const LabFile& file, const std::vector<LabCell>& cells, const LabRequest& request) {
+  std::set<std::string> models;
+  for (const LabCell& cell : cells) models.insert(file.recipe(cell.recipe).model);
+  const auto prepared = prepare_models(file, models, parse_device(file.device), request.stop, request.listener);
+  ImagePool pool(static_cast<std::size_t>(request.jobs) + 2);
+  const CellSurroundings around{file, prepared, pool, request.command, request.stop};
+  Work(around, cells, request).run();
+}
+
+std::size_t count_done(const json& document) { return document.at("counts").at("done").get<std::size_t>(); }
+
+}  // namespace
+
+json run_lab(const LabRequest& request) {
+  const Stopwatch watch;
+  if (request.jobs < 1 || request.jobs > kMostJobs)
+    fail(Code::kInvalidArgument, "[lab] --jobs must lie in 1..{}, got {}", kMostJobs, request.jobs);
+  const LabFile file = read_lab_file(request.file, request.overrides, request.out);
+  const std::vector<LabCell> cells = choose_cells(file, request.cells);
+  require_inputs(file, cells, request.listener);
+  make_folder(file.out);
+  const FolderLock lock(file.out);
+  write_file_atomically(file.out / "lab.yaml", settings_yaml(file.tree));
+  try {
+    run_cells(file, cells, request);
+  } catch (const Error& error) {
+    if (error.code() != Code::kCancelled) throw;
+    const json document = write_reports(file, request, watch.ms() / 1000);
+    fail(Code::kCancelled, "[lab] stopped with {} of {} cells done: the same command goes on from here",
+         count_done(document), file.cells.size());
+  }
+  return write_reports(file, request, watch.ms() / 1000);
+}
+
+json report_lab(const LabRequest& request) {
+  const Stopwatch watch;
+  const LabFile file = read_lab_file(request.file, request.overrides, request.out);
+  return write_reports(file, request, watch.ms() / 1000);
+}
+
+json list_lab(const LabRequest& request) {
+  const LabFile file = read_lab_file(request.file, request.overrides, request.out);
+  json cells = json::array();
+  for (const LabCell& cell : choose_cells(file, request.cells)) {
+    const CellRecord record = read_cell(file, cell);
+    const bool done = record.state == CellRecord::State::kDone;
+    json line = {{"task", cell.task},
+                 {"recipe", cell.recipe},
+                 {"seed", cell.seed},
+                 {"state", shown_state(file, record)},
+                 {"top1", done ? record.result.at("top1") : json()},
+                 {"seconds", done ? json(record.result.at("learn_seconds").get<double>() +
+                                         record.result.at("eval_seconds").get<double>())
+                                  : json()},
+                 {"error", record.state == CellRecord::State::kFailed ? record.error.at("message") : json()}};
+    if (!record.fault.empty()) line["error"] = record.fault;
+    cells.push_back(std::move(line));
+  }
+  return {{"out", printable(file.out.string(), 4096)}, {"cells", cells}};
+}
+
+std::string lab_settings_yaml(const LabRequest& request) {
+  return settings_yaml(read_lab_file(request.file, request.overrides, request.out).tree);
+}
+
+}  // namespace recast
