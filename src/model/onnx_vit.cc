@@ -33,7 +33,7 @@ class VitDrawing {
   }
 
   std::string product(const std::string& name, const std::string& x) {
-    const std::string y = route_.matrix_product(anatomy_.at(name), x);
+    const std::string y = route_.matrix_product(anatomy_.at(name), x, tokens_);
     return anatomy_.find(name + ".bias") ? graph_.node("Add", {y, vector(name + ".bias")}) : y;
   }
 
@@ -47,13 +47,14 @@ class VitDrawing {
   /// [N, 3, S, S] to tokens [N, T, D].
   std::string embed(const std::string& image, std::int64_t grid) {
     const std::int64_t p = vit_.patch_px;
+    tokens_ = grid * grid;
     const std::string cut = graph_.node("Reshape", {image, graph_.numbers({0, 3, grid, p, grid, p})});
     const std::string apart = graph_.node("Transpose", {cut}, {{"perm", std::vector<std::int64_t>{0, 2, 4, 1, 3, 5}}});
     const std::string patches = graph_.node("Reshape", {apart, graph_.numbers({0, grid * grid, 3 * p * p})});
     const std::string rows = graph_.tensor("position_rows", position_rows(vit_, own("positions"), grid, grid));
     const std::string embedded = graph_.node("Add", {product("patch_embed", patches), rows});
     const at::Tensor first = prefix();
-    tokens_ = first.size(0) + grid * grid;
+    tokens_ += first.size(0);
     if (first.size(0) == 0) return embedded;
     const std::string batch = graph_.node("Shape", {image}, {{"start", std::int64_t{0}}, {"end", std::int64_t{1}}});
     const std::string shape =
@@ -130,7 +131,7 @@ class VitDrawing {
   const VitConfig& vit_;
   const Anatomy& anatomy_;
   OnnxRoute& route_;
-  std::int64_t tokens_ = 0;  ///< T, once embed() knows it
+  std::int64_t tokens_ = 0;  ///< of what goes through the network: patches, then T
 };
 
 }  // namespace

@@ -49,8 +49,11 @@ OnnxWeights::OnnxWeights(OnnxGraph& graph, Constant constant, CoefficientLayout 
   for (std::size_t i = 0; i < layout.size(); ++i) sums_[layout[i].slot] = {layout[i], pieces[i]};
 }
 
-std::string OnnxWeights::matrix_product(const Slot& slot, const std::string& x) {
+std::string OnnxWeights::matrix_product(const Slot& slot, const std::string& x, std::int64_t tokens) {
   const auto sum = sums_.find(slot.name);
+  const bool few = per_row_ && sum != sums_.end() && slot.shape.size() == 2 &&
+                   (sum->second.place.templates - 1) * tokens < kTokensOfAWeight;
+  if (few) return multiply_templates(slot, sum->second, x);
   if (sum != sums_.end()) return graph_.node("MatMul", {x, matrix(slot, sum->second, true)});
   const std::string name = slot.name + ".weight";
   if (!graph_.has_tensor(name)) graph_.tensor(name, constant_(slot).flatten(1).t().contiguous());
@@ -111,6 +114,23 @@ std::string OnnxWeights::arranged_bank(const Slot& slot, const Sum& sum, bool co
   return graph_.tensor(name, templates.reshape({n, B, block * templates.size(2)}).transpose(0, 1).contiguous());
 }
 
+/// sum_i c_i (x T_i^T), the coefficients of a row of the batch on the units that they belong to.
+std::string OnnxWeights::multiply_templates(const Slot& slot, const Sum& sum, const std::string& x) {
+  const bool before = sum.place.blocks.of_columns && sum.place.count > 1;
+  std::string total;
+  for (std::int64_t i = 0; i < sum.place.templates; ++i) {
+    const std::string matrix = fmt::format("{}.matrix{}", group_name(slot), i);
+    if (!graph_.has_tensor(matrix)) graph_.tensor(matrix, slot.bank[i].t().contiguous());
+    const std::string factors =
+        graph_.node("Unsqueeze", {channel_factors(slot, sum, 1, i), graph_.numbers({1})});  // [N, 1, C]
+    const std::string in = before ? graph_.node("Mul", {x, factors}) : x;
+    std::string y = graph_.node("MatMul", {in, matrix});
+    if (!before) y = graph_.node("Mul", {y, factors});
+    total = total.empty() ? y : graph_.node("Add", {total, y});
+  }
+  return total;
+}
+
 /// sum_i c_i (T_i * x), the coefficients of a row of the batch on the channels that they belong to.
 std::string OnnxWeights::convolve_templates(const Slot& slot, const Sum& sum, const std::string& x,
                                             const OnnxGraph::Attributes& attributes) {
@@ -122,7 +142,8 @@ std::string OnnxWeights::convolve_templates(const Slot& slot, const Sum& sum, co
   for (std::int64_t i = 0; i < sum.place.templates; ++i) {
     const std::string kernel = fmt::format("{}.template{}", group_name(slot), i);
     if (!graph_.has_tensor(kernel)) graph_.tensor(kernel, slot.bank[i]);
-    const std::string factors = channel_factors(slot, sum, groups, i);
+    const std::string factors =
+        graph_.node("Unsqueeze", {channel_factors(slot, sum, groups, i), graph_.numbers({2, 3})});
     const std::string in = before ? graph_.node("Mul", {x, factors}) : x;
     std::string y = graph_.node("Conv", {in, kernel}, attributes);
     if (!before) y = graph_.node("Mul", {y, factors});
@@ -131,8 +152,8 @@ std::string OnnxWeights::convolve_templates(const Slot& slot, const Sum& sum, co
   return total;
 }
 
-/// Of one template, for each row and channel (output channels, or input ones where blocks are of columns): [N, C, 1,
-/// 1], or [N, 1, 1, 1] where all channels have the same.
+/// Of one template, for each row and channel (output channels, or input ones where blocks are of columns): [N, C], or
+/// [N, 1] where all channels have the same.
 std::string OnnxWeights::channel_factors(const Slot& slot, const Sum& sum, std::int64_t groups,
                                          std::int64_t template_index) {
   const CoefficientPlace& place = sum.place;
@@ -151,7 +172,7 @@ std::string OnnxWeights::channel_factors(const Slot& slot, const Sum& sum, std::
     factors = graph_.node("Gather", {factors, graph_.tensor(name, at::tensor(block_of, at::kLong))},
                           {{"axis", std::int64_t{1}}});
   }
-  return graph_.node("Unsqueeze", {factors, graph_.numbers({2, 3})});
+  return factors;
 }
 
 }  // namespace recast

@@ -22,13 +22,17 @@ using CoefficientLayout = std::vector<CoefficientPlace>;
 CoefficientLayout coefficient_layout(const Anatomy& anatomy, const std::map<std::string, BankSum, std::less<>>& sums);
 std::int64_t coefficient_count(const CoefficientLayout& layout);
 
+/// How many tokens take the time that making a weight for their row does: 35 to 75 on two cores, bench/onnx_rows.py.
+inline constexpr std::int64_t kTokensOfAWeight = 64;
+
 /// The effective numbers of a drawn network: constants, and sums over templates with the layout's coefficients, which
 /// are an input of the graph: [count], or [N, count] with a task for each row.
 ///
 /// One task: each weight is the product of its coefficients and the templates, then enters its layer as usual.
 /// A task a row, matrices: a weight for each row by the same product, [N, out, in], and one batched product with the
-/// rows' tokens. Making a weight costs n products a number, using it one for each token: with 2 templates and 197
-/// tokens 1 % on top. (Evaluating each template and adding the results would cost n times the whole product.)
+/// rows' tokens. Making a weight takes the time of about kTokensOfAWeight tokens, whatever their number. Where that is
+/// more than n - 1 further products, for images of few tokens, each template is multiplied instead and the results are
+/// added with the row's coefficients.
 /// A task a row, kernels: ONNX has no convolution with a kernel for each row, so each template is convolved and the
 /// results are added with the row's coefficients: n times the cost of the layer.
 class OnnxWeights final : public OnnxRoute {
@@ -39,7 +43,7 @@ class OnnxWeights final : public OnnxRoute {
   /// `coefficients`: the input's name; not looked at where the layout is empty.
   OnnxWeights(OnnxGraph& graph, Constant constant, CoefficientLayout layout, std::string coefficients, bool per_row);
 
-  std::string matrix_product(const Slot& slot, const std::string& x) override;
+  std::string matrix_product(const Slot& slot, const std::string& x, std::int64_t tokens) override;
   std::string convolution(const Slot& slot, const std::string& x, const OnnxGraph::Attributes& attributes) override;
   at::Tensor value(const Slot& slot) override { return constant_(slot); }
 
@@ -53,6 +57,7 @@ class OnnxWeights final : public OnnxRoute {
   std::string arranged_bank(const Slot& slot, const Sum& sum, bool transposed, std::int64_t block);
   std::string convolve_templates(const Slot& slot, const Sum& sum, const std::string& x,
                                  const OnnxGraph::Attributes& attributes);
+  std::string multiply_templates(const Slot& slot, const Sum& sum, const std::string& x);
   std::string channel_factors(const Slot& slot, const Sum& sum, std::int64_t groups, std::int64_t template_index);
 
   OnnxGraph& graph_;

@@ -17,8 +17,8 @@ class OnnxRoute {
  public:
   using Next = std::function<std::string(const std::string&)>;
   virtual ~OnnxRoute() = default;
-  /// x [N, ..., in] to x W^T [N, ..., out], the slot's weight W taken as a matrix [out, all else]; no bias.
-  virtual std::string matrix_product(const Slot& slot, const std::string& x) = 0;
+  /// x [N, tokens, in] to x W^T [N, tokens, out], the slot's weight W taken as a matrix [out, all else]; no bias.
+  virtual std::string matrix_product(const Slot& slot, const std::string& x, std::int64_t tokens) = 0;
   /// x [N, channels, height, width] through the slot's kernel. `attributes`: those of the operator Conv.
   virtual std::string convolution(const Slot& slot, const std::string& x, const OnnxGraph::Attributes& attributes) = 0;
   /// The effective number of a kVector slot, fp32.
