@@ -12,7 +12,7 @@ root=$PWD
 packages=(
   ccache cmake dataset-fashion-mnist fish g++ git libboost-dev libcli11-dev libfmt-dev libgmock-dev libgtest-dev libjpeg62-turbo-dev
   libpng-dev libprotozero-dev libsqlite3-dev libssl-dev libwebp-dev libyaml-cpp-dev mold ninja-build nlohmann-json3-dev openclipart-png
-  pkg-config python3-venv zlib1g-dev zsh)
+  pkg-config python3-dev python3-venv zlib1g-dev zsh)
 venv=$root/.venv
 stamp=$venv/recast-stamp
 unfinished=$venv/recast-unfinished

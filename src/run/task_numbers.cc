@@ -3,54 +3,20 @@
 #include <algorithm>
 
 #include "recast/method/compose.h"
-#include "recast/method/model.h"
+#include "start_context.h"
 
 namespace recast {
 namespace {
 
-/// A run that never begins: what a plug-in creates for a task is counted and thrown away.
-class CountingContext final : public Context {
- public:
-  CountingContext(const Backbone& backbone, const MethodInfo& info) : backbone_(backbone), info_(info) {}
-
-  std::int64_t numbers() const { return numbers_; }
-
-  const Task& task() const override { return task_; }
-  const Anatomy& anatomy() const override { return backbone_.anatomy(); }
-  std::int64_t feature_width() const override { return backbone_.feature_width(); }
-  Key key() const override { return Key(0); }
-  const Counters& at() const override { return counters_; }
-  std::span<Param> params() override { return {}; }
-  State& own(Scope) override { return state_; }
-  at::Tensor create(std::string_view name, at::Tensor init) override {
-    const Family* family = info_.family(family_of(name));
-    if (family && family->trains) numbers_ += init.numel();
-    state_.set(std::string(name), init);
-    return init;
-  }
-  void freeze(std::string_view, at::Tensor) override {}
-  void start_from(std::string_view) override { refuse(); }
-  Model model(std::string_view) override { refuse(); }
-  Batch draw(std::string_view) override { refuse(); }
-  void reject(std::string) override { refuse(); }
-
- private:
-  [[noreturn]] void refuse() const {
-    fail(Code::kUnsupported, "[{}] needs a run: its numbers cannot be counted before", info_.name);
-  }
-
-  const Backbone& backbone_;
-  const MethodInfo& info_;
-  const Task task_{"count", {}};
-  const Counters counters_;
-  State state_;
-  std::int64_t numbers_ = 0;
-};
-
 std::int64_t count(const Backbone& backbone, const MethodInfo& info, const OptionTexts& options) {
-  CountingContext context(backbone, info);
+  StartContext context(backbone, info, Key(0));
   info.make(options)->begin_task(context);
-  return context.numbers();
+  std::int64_t numbers = 0;
+  for (const auto& [scope, state] : context.states())
+    for (const auto& [name, number] : state)
+      if (const auto* tensor = std::get_if<at::Tensor>(&number); tensor && info.family(family_of(name))->trains)
+        numbers += tensor->numel();
+  return numbers;
 }
 
 }  // namespace

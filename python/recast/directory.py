@@ -1,0 +1,165 @@
+"""Model directories: a frozen backbone and its tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from . import _core
+from .data import DataLoader, Dataset, Preprocessing, preprocessing_of
+from .plugs import Plug, plug_texts
+from .progress import ProgressFunction, forwarded
+from .tasks import Tasks
+
+StrPath = str | os.PathLike[str]
+
+
+def _given(settings: dict[str, Any]) -> str:
+    """For the record of a run: what was asked for, in one line."""
+    shown = ", ".join(f"{key}={value!r}" for key, value in settings.items() if value is not None)
+    return f"python: {shown}"
+
+
+class ModelDirectory:
+    """An opened model directory; `recast.open(path)` makes one.
+
+    Threads: all calls may run in parallel, and release the interpreter's lock while they work.
+    """
+
+    def __init__(self, path: StrPath, *, device: str = "cpu", read_only: bool = False) -> None:
+        """device: "cpu", "cuda", "cuda:1". read_only: no file is made or changed, an absent task store counts as empty.
+
+        Raises NotFoundError, DataCorruptionError, ShapeMismatchError (files against config.json), UnsupportedError.
+        """
+        self._core = _core.ModelDirectory(os.fspath(path), read_only, device)
+        self.tasks = Tasks(self._core)
+
+    @property
+    def path(self) -> str:
+        return self._core.path
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over what the backbone computes with; tasks belong to it."""
+        return self._core.fingerprint
+
+    @property
+    def device(self) -> str:
+        return self._core.device
+
+    @property
+    def feature_width(self) -> int:
+        """D."""
+        return self._core.feature_width
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json."""
+        return self._core.config
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become the backbone's input."""
+        return preprocessing_of(self.config["preprocessing"])
+
+    def inspect(self) -> dict[str, Any]:
+        """What `recast inspect --json` prints: {config, slots, groups, bytes, parameters, ...}."""
+        return self._core.inspect()
+
+    def bank(self) -> dict[str, Tensor]:
+        """{"GROUP.templates": float32 [n, shape...], "SLOT.coefficients": [K, n]}; empty if not mimicked. Shared with
+        the backbone: not to be written."""
+        return self._core.bank()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The backbone's own float32 weights and vectors by slot, those under a bank rebuilt from their templates. Not
+        to be written."""
+        return self._core.weights()
+
+    def features(self, pixels: Tensor, *, bf16: bool = False) -> Tensor:
+        """Features float32 [B, D] of the bare backbone for normalised pixels, floating [B, 3, H, W]; differentiable in
+        them."""
+        return self._core.features(pixels, bf16)
+
+    def loader(self, dataset: Dataset | StrPath, split: str, *, image_size: int | None = None,
+               **options: Any) -> DataLoader:
+        """A recast.DataLoader with this backbone's preprocessing, at another size if `image_size` says so."""
+        preprocessing = self.preprocessing
+        if image_size is not None:
+            preprocessing = replace(preprocessing, size_px=image_size)
+        opened = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+        return DataLoader(opened, split, preprocessing=preprocessing, **options)
+
+    def learn(self, task: str, data: StrPath, *, plugs: Iterable[Plug | str] | Plug | str = (), recipe: str = "fast",
+              image_size: int | None = None, epochs: int | None = None, batch_size: int | None = None,
+              lr: float | None = None, head_lr: float | None = None, weight_decay: float | None = None,
+              augmentation: str | None = None, bn: str = "frozen", bf16: bool | None = None, seed: int = 42,
+              seeds: Sequence[int] = (), split_seed: int = 42, limit_train: int = 0, limit_test: int = 0,
+              bad_images: str = "stop", shared: str = "", run_folder: StrPath | None = None, resume: bool = False,
+              force: bool = False, test: bool = True, progress: ProgressFunction | None = None) -> dict[str, Any]:
+        """Learns a task from images and stores it as its next version, as `recast learn` does: keywords are its flags,
+        and the same seed, machine and number of threads give the same bits.
+
+        plugs: `recast.plugs` or texts "NAME:key=value"; none: those that the recipe takes for this backbone. None
+        anywhere: the recipe's own. seeds: learn once with each. Returns what results.json holds (docs/figures.md).
+
+        Ctrl-C, or an exception of `progress`, stops after the step at hand; resume=True goes on from there to the same
+        result. Raises InvalidArgumentError, NotFoundError, UnsupportedError, ShapeMismatchError, DataCorruptionError,
+        AlreadyExistsError (an unfinished run is in the way), KeyboardInterrupt.
+        """
+        settings = {"task": task, "data": os.fspath(data), "plugs": plug_texts(plugs), "recipe": recipe,
+                    "image_size": image_size, "epochs": epochs, "batch_size": batch_size, "lr": lr, "head_lr": head_lr,
+                    "weight_decay": weight_decay, "augmentation": augmentation, "bn": bn, "bf16": bf16, "seed": seed,
+                    "seeds": list(seeds), "split_seed": split_seed, "limit_train": limit_train,
+                    "limit_test": limit_test, "bad_images": bad_images, "shared": shared,
+                    "run_folder": None if run_folder is None else os.fspath(run_folder), "resume": resume,
+                    "force": force, "test": test}
+        return self._core.learn({**settings, "command": _given(settings)}, forwarded(progress))
+
+    def evaluate(self, task: str = "", data: StrPath | None = None, *, bf16: bool = False, bad_images: str = "stop",
+                 progress: ProgressFunction | None = None) -> dict[str, Any]:
+        """Measures a task on the test split of its data, or of other data with the same labels: {task, version, rows,
+        top1, top1_interval95, top5, loss, per_class, confusion, labels, ...}. Without a task: {tasks: [...], skipped}.
+
+        Raises NotFoundError, ShapeMismatchError (labels differ).
+        """
+        settings = {"task": task, "data": None if data is None else os.fspath(data), "bf16": bf16,
+                    "bad_images": bad_images}
+        return self._core.evaluate({**settings, "command": _given(settings)}, forwarded(progress))
+
+    def predict(self, task: str, images: Sequence[StrPath], *, top: int = 5, features: StrPath | None = None,
+                bf16: bool = False, force: bool = False, progress: ProgressFunction | None = None) -> dict[str, Any]:
+        """Classifies image files: {task, version, labels, predictions: [{image, label, probability, top, logits}]}. A
+        row does not depend on the others. features: a safetensors file to write the features to.
+
+        Raises NotFoundError, DataCorruptionError, AlreadyExistsError.
+        """
+        return self._core.predict({"task": task, "images": [os.fspath(image) for image in images], "top": top,
+                                   "features": None if features is None else os.fspath(features), "bf16": bf16,
+                                   "force": force}, forwarded(progress))
+
+    def compare(self, a: Sequence[str] | str, b: Sequence[str] | str, data: StrPath | None = None, *,
+                bf16: bool = False, progress: ProgressFunction | None = None) -> dict[str, Any]:
+        """Tests whether task b is better than a on the same test images, or b[i] than a[i] over several seeds
+        (docs/figures.md): {pairs, over_images: {difference, interval95, p, test}, over_seeds, ...}."""
+        settings = {"a": [a] if isinstance(a, str) else list(a), "b": [b] if isinstance(b, str) else list(b),
+                    "data": None if data is None else os.fspath(data), "bf16": bf16}
+        return self._core.compare({**settings, "command": _given(settings)}, forwarded(progress))
+
+    def report(self, file: StrPath, *, examples: int = 12, measure: bool = False, force: bool = False,
+               progress: ProgressFunction | None = None) -> dict[str, Any]:
+        """Writes one HTML page about the directory and its tasks: {file, bytes, tasks, notes}."""
+        return self._core.report({"file": os.fspath(file), "examples": examples, "measure": measure, "force": force},
+                                 forwarded(progress))
+
+    def __repr__(self) -> str:
+        return f"recast.ModelDirectory({self.path!r}: {self.config['architecture']}, {len(self.tasks)} tasks)"
+
+
+def open(path: StrPath, *, device: str = "cpu", read_only: bool = False) -> ModelDirectory:
+    """Opens a model directory: recast.ModelDirectory(path, ...)."""
+    return ModelDirectory(path, device=device, read_only=read_only)
