@@ -62,6 +62,11 @@ constexpr ErrorCause kUnsupported[] = {
     {"An adapter folder of PEFT of another type than LoRA, or with a variant of LoRA that the message names.",
      "Convert it to plain LoRA with PEFT, or learn the task here; docs/peft.md has what is read."},
     {"An image format other than those of docs/data.md.", "Convert the images to PNG, JPEG or WebP."},
+    {"`recast export` of a plug-in that puts layers of its own into the network, or, without `--task`, of one whose "
+     "weights are no sums of templates.",
+     "Leave that plug-in out, or bake the task in with `--task`; docs/onnx.md has what can be exported."},
+    {"`learn --mlflow` with a server or database in `MLFLOW_TRACKING_URI`.",
+     "Set it to a folder (`file:FOLDER`), and take the runs over with MLflow's own tools; docs/logging.md."},
     {"A file written by a newer recast.", "Update recast; nothing was changed."},
     {"A device or number format that this machine or this build of PyTorch lacks.",
      "`recast doctor` shows what there is; leave the flag out, or install the CUDA wheel (docs/install.md)."},
