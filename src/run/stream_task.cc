@@ -132,7 +132,9 @@ nlohmann::json describe(const SplitFeatures& features) {
 class Setting {
  public:
   Setting(const StreamRequest& request, const LearnPlan& plan, const ModelDirectory& directory, Listener& listener)
-      : request_(request), plan_(plan), directory_(directory), listener_(listener), images_(open_contents(request)) {}
+      : request_(request), plan_(plan), directory_(directory), listener_(listener), images_(open_contents(request)) {
+    column_of_classes();  // throws where the steps do not fit the classes
+  }
 
   ClassIncremental make() {
     give_warnings(images_, listener_);
@@ -455,25 +457,21 @@ StreamReport stream_task(const StreamRequest& request) {
       request.listener->note("the stream in " + folder.path().string() + " is complete: nothing to do");
     return {read_results(folder), true};
   }
+  StreamRun run(request, plan, directory, folder);  // looks at the data: nothing is written before
   if (folder.exists() && request.force && !request.resume) folder.clear();
   folder.create(settings);
   folder.note(plan.recipe.text());
-  std::optional<StreamRun> run;
   try {
-    run.emplace(request, plan, directory, folder);
-    return {run->run(), false};
+    return {run.run(), false};
   } catch (const Error& error) {
     const bool stopped = request.stop && *request.stop && error.code() == Code::kCancelled;
-    if (run && run->stored_any()) {
-      if (stopped)
-        fail(Code::kCancelled, "{}; --resume goes on from the last step that is stored, in {}", error.what(),
-             folder.path().string());
-    } else {
-      folder.discard();
-    }
+    if (run.stored_any() && stopped)
+      fail(Code::kCancelled, "{}; --resume goes on from the last step that is stored, in {}", error.what(),
+           folder.path().string());
+    if (!run.stored_any()) folder.discard();
     throw;
   } catch (...) {
-    if (!run || !run->stored_any()) folder.discard();
+    if (!run.stored_any()) folder.discard();
     throw;
   }
 }
