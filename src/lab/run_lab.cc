@@ -81,7 +81,7 @@ void require_inputs(const LabFile& file, const std::vector<LabCell>& cells, List
     missing.push_back(what);
     if (listener)
       listener->warning(fmt::format("{}: no {}{}", what, printable(path.string(), 300),
-                                    layout.empty() ? "" : "; it must hold " + printable(layout, 2000)));
+                                    layout.empty() ? "" : "; expected there: " + printable(layout, 2000)));
   };
   std::error_code ignored;
   for (const std::string& name : models)
@@ -99,33 +99,41 @@ void require_inputs(const LabFile& file, const std::vector<LabCell>& cells, List
 
 // ---- cells side by side --------------------------------------------------------------------------------------------
 
+/// What the cells that work side by side have in common in telling of themselves.
+struct Telling {
+  Listener* next;
+  std::mutex mutex;                ///< held while `next` is called
+  std::set<std::string> warnings;  ///< given already: cells of one task have the same
+};
+
 /// Hands on what a cell reports, one thread at a time; steps only where they are of one cell.
 class CellListener final : public Listener {
  public:
-  CellListener(Listener* next, std::mutex& mutex, bool alone) : next_(next), mutex_(mutex), alone_(alone) {}
+  CellListener(Telling& telling, bool alone) : telling_(telling), alone_(alone) {}
   void begin(const LabCell& cell) { cell_ = cell.id(); }
 
   void stage(const std::string& name, std::int64_t total) override {
-    if (alone_) tell([&] { next_->stage(cell_ + " " + name, total); });
+    if (alone_) tell([&] { telling_.next->stage(cell_ + " " + name, total); });
   }
   void step(std::int64_t done, std::int64_t total) override {
-    if (alone_) tell([&] { next_->step(done, total); });
+    if (alone_) tell([&] { telling_.next->step(done, total); });
   }
   void epoch(const EpochMetrics& metrics) override {
-    if (alone_) tell([&] { next_->epoch(metrics); });
+    if (alone_) tell([&] { telling_.next->epoch(metrics); });
   }
   void warning(const std::string& text) override {
-    tell([&] { next_->warning(cell_ + ": " + text); });
+    tell([&] {
+      if (telling_.warnings.insert(text).second) telling_.next->warning(cell_ + ": " + text);
+    });
   }
 
  private:
   void tell(const std::function<void()>& call) {
-    if (!next_) return;
-    const std::lock_guard lock(mutex_);
+    if (!telling_.next) return;
+    const std::lock_guard lock(telling_.mutex);
     call();
   }
-  Listener* next_;
-  std::mutex& mutex_;
+  Telling& telling_;
   const bool alone_;
   std::string cell_;
 };
@@ -154,7 +162,11 @@ class Clock {
 class Work {
  public:
   Work(const CellSurroundings& around, std::vector<LabCell> cells, const LabRequest& request)
-      : around_(around), findings_(around), cells_(std::move(cells)), request_(request) {}
+      : around_(around),
+        findings_(around),
+        cells_(std::move(cells)),
+        request_(request),
+        telling_{request.listener, {}, {}} {}
 
   void run() {
     const auto jobs = std::min<std::int64_t>(request_.jobs, static_cast<std::int64_t>(cells_.size()));
@@ -172,7 +184,7 @@ class Work {
 
  private:
   void work(bool alone) {
-    CellListener listener(request_.listener, telling_, alone);
+    CellListener listener(telling_, alone);
     try {
       while (const LabCell* cell = next()) {
         if (around_.stop && *around_.stop) fail(Code::kCancelled, "[lab] stopped");
@@ -195,7 +207,7 @@ class Work {
   }
 
   void tell(const LabCell& cell, const CellOutcome& outcome, double seconds) {
-    const std::lock_guard lock(telling_);
+    const std::lock_guard lock(telling_.mutex);
     ++told_;
     const json& result = outcome.record.result;
     const bool done = outcome.record.state == CellRecord::State::kDone;
@@ -235,7 +247,7 @@ class Work {
   std::mutex mutex_;  // guards taken_ and error_
   std::size_t taken_ = 0;
   std::exception_ptr error_;
-  std::mutex telling_;  // guards all below, and the listener
+  Telling telling_;  // its mutex guards all below
   std::size_t told_ = 0;
   Clock clock_;
 };

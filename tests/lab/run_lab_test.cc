@@ -268,7 +268,7 @@ TEST_F(RunLabTest, SaysAllThatIsMissingInOneGo) {
   const std::string message = error_of(Code::kNotFound, [&] { run_lab(asked); });
   EXPECT_THAT(message, HasSubstr("3 of 5 inputs are not there (model a, task birds, task cars)"));
   ASSERT_EQ(ear.warnings.size(), 3u);
-  EXPECT_EQ(ear.warnings[1], "task birds: no " + (folder_ / "birds").string() + "; it must hold train/ and test/");
+  EXPECT_EQ(ear.warnings[1], "task birds: no " + (folder_ / "birds").string() + "; expected there: train/ and test/");
   EXPECT_FALSE(fs::exists(out())) << "nothing is begun";
   asked.cells = {"here/s"};
   EXPECT_EQ(run_lab(asked)["counts"]["done"], 1);

@@ -117,7 +117,7 @@ TEST_F(LabCommandTest, RefusesWhatCannotBeRight) {
   const Answer missing = lab({"tasks.colours.data=" + path("gone")});
   EXPECT_EQ(missing.status, 4);
   EXPECT_THAT(missing.err,
-              AllOf(HasSubstr("WARNING: task colours: no " + path("gone") + "; it must hold three colours"),
+              AllOf(HasSubstr("WARNING: task colours: no " + path("gone") + "; expected there: three colours"),
                     HasSubstr("tasks.NAME.data=PATH")));
 }
 
