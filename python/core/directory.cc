@@ -4,6 +4,7 @@
 #include "recast/base/error.h"
 #include "recast/run/compare_tasks.h"
 #include "recast/run/evaluate_task.h"
+#include "recast/run/export_onnx.h"
 #include "recast/run/inspect_directory.h"
 #include "recast/run/learn_seeds.h"
 #include "recast/run/learn_task.h"
@@ -48,6 +49,9 @@ LearnRequest learn_request(const ModelDirectory& directory, const py::dict& sett
   take(settings, "resume", request.resume);
   take(settings, "force", request.force);
   take(settings, "test", request.test);
+  take(settings, "tensorboard", request.tensorboard);
+  take(settings, "mlflow", request.mlflow);
+  take(settings, "mlflow_experiment", request.mlflow_experiment);
   take(settings, "command", request.command);
   std::string bad_images = "stop";
   take(settings, "bad_images", bad_images);
@@ -126,6 +130,33 @@ py::object report_page(const ModelDirectory& directory, const py::dict& settings
   }));
 }
 
+py::object export_graph(const ModelDirectory& directory, const py::dict& settings) {
+  OnnxRequest request;
+  take(settings, "file", request.file);
+  take(settings, "task", request.task);
+  take(settings, "like", request.like);
+  take(settings, "per_row", request.per_row);
+  take(settings, "image_size", request.image_size);
+  take(settings, "external_data", request.external_data);
+  take(settings, "force", request.force);
+  nlohmann::json report;
+  {
+    const Learning learning;
+    report = export_onnx(directory, request);
+  }
+  return to_python(report);
+}
+
+py::object export_inputs(const ModelDirectory& directory, const std::string& task, const Path& file,
+                         const std::string& like, bool force) {
+  nlohmann::json report;
+  {
+    const Learning learning;
+    report = export_onnx_inputs(directory, task, file, like, force);
+  }
+  return to_python(report);
+}
+
 at::Tensor bare_features(const ModelDirectory& directory, const at::Tensor& input, bool bf16) {
   require_pixels(input);
   const Computing computing;
@@ -189,6 +220,8 @@ void add_directory(py::module_& m) {
       .def("evaluate", &evaluate, py::arg("settings"), py::arg("report"))
       .def("predict", &predict, py::arg("settings"), py::arg("report"))
       .def("compare", &compare, py::arg("settings"), py::arg("report"))
+      .def("export_onnx", &export_graph, py::arg("settings"))
+      .def("export_onnx_inputs", &export_inputs, py::arg("task"), py::arg("file"), py::arg("like"), py::arg("force"))
       .def("report", &report_page, py::arg("settings"), py::arg("report"));
 }
 

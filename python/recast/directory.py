@@ -100,12 +100,14 @@ class ModelDirectory:
               augmentation: str | None = None, bn: str = "frozen", bf16: bool | None = None, seed: int = 42,
               seeds: Sequence[int] = (), split_seed: int = 42, limit_train: int = 0, limit_test: int = 0,
               bad_images: str = "stop", shared: str = "", run_folder: StrPath | None = None, resume: bool = False,
-              force: bool = False, test: bool = True, progress: ProgressFunction | None = None) -> dict[str, Any]:
+              force: bool = False, test: bool = True, tensorboard: bool = False, mlflow: str | None = None,
+              mlflow_experiment: str = "", progress: ProgressFunction | None = None) -> dict[str, Any]:
         """Learns a task from images and stores it as its next version, as `recast learn` does: keywords are its flags,
         and the same seed, machine and number of threads give the same bits.
 
         plugs: `recast.plugs` or texts "NAME:key=value"; none: those that the recipe takes for this backbone. None
-        anywhere: the recipe's own. seeds: learn once with each. Returns what results.json holds (docs/figures.md).
+        anywhere: the recipe's own. seeds: learn once with each. tensorboard, mlflow: figures as event files and as a run
+        of MLflow's file store (docs/logging.md). Returns what results.json holds (docs/figures.md).
 
         Ctrl-C, or an exception of `progress`, stops after the step at hand; resume=True goes on from there to the same
         result. Raises InvalidArgumentError, NotFoundError, UnsupportedError, ShapeMismatchError, DataCorruptionError,
@@ -117,7 +119,8 @@ class ModelDirectory:
                     "seeds": list(seeds), "split_seed": split_seed, "limit_train": limit_train,
                     "limit_test": limit_test, "bad_images": bad_images, "shared": shared,
                     "run_folder": None if run_folder is None else os.fspath(run_folder), "resume": resume,
-                    "force": force, "test": test}
+                    "force": force, "test": test, "tensorboard": tensorboard, "mlflow": mlflow,
+                    "mlflow_experiment": mlflow_experiment}
         return self._core.learn({**settings, "command": _given(settings)}, forwarded(progress))
 
     def evaluate(self, task: str = "", data: StrPath | None = None, *, bf16: bool = False, bad_images: str = "stop",
@@ -149,6 +152,20 @@ class ModelDirectory:
         settings = {"a": [a] if isinstance(a, str) else list(a), "b": [b] if isinstance(b, str) else list(b),
                     "data": None if data is None else os.fspath(data), "bf16": bf16}
         return self._core.compare({**settings, "command": _given(settings)}, forwarded(progress))
+
+    def export_onnx(self, file: StrPath, task: str = "", *, per_row: bool = False, like: str = "", image_size: int = 0,
+                    external_data: bool = False, force: bool = False) -> dict[str, Any]:
+        """Writes the network as an ONNX model (docs/onnx.md): with a task baked in, or with tasks as inputs of the graph,
+        one a row with per_row. Returns {file, bytes, form, inputs, outputs, image_size, ...}.
+
+        Raises NotFoundError, UnsupportedError, InvalidArgumentError, AlreadyExistsError.
+        """
+        return self._core.export_onnx({"file": os.fspath(file), "task": task, "per_row": per_row, "like": like,
+                                       "image_size": image_size, "external_data": external_data, "force": force})
+
+    def export_onnx_inputs(self, task: str, file: StrPath, *, like: str = "", force: bool = False) -> dict[str, Any]:
+        """Writes a task's inputs for such a graph as safetensors: coefficients, head_weight, head_bias."""
+        return self._core.export_onnx_inputs(task, os.fspath(file), like, force)
 
     def report(self, file: StrPath, *, examples: int = 12, measure: bool = False, force: bool = False,
                progress: ProgressFunction | None = None) -> dict[str, Any]:

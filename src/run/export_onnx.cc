@@ -5,13 +5,13 @@
 
 #include <algorithm>
 
-#include "linear_head.h"
 #include "onnx_weights.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/canonical_json.h"
 #include "recast/format/printable.h"
 #include "recast/format/tensor_file.h"
+#include "recast/run/linear_head.h"
 #include "recast/run/machine.h"
 
 namespace recast {

@@ -1,4 +1,4 @@
-#include "linear_head.h"
+#include "recast/run/linear_head.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

@@ -1,6 +1,7 @@
 """Python and the program are two doors to the same library."""
 
 import numpy
+import pytest
 import torch
 
 import recast
@@ -71,6 +72,18 @@ def test_tasks_are_listed_versioned_exported_and_imported(learned, model, tmp_pa
     model.tasks.remove("colours")
     assert len(model.tasks) == 0 and len(model.tasks.list(with_removed=True)) == 1
     assert model.tasks.show("colours:2")["plugs"] == learned.tasks.show("colours")["plugs"]
+
+
+def test_an_exported_graph_answers_as_the_task(learned, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the Python module onnxruntime is missing")
+    made = learned.export_onnx(tmp_path / "colours.onnx", "colours")
+    session = onnxruntime.InferenceSession(made["file"], providers=["CPUExecutionProvider"])
+    pixels = torch.randn(2, 3, 32, 32)
+    answer = session.run(["logits"], {"image": pixels.numpy()})[0]
+    with torch.no_grad():
+        numpy.testing.assert_allclose(answer, learned.tasks["colours"](pixels).numpy(), atol=1e-4)
+    inputs = learned.export_onnx_inputs("colours", tmp_path / "colours.safetensors")
+    assert inputs["classes"] == 3 and inputs["coefficients"] > 0
 
 
 def test_the_registry_makes_a_function_of_every_plug_in():

@@ -11,14 +11,10 @@
 #include "recast/method/compose.h"
 #include "recast/method/model.h"
 #include "recast/model/model_files.h"
+#include "recast/run/linear_head.h"
 #include "recast/store/task_record.h"
 
 namespace recast {
-
-/// A linear classifier: weight [C, D], bias [C], fp32.
-struct LinearHead {
-  at::Tensor weight, bias;
-};
 
 /// The frozen half of a network that another library runs (timm's, in Python) with weights that our plug-ins make:
 /// files, backbone, composed recipe. The numbers are the caller's and go by "PLUG.family@slot#key". Whatever plug-ins
