@@ -56,8 +56,7 @@ std::string text(const nlohmann::json& results) {
   for (const char* name : {"average", "last", "forgetting", "backward_transfer", "forward_transfer"})
     figures.add({name, share_or_dash(results[name]), results["formulas"][name].get<std::string>()});
   out += figures.text();
-  out += fmt::format("A[s][g]: {}\na_s: {}\n", results["formulas"]["matrix"].get<std::string>(),
-                     results["formulas"]["top1"].get<std::string>());
+  for (const char* name : {"matrix", "top1"}) out += results["formulas"][name].get<std::string>() + "\n";
   return out + results["run"].get<std::string>() + "\n" + provenance_text(results) + "\n";
 }
 

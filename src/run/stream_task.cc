@@ -92,7 +92,8 @@ std::vector<StoredStep> stored_steps(const std::string& run, const ModelDirector
   return steps;
 }
 
-/// Passes on all but the epochs of steps, whose file would be another's.
+/// Passes on all but the epochs of steps, whose file would be another's, and what is noted of each learning: a stream
+/// learns twice a step.
 class StepListener final : public Listener {
  public:
   StepListener(RunFolder& folder, Listener* next) : folder_(folder), next_(next) {}
@@ -102,7 +103,9 @@ class StepListener final : public Listener {
   void epoch(const EpochMetrics& metrics) override {
     if (next_) next_->epoch(metrics);
   }
-  void note(const std::string& text) override { folder_.note(step_ + text); }
+  void note(const std::string& text) override {
+    if (step_.empty()) folder_.note(text);
+  }
   void warning(const std::string& text) override { folder_.warning(step_ + text); }
 
  private:
@@ -267,12 +270,13 @@ class StreamRun {
     ClassIncremental setting = source_.make();
     resume();
     for (std::size_t s = steps_.size(); s < setting.stream.steps.size(); ++s) {
-      listener_.within(fmt::format("step {} of {}: ", s + 1, setting.stream.steps.size()));
+      const std::string place = fmt::format("step {} of {}: ", s + 1, setting.stream.steps.size());
+      listener_.within(place);
       const StepOutcome outcome = learn_stream_step(setting, s, numbers_);
       numbers_ = outcome.learned.model.numbers();
       steps_.push_back(describe_step(setting, s, outcome));
-      listener_.note(fmt::format("top1 {:.4f} on {} test images of {} classes", outcome.figures.top1,
-                                 outcome.figures.test_rows, outcome.figures.classes));
+      folder_.note(place + fmt::format("top1 {:.4f} on {} test images of {} classes", outcome.figures.top1,
+                                       outcome.figures.test_rows, outcome.figures.classes));
       counts_ = count_numbers(outcome.learned.model);
       const bool last = s + 1 == setting.stream.steps.size();
       if (request_.keep == "all" || (request_.keep == "last" && last)) commit(setting, outcome);
