@@ -25,9 +25,9 @@ class CommandLineTest : public ToyModelTest {
   }
 };
 
-const std::vector<std::string> kCommands = {"import",  "mimic",  "learn",   "stream",     "eval",
-                                            "predict", "tasks",  "inspect", "report",     "export",
-                                            "methods", "doctor", "errors",  "completion", "man", "lab"};
+const std::vector<std::string> kCommands = {"import", "mimic",      "learn",  "stream", "eval",    "predict",
+                                            "tasks",  "inspect",    "report", "export", "methods", "doctor",
+                                            "errors", "completion", "man",    "lab"};
 
 TEST_F(CommandLineTest, EveryCommandHasHelpWithAnExampleAndAVersion) {
   EXPECT_EQ(recast({"--help"}).status, 0);
