@@ -82,7 +82,7 @@ def without_times(value):
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items()
                 if "seconds" not in key and key not in ("time", "finished_utc")}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [without_times(item) for item in value]
     return value
 
