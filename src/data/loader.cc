@@ -1,7 +1,6 @@
 #include "recast/data/loader.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -13,6 +12,7 @@
 
 #include "recast/base/error.h"
 #include "recast/data/visit_rows.h"
+#include "worker_threads.h"
 
 namespace recast {
 
@@ -74,6 +74,7 @@ struct Loader::Impl {
   }
 
   void start() {
+    settle_threads();
     for (int i = 0; i < std::min(options.threads, kMostReaders); ++i) workers.emplace_back([this] { work(); });
   }
 
@@ -102,7 +103,7 @@ struct Loader::Impl {
   }
 
   void work() {
-    at::set_num_threads(1);  // else each worker builds a team of its own (libtorch keeps this per thread)
+    own_threads(1);  // else each worker builds a team of its own
     std::unique_lock lock(mutex);
     for (;;) {
       changed.wait(lock, [this] { return stopping || started >= batches || started < given + options.prefetch; });

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "recast/base/error.h"
+#include "worker_threads.h"
 
 namespace recast {
 namespace {
@@ -25,6 +26,7 @@ class Visit {
 
   bool run() {
     if (options_.stop && *options_.stop) return false;
+    settle_threads();
     std::vector<std::thread> workers;
     try {
       for (int i = 0; i < threads_; ++i) workers.emplace_back([this] { work(); });
@@ -66,6 +68,7 @@ class Visit {
   }
 
   void work() {
+    own_threads(1);  // else each worker builds a team of its own
     std::int64_t row = -1;
     try {
       const RowVisitor visit = make_visitor_();

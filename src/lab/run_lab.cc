@@ -14,6 +14,7 @@
 #include <set>
 #include <thread>
 
+#include "data/worker_threads.h"
 #include "lab_results.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
@@ -175,7 +176,7 @@ class Work {
     if (jobs == 1) return work(true);
     for (std::int64_t job = 0; job < jobs; ++job)
       workers.emplace_back([this, threads] {
-        at::set_num_threads(threads);  // of this thread and what it starts
+        own_threads(threads);
         work(false);
       });
     for (std::thread& worker : workers) worker.join();

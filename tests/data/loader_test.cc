@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <thread>
 
 #include "data/data_files.h"
 #include "format/expect_error.h"
@@ -124,13 +125,24 @@ TEST(Loader, StopsItsThreadsWhenDroppedHalfWay) {
   }
 }
 
-TEST(Loader, LeavesTheCallersThreadsAlone) {
+int threads_of_the_next_operation() {
+  at::parallel_for(0, 1, 1, [](std::int64_t, std::int64_t) {});  // libtorch numbers a thread at its first of these
+  return at::get_num_threads();
+}
+
+TEST(Loader, LeavesTheThreadsOfOthersAlone) {
   const Images images;
   const Pixels pixels(*images.data, Split::kTrain, kSmall);
   at::set_num_threads(2);
-  Loader loader(pixels, all_rows(pixels), {.threads = 2}, Key(1));
-  drain(loader);
-  EXPECT_EQ(at::get_num_threads(), 2);
+  int caller = 0, later = 0;
+  std::thread([&] {
+    Loader loader(pixels, all_rows(pixels), {.threads = 2}, Key(1));
+    drain(loader);
+    caller = threads_of_the_next_operation();
+  }).join();
+  std::thread([&] { later = threads_of_the_next_operation(); }).join();
+  EXPECT_EQ(caller, 2);
+  EXPECT_EQ(later, 2);
 }
 
 TEST(Loader, TakesAsManyThreadsAsTheMachineHas) {
