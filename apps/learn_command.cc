@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "command_line.h"
+#include "learning_options.h"
 #include "progress.h"
 #include "recast/base/error.h"
 #include "recast/run/figures.h"
@@ -15,9 +16,9 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, data, out, amp, bad_images = "stop";
+  LearningFlags learning;
   std::optional<std::string> seeds;
-  bool no_test = false, print_config = false, mlflow = false;
+  bool no_test = false, mlflow = false;
   LearnRequest request;
 };
 
@@ -78,55 +79,25 @@ std::string seeds_text(const nlohmann::json& results) {
                      provenance_text(results));
 }
 
-void add_options(Command& command, CommandLine& line, Flags& flags) {
+void add_options(Command& command, Flags& flags) {
   LearnRequest& request = flags.request;
-  command.option("dir", flags.directory, "the model directory");
-  command.option("--task", request.task, "name of the task; an existing one gets its next version", "NAME");
-  command.option("--data", flags.data, "folder of class folders, CSV (path,label), CIFAR or IDX files", "PATH");
-  command.option("--recipe", request.recipe, "fast, paper or steps", "NAME");
-  command.option("--plug", request.plugs, "plug-in with options; may be given several times", "NAME[:key=value,...]");
-  command.option("--image-size", request.image_size, "side of the images in pixels (default: the backbone's)", "PX");
-  command.option("--epochs", request.epochs, "passes over the training images", "N");
-  command.option("--batch-size", request.batch_size, "images a step", "N");
-  command.option("--lr", request.lr, "learning rate, before what plug-ins suggest", "RATE");
-  command.option("--head-lr", request.head_lr, "learning rate of the head", "RATE");
-  command.option("--weight-decay", request.weight_decay, "decoupled weight decay", "RATE");
-  command.option("--augmentation", request.augmentation, "of training images: none, flips or paper", "NAME");
-  command
-      .option("--bn", request.bn,
-              "batch norms: statistics of the backbone (frozen), or of the task's own, stored with it (task)", "WHOSE")
-      .one_of({"frozen", "task"});
-  command.option("--amp", flags.amp, "number format of matrix products while learning: bf16 or fp32", "FORMAT")
-      .one_of({"bf16", "fp32"});
-  command.option("--seed", request.seed, "of everything random in learning", "S");
   command.option("--seeds", flags.seeds,
                  "instead of --seed: learn once with each, a version each; mean, spread, 95 % interval", "S,S,...");
-  command.option("--split-seed", request.split_seed, "of the split into train, validation and test", "S");
   command.option("--classes", request.classes, "only this class of the data; may be given several times", "NAME");
   command.option("--superclass", request.superclasses,
                  "only the classes of this superclass (CIFAR-100); may be given several times", "NAME");
-  command.option("--limit-train", request.limit_train, "training images of each class, 0: all", "N");
   command.option("--limit-validation", request.limit_validation,
                  "validation images of each class, 0: the share that is kept of training", "N");
-  command.option("--limit-test", request.limit_test, "test images of each class, 0: all", "N");
-  command
-      .option("--bad-images", flags.bad_images, "images that cannot be decoded: stop, or skip and count them", "WHAT")
-      .one_of({"stop", "skip"});
-  command.option("--shared-state", request.shared, "name of the shared state, for methods that are not isolated",
-                 "NAME");
-  command.option("--device", request.device, "cpu, cuda or cuda:N", "NAME");
-  command.option("--out", flags.out, "run folder (default: DIR/runs/TASK/vVERSION, with --seeds vFIRST-seeds)", "DIR");
+  command.option("--out", flags.learning.out, "run folder (default: DIR/runs/TASK/vVERSION, with --seeds vFIRST-seeds)",
+                 "DIR");
+  command.flag("--resume", request.resume,
+               "go on from the checkpoint of a stopped run, or with the unfinished one of --seeds");
   command.flag("--no-test", flags.no_test, "leave the test images alone");
   command.flag("--tensorboard", request.tensorboard,
                "write the figures into the run folder as TensorBoard reads them, too");
   command.flag("--mlflow", flags.mlflow,
                "write the figures as a run of MLflow's file store, too: MLFLOW_TRACKING_URI (a folder or file:FOLDER), "
                "default ./mlruns");
-  command.flag("--resume", request.resume,
-               "go on from the checkpoint of a stopped run, or with the unfinished one of --seeds");
-  command.flag("--force", request.force, "replace an existing run folder");
-  command.option("--config", line.config_file, "YAML with these flags' long names as keys", "FILE");
-  command.flag("--print-config", flags.print_config, "print the resolved settings as YAML and stop");
 }
 
 }  // namespace
@@ -135,25 +106,20 @@ void add_learn(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
   Command& command = line.add("learn", "learn a task from images",
                               "recast learn model --task pets --data photos/pets --plug recast:grain=head", true);
-  add_options(command, line, *flags);
+  flags->learning.declare(command, line, flags->request);
+  add_options(command, *flags);
   command.on([&line, flags] {
     LearnRequest& request = flags->request;
-    request.directory = flags->directory;
-    request.data = flags->data;
-    request.run_folder = flags->out;
+    flags->learning.settle(request);
     request.test = !flags->no_test;
-    if (!flags->amp.empty()) request.bf16 = flags->amp == "bf16";
-    request.bad_images = parse_bad_images(flags->bad_images);
     if (flags->seeds) request.seeds = parse_seeds(*flags->seeds);
     if (flags->mlflow) {
       request.mlflow = environment("MLFLOW_TRACKING_URI");
       request.mlflow_experiment = environment("MLFLOW_EXPERIMENT_NAME");
     }
-    if (flags->print_config) return line.print_text(learn_settings_yaml(request));
+    if (flags->learning.print_config) return line.print_text(learn_settings_yaml(request));
     Progress progress(line.quiet(), line.verbose());
-    request.command = line.command();
-    request.stop = line.stop();
-    request.listener = &progress;
+    attach(request, line, progress);
     if (request.seeds.empty())
       line.print(learn_task(request).results, text);
     else

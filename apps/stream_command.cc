@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "command_line.h"
+#include "learning_options.h"
 #include "progress.h"
 #include "recast/run/stream_task.h"
 #include "table.h"
@@ -11,8 +12,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, data, out, amp, bad_images = "stop";
-  bool print_config = false;
+  LearningFlags learning;
   std::string kind = "disjoint";
   std::optional<double> share;
   bool no_forward = false;
@@ -60,44 +60,6 @@ std::string text(const nlohmann::json& results) {
   return out + results["run"].get<std::string>() + "\n" + provenance_text(results) + "\n";
 }
 
-/// What learn has, too.
-void add_learning_options(Command& command, CommandLine& line, Flags& flags) {
-  StreamRequest& request = flags.request;
-  command.option("dir", flags.directory, "the model directory");
-  command.option("--task", request.task, "name of the task; an existing one gets further versions", "NAME");
-  command.option("--data", flags.data, "folder of class folders, CSV (path,label), CIFAR or IDX files", "PATH");
-  command.option("--recipe", request.recipe, "fast, paper or steps", "NAME");
-  command.option("--plug", request.plugs, "plug-in with options; may be given several times", "NAME[:key=value,...]");
-  command.option("--image-size", request.image_size, "side of the images in pixels (default: the backbone's)", "PX");
-  command.option("--epochs", request.epochs, "passes over a step's training images", "N");
-  command.option("--batch-size", request.batch_size, "images a step of the optimiser", "N");
-  command.option("--lr", request.lr, "learning rate, before what plug-ins suggest", "RATE");
-  command.option("--head-lr", request.head_lr, "learning rate of the head", "RATE");
-  command.option("--weight-decay", request.weight_decay, "decoupled weight decay", "RATE");
-  command.option("--augmentation", request.augmentation,
-                 "of training images where the network moves: none, flips or paper", "NAME");
-  command
-      .option("--bn", request.bn,
-              "batch norms: statistics of the backbone (frozen), or of the task's own, stored with it (task)", "WHOSE")
-      .one_of({"frozen", "task"});
-  command.option("--amp", flags.amp, "number format of matrix products: bf16 or fp32", "FORMAT")
-      .one_of({"bf16", "fp32"});
-  command.option("--seed", request.seed, "of everything random in learning", "S");
-  command.option("--split-seed", request.split_seed, "of the split into train, validation and test", "S");
-  command.option("--limit-train", request.limit_train, "training images of each class, 0: all", "N");
-  command.option("--limit-test", request.limit_test, "test images of each class, 0: all", "N");
-  command
-      .option("--bad-images", flags.bad_images, "images that cannot be decoded: stop, or skip and count them", "WHAT")
-      .one_of({"stop", "skip"});
-  command.option("--shared-state", request.shared, "name of the head's shared state (default: the task's)", "NAME");
-  command.option("--device", request.device, "cpu, cuda or cuda:N", "NAME");
-  command.option("--out", flags.out, "run folder (default: DIR/runs/TASK/vVERSION-stream)", "DIR");
-  command.flag("--resume", request.resume, "go on with a stopped stream from the last step that is stored");
-  command.flag("--force", request.force, "replace an existing run folder");
-  command.option("--config", line.config_file, "YAML with these flags' long names as keys", "FILE");
-  command.flag("--print-config", flags.print_config, "print the resolved settings as YAML and stop");
-}
-
 void add_stream_options(Command& command, Flags& flags) {
   StreamRequest& request = flags.request;
   command.option("--base", request.stream.base, "classes of the first step (default: as many as of the others)", "N");
@@ -121,6 +83,8 @@ void add_stream_options(Command& command, Flags& flags) {
       .one_of({"base", "all"});
   command.option("--keep", request.keep, "versions stored: all (one a step), last or none", "WHICH")
       .one_of({"all", "last", "none"});
+  command.option("--out", flags.learning.out, "run folder (default: DIR/runs/TASK/vVERSION-stream)", "DIR");
+  command.flag("--resume", request.resume, "go on with a stopped stream from the last step that is stored");
   command.flag("--no-forward-transfer", flags.no_forward, "do not learn each step's classes alone as well");
 }
 
@@ -131,23 +95,17 @@ void add_stream(CommandLine& line) {
   Command& command =
       line.add("stream", "learn classes step by step with one head and no task id",
                "recast stream model --task things --data photos/things --base 50 --increment 10 --plug g-acil", true);
-  add_learning_options(command, line, *flags);
+  flags->learning.declare(command, line, flags->request);
   add_stream_options(command, *flags);
   command.on([&line, flags] {
     StreamRequest& request = flags->request;
-    request.directory = flags->directory;
-    request.data = flags->data;
-    request.run_folder = flags->out;
-    if (!flags->amp.empty()) request.bf16 = flags->amp == "bf16";
-    request.bad_images = parse_bad_images(flags->bad_images);
+    flags->learning.settle(request);
     request.stream.kind = parse_stream_kind(flags->kind);
     if (flags->share) request.stream.share = *flags->share;
     request.forward_transfer = !flags->no_forward;
-    if (flags->print_config) return line.print_text(stream_settings_yaml(request));
+    if (flags->learning.print_config) return line.print_text(stream_settings_yaml(request));
     Progress progress(line.quiet(), line.verbose());
-    request.command = line.command();
-    request.stop = line.stop();
-    request.listener = &progress;
+    attach(request, line, progress);
     line.print(stream_task(request).results, text);
   });
 }
