@@ -85,7 +85,6 @@ void ImageSource::decode_all(const std::atomic<bool>* stop, Listener* listener) 
   VisitOptions options{std::max(1, options_.threads), stop, {}};
   if (listener) options.progress = [listener](std::int64_t done, std::int64_t total) { listener->step(done, total); };
   const bool complete = visit_rows(rows(), options, [&]() -> RowVisitor {
-    at::set_num_threads(1);  // else each worker builds a team of its own
     return [&](std::int64_t row) {
       try {
         pixels_->pixels(rows_[static_cast<std::size_t>(row)]);
@@ -131,8 +130,7 @@ BadImages parse_bad_images(std::string_view text) {
        printable(text));
 }
 
-nlohmann::json describe_skipped(const ImageSource& source, std::size_t most) {
-  const auto& skipped = source.skipped();
+nlohmann::json describe_skipped(const std::vector<BadImage>& skipped, std::size_t most) {
   auto first = nlohmann::json::array();
   for (std::size_t i = 0; i < std::min(most, skipped.size()); ++i) {
     first.push_back({{"image", printable(skipped[i].id, 300)}, {"reason", skipped[i].reason}});

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 
 #include "recast/base/error.h"
 #include "recast/data/augment.h"
@@ -67,6 +68,15 @@ std::string lower_case(std::string text) {
   return text;
 }
 
+/// FIRST of "vFIRST" with `end` behind it; 0: another name.
+std::int64_t first_version(std::string_view name, std::string_view end) {
+  std::int64_t first = 0;
+  if (!name.starts_with("v") || !name.ends_with(end)) return 0;
+  const char* stop = name.data() + name.size() - end.size();
+  const auto parsed = std::from_chars(name.data() + 1, stop, first);
+  return parsed.ec == std::errc() && parsed.ptr == stop ? first : 0;
+}
+
 }  // namespace
 
 void check_request(const LearnRequest& request) {
@@ -121,6 +131,19 @@ std::int64_t newest_version(const ModelDirectory& directory, const std::string& 
            "[learn] task '{}' differs from '{}' in upper and lower case only: choose another name", task, known.name);
   }
   return 0;
+}
+
+std::filesystem::path folder_of_versions(const LearnRequest& request, const ModelDirectory& directory,
+                                         std::string_view end) {
+  namespace fs = std::filesystem;
+  if (!request.run_folder.empty()) return settled(request.run_folder);
+  const fs::path runs = settled(request.directory / "runs" / request.task);
+  std::int64_t begun = 0;
+  if (fs::is_directory(runs))
+    for (const fs::directory_entry& entry : fs::directory_iterator(runs))
+      begun = std::max(begun, first_version(entry.path().filename().string(), end));
+  const std::int64_t newest = newest_version(directory, request.task);
+  return runs / fmt::format("v{}{}", request.resume && begun > 0 ? begun : newest + 1, end);
 }
 
 Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {

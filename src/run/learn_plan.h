@@ -1,6 +1,8 @@
 #pragma once
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "recast/run/learn_task.h"
 #include "recast/run/model_directory.h"
@@ -23,6 +25,10 @@ LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& direc
 /// refused here.
 /// Throws kAlreadyExists: another task's name differs in upper and lower case only.
 std::int64_t newest_version(const ModelDirectory& directory, const std::string& task);
+/// The folder of a run that stores several versions: the request's own, else DIR/runs/TASK/vFIRST with `end` ("-seeds")
+/// behind it, that of the newest one begun where the request resumes. Throws as newest_version().
+std::filesystem::path folder_of_versions(const LearnRequest& request, const ModelDirectory& directory,
+                                         std::string_view end);
 /// What config.yaml holds.
 Settings plan_settings(const LearnRequest& request, const LearnPlan& plan);
 

@@ -17,28 +17,6 @@ namespace recast {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr std::string_view kGroup = "-seeds";
-
-/// FIRST of "vFIRST-seeds"; 0: another name.
-std::int64_t first_version(const std::string& name) {
-  std::int64_t first = 0;
-  if (!name.starts_with("v") || !name.ends_with(kGroup)) return 0;
-  const char* end = name.data() + name.size() - kGroup.size();
-  const auto parsed = std::from_chars(name.data() + 1, end, first);
-  return parsed.ec == std::errc() && parsed.ptr == end ? first : 0;
-}
-
-fs::path find_group(const LearnRequest& request, const ModelDirectory& directory) {
-  if (!request.run_folder.empty()) return settled(request.run_folder);
-  const fs::path runs = settled(request.directory / "runs" / request.task);
-  std::int64_t begun = 0;
-  if (fs::is_directory(runs))
-    for (const fs::directory_entry& entry : fs::directory_iterator(runs))
-      begun = std::max(begun, first_version(entry.path().filename().string()));
-  if (request.resume && begun > 0) return runs / fmt::format("v{}{}", begun, kGroup);
-  return runs / fmt::format("v{}{}", newest_version(directory, request.task) + 1, kGroup);
-}
-
 /// Of accuracies: an interval does not leave 0..1.
 nlohmann::json share_spread(const std::vector<double>& shares) {
   nlohmann::json out = spread_json(shares);
@@ -104,7 +82,7 @@ nlohmann::json learn_with_seeds(const LearnRequest& request) {
     fail(Code::kUnsupported,
          "[learn] --seeds needs a recipe whose tasks share nothing: with this one each seed would begin where the one "
          "before ended; learn with one --seed and one --shared-state at a time");
-  const fs::path group = find_group(request, directory);
+  const fs::path group = folder_of_versions(request, directory, "-seeds");
   const RunFolder folder(group, nullptr);
   const Settings settings = plan_settings(request, plan);
   if (request.resume && fs::exists(folder.config())) folder.require_same(settings);

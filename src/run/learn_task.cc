@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "class_registry.h"
 #include "learn_plan.h"
+#include "learning_images.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/data/contents.h"
@@ -80,103 +80,17 @@ std::string shared_name(const LearnRequest& request, const Composition& recipe) 
   return joined;
 }
 
-/// What is learned from; every image was decoded once.
-struct Images {
-  std::shared_ptr<const Dataset> dataset;
-  ClassRegistry classes;
-  std::shared_ptr<ImageSource> train, validation;
-  nlohmann::json bad;  ///< by split: what was left out
-  nlohmann::json duplicates;
-  std::string digest;                 ///< of the bytes and labels to learn from and to validate on
-  std::vector<std::string> warnings;  ///< for the user and the run's log, once there is one
-};
-
-std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
-                                        const ModelDirectory& directory, const Images& images, Split split) {
-  std::shared_ptr<const Dataset> dataset = images.dataset;
-  Preprocessing preprocessing = directory.files().config.preprocessing;
-  preprocessing.size_px = plan.image_size;
-  ImageSourceOptions options;
-  options.threads = std::max(1, at::get_num_threads());
-  options.label_of_class = images.classes.label_of_class;
-  options.device = directory.device();
-  options.bad_images = request.bad_images;
-  if (split == Split::kTrain) options.augmentation = Augmentation::named(plan.recipe.augmentation);
-  if (request.pool) options.pixels = request.pool->pixels(dataset, split, preprocessing);
-  return std::make_shared<ImageSource>(std::move(dataset), split, preprocessing, options);
-}
-
-/// Every image once; what is left out is told and counted.
-void decode(ImageSource& source, Split split, const LearnRequest& request, Images& images) {
-  if (request.listener) request.listener->stage(fmt::format("read {} images", name(split)), source.rows());
-  source.decode_all(request.stop, request.listener);
-  images.bad[name(split)] = describe_skipped(source);
-  if (source.skipped().empty()) return;
-  log_event(LogLevel::kWarn, "images.skipped", {{"split", name(split)}, {"count", source.skipped().size()}});
-  images.warnings.push_back(fmt::format("{} {} images cannot be decoded and are skipped, the first: {}",
-                                        source.skipped().size(), name(split), source.skipped()[0].reason));
-}
-
-std::string digest_of_learning(const Dataset& dataset, const Contents& contents) {
-  Sha256 digest;
-  const nlohmann::json names = describe_splits(dataset).at("sha256");
-  for (const Split split : {Split::kTrain, Split::kValidation}) {
-    digest.update(names.at(name(split)).get<std::string>());
-    for (const std::optional<Digest>& image : contents.digests[static_cast<std::size_t>(split)])
-      if (image) digest.update({reinterpret_cast<const char*>(image->data()), image->size()});
-  }
-  return digest.finish_hex();
-}
-
-/// Hashes all images; warns of those in two splits.
-void scan(const LearnRequest& request, Images& images) {
-  const Dataset& dataset = *images.dataset;
-  VisitOptions options;
-  options.threads = std::max(1, at::get_num_threads());
-  options.stop = request.stop;
-  if (request.listener) {
-    std::int64_t rows = 0;
-    for (const Split split : kSplits) rows += static_cast<std::int64_t>(dataset.examples(split).size());
-    request.listener->stage("hash images", rows);
-    options.progress = [&](std::int64_t done, std::int64_t total) { request.listener->step(done, total); };
-  }
-  const Contents contents =
-      request.pool ? *request.pool->contents(images.dataset, options) : scan_contents(dataset, options);
-  const Duplicates duplicates = find_duplicates(dataset, contents);
-  if (request.listener)
-    for (const std::string& note : contents.notes) request.listener->note(note);
-  if (const std::string warning = warning_of(duplicates); !warning.empty()) {
-    log_event(LogLevel::kWarn, "images.duplicated", {{"test_in_train", duplicates.test_in_train}});
-    images.warnings.push_back(warning);
-  }
-  images.duplicates = describe(duplicates);
-  images.digest = digest_of_learning(dataset, contents);
-}
-
-void give_warnings(Images& images, Listener& listener) {
-  for (const std::string& warning : images.warnings) listener.warning(warning);
-  images.warnings.clear();
-}
-
-Images open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
-  Images images;
-  const ImageChoice choice{settled(request.data), request.split_seed,       request.classes,   request.superclasses,
-                           request.limit_train,   request.limit_validation, request.limit_test};
-  images.dataset = request.pool ? request.pool->dataset(choice) : open_images(choice);
-  scan(request, images);
+LearningImages open_images(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory) {
+  LearningImages images = open_contents(request);
   images.classes = register_classes(images.dataset->classes(), *plan.composition, directory.store(),
                                     shared_name(request, *plan.composition));
-  images.train = open_split(request, plan, directory, images, Split::kTrain);
-  images.validation = open_split(request, plan, directory, images, Split::kValidation);
-  decode(*images.train, Split::kTrain, request, images);
-  decode(*images.validation, Split::kValidation, request, images);
-  images.bad[name(Split::kTest)] = {{"count", 0}, {"first", nlohmann::json::array()}};
+  read_images(images, request, plan, directory);
   return images;
 }
 
 /// The one look at the test images, after everything is decided.
-Evaluation measure(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory, Images& images,
-                   const Model& model, Listener& listener) {
+Evaluation measure(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                   LearningImages& images, const Model& model, Listener& listener) {
   const auto test = open_split(request, plan, directory, images, Split::kTest);
   try {
     if (request.bad_images == BadImages::kSkip) decode(*test, Split::kTest, request, images);
@@ -197,7 +111,7 @@ nlohmann::json without_confusion(nlohmann::json figures) {
 }
 
 TaskRecord make_record(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
-                       const Images& images, const Learned& learned) {
+                       const LearningImages& images, const Learned& learned) {
   TaskRecord record;
   record.name = request.task;
   record.fingerprint = directory.fingerprint();
@@ -212,7 +126,7 @@ TaskRecord make_record(const LearnRequest& request, const LearnPlan& plan, const
 }
 
 /// All that is said of a run except what the store adds (version, bytes).
-nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, const Images& images,
+nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, const LearningImages& images,
                             const Learned& learned, const std::optional<Evaluation>& test, const RunFolder& run) {
   const std::vector<std::string>& labels = images.classes.labels;
   nlohmann::json plugs = nlohmann::json::array(), candidates = nlohmann::json::object();
@@ -293,7 +207,7 @@ Model start_model(const LearnRequest& request, const LearnPlan& plan, const Mode
   return Model(directory.backbone(), plan.composition, std::move(numbers));
 }
 
-Budget make_budget(const LearnRequest& request, const ModelDirectory& directory, const Images& images,
+Budget make_budget(const LearnRequest& request, const ModelDirectory& directory, const LearningImages& images,
                    RunFolder& folder) {
   Budget budget;
   budget.data = images.digest;
@@ -307,7 +221,7 @@ Budget make_budget(const LearnRequest& request, const ModelDirectory& directory,
 }
 
 LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
-                            Images& images, RunFolder& folder) {
+                            LearningImages& images, RunFolder& folder) {
   const Task task{request.task, images.classes.labels};
   const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
                                 plan.recipe, make_budget(request, directory, images, folder));
@@ -337,9 +251,9 @@ void require_writable(const fs::path& directory) {
 
 LearnReport learn_task(const LearnRequest& request) {
   check_request(request);
-  const ModelDirectory directory =
-      request.opened ? request.opened->with_fresh_store()
-                     : ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const ModelDirectory directory = request.opened
+                                       ? request.opened->with_fresh_store()
+                                       : ModelDirectory::open(request.directory, true, parse_device(request.device));
   require_writable(request.directory);
   const LearnPlan plan = plan_learning(request, directory);
   const Settings settings = plan_settings(request, plan);
@@ -347,7 +261,7 @@ LearnReport learn_task(const LearnRequest& request) {
   RunFolder folder(place.folder, request.listener);
   if (place.finished) return finished_report(directory, request, settings, folder, place.stored);
 
-  Images images = open_images(request, plan, directory);
+  LearningImages images = open_images(request, plan, directory);
   if (folder.exists() && !place.resumes && request.force) folder.clear();
   folder.create(settings);
   folder.note(plan.recipe.text());

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "learn_plan.h"
+#include "learning_images.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/files.h"
@@ -18,13 +18,10 @@
 #include "recast/run/provenance.h"
 #include "recast/run/row_sources.h"
 #include "run_folder.h"
-#include "stream_images.h"
 
 namespace recast {
 namespace {
 namespace fs = std::filesystem;
-
-constexpr std::string_view kFolderEnd = "-stream";
 
 void check(const StreamRequest& request) {
   check_request(request);
@@ -51,26 +48,6 @@ Settings settings_of(const StreamRequest& request, const LearnPlan& plan) {
   flag("keep", request.keep);
   if (!request.forward_transfer) flag("no-forward-transfer", "true");
   return settings;
-}
-
-/// FIRST of "vFIRST-stream"; 0: another name.
-std::int64_t first_version(const std::string& name) {
-  std::int64_t first = 0;
-  if (!name.starts_with("v") || !name.ends_with(kFolderEnd)) return 0;
-  const char* end = name.data() + name.size() - kFolderEnd.size();
-  const auto parsed = std::from_chars(name.data() + 1, end, first);
-  return parsed.ec == std::errc() && parsed.ptr == end ? first : 0;
-}
-
-fs::path find_folder(const StreamRequest& request, const ModelDirectory& directory) {
-  if (!request.run_folder.empty()) return settled(request.run_folder);
-  const fs::path runs = settled(request.directory / "runs" / request.task);
-  std::int64_t begun = 0;
-  if (fs::is_directory(runs))
-    for (const fs::directory_entry& entry : fs::directory_iterator(runs))
-      begun = std::max(begun, first_version(entry.path().filename().string()));
-  const std::int64_t newest = newest_version(directory, request.task);  // refuses names that differ in case only
-  return runs / fmt::format("v{}{}", request.resume && begun > 0 ? begun : newest + 1, kFolderEnd);
 }
 
 /// A step that the store has.
@@ -123,12 +100,7 @@ std::vector<std::int64_t> columns_of(const at::Tensor& classes, const std::vecto
 
 /// Where a split's features came from and what was left out on the way.
 nlohmann::json describe(const SplitFeatures& features) {
-  nlohmann::json first = nlohmann::json::array();
-  for (std::size_t i = 0; i < std::min<std::size_t>(features.bad.size(), 5); ++i)
-    first.push_back({{"image", printable(features.bad[i].id, 300)}, {"reason", features.bad[i].reason}});
-  return {{"rows", features.rows.size(0)},
-          {"from", features.from},
-          {"bad", {{"count", features.bad.size()}, {"first", first}}}};
+  return {{"rows", features.rows.size(0)}, {"from", features.from}, {"bad", describe_skipped(features.bad)}};
 }
 
 /// The stream of a request over its data: over features where the recipe leaves them alone, else over images.
@@ -159,7 +131,7 @@ class Setting {
     return setting;
   }
 
-  const StreamImages& images() const { return images_; }
+  const LearningImages& images() const { return images_; }
   const nlohmann::json& features() const { return features_; }
 
  private:
@@ -171,7 +143,7 @@ class Setting {
       Preprocessing preprocessing = directory_.files().config.preprocessing;
       preprocessing.size_px = plan_.image_size;
       SplitFeatures& made = splits[static_cast<std::size_t>(split)] =
-          feature_cache().features({directory_, *images_.dataset, images_.contents, split, preprocessing,
+          feature_cache().features({directory_, *images_.dataset, *images_.contents, split, preprocessing,
                                     request_.bad_images, request_.bf16.value_or(false), request_.stop, &listener_});
       features_[name(split)] = describe(made);
       images_.bad[name(split)] = features_[name(split)]["bad"];
@@ -195,7 +167,7 @@ class Setting {
 
   void use_images(ClassIncremental& setting) {
     // The order of the classes must be known before labels are given; which rows are left depends on decoding.
-    images_.label_of_class = column_of_classes();
+    images_.classes.label_of_class = column_of_classes();
     read_images(images_, request_, plan_, directory_);
     const auto test = open_split(request_, plan_, directory_, images_, Split::kTest);
     if (request_.bad_images == BadImages::kSkip) decode(*test, Split::kTest, request_, images_);
@@ -224,7 +196,7 @@ class Setting {
   const LearnPlan& plan_;
   const ModelDirectory& directory_;
   Listener& listener_;
-  StreamImages images_;
+  LearningImages images_;
   nlohmann::json features_ = nullptr;
 };
 
@@ -455,7 +427,7 @@ StreamReport stream_task(const StreamRequest& request) {
   const LearnPlan plan = plan_learning(request, directory);
   check_stream(*plan.composition, request.stream.kind);
   const Settings settings = settings_of(request, plan);
-  RunFolder folder(find_folder(request, directory), request.listener);
+  RunFolder folder(folder_of_versions(request, directory, "-stream"), request.listener);
   if (is_finished(request, folder, settings)) {
     if (request.listener)
       request.listener->note("the stream in " + folder.path().string() + " is complete: nothing to do");

@@ -101,7 +101,7 @@ TestData use_test_data(const ModelDirectory& directory, const LoadedTask& task, 
   if (const std::size_t count = images->skipped().size(); count > 0)
     data.notes.push_back(
         fmt::format("{} images cannot be decoded and are skipped, the first: {}", count, images->skipped()[0].reason));
-  data.bad_images = describe_skipped(*images);
+  data.bad_images = describe_skipped(images->skipped());
   return data;
 }
 

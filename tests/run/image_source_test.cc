@@ -85,7 +85,7 @@ TEST_F(BadImageTest, SkipLeavesThemOutAndNoOtherImageChanges) {
   EXPECT_TRUE(at::equal(left_pixels, pixels.index_select(0, at::tensor(expected, at::kLong))));
   EXPECT_EQ(read(images, 3).first, expected);  // in every epoch
 
-  const auto said = describe_skipped(images, 1);
+  const auto said = describe_skipped(images.skipped(), 1);
   EXPECT_EQ(said["count"], 2);
   EXPECT_EQ(said["first"].size(), 1u);
   EXPECT_EQ(said["first"][0]["image"], id(Split::kTrain, 4));

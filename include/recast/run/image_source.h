@@ -70,7 +70,7 @@ class ImageSource : public Source {
 };
 
 /// {"count": n, "first": [{"image", "reason"}]}, at most `most` of them, printable.
-nlohmann::json describe_skipped(const ImageSource& source, std::size_t most = 5);
+nlohmann::json describe_skipped(const std::vector<BadImage>& skipped, std::size_t most = 5);
 
 /// 0 .. rows-1.
 std::vector<std::int64_t> all_rows(std::int64_t rows);

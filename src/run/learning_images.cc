@@ -1,4 +1,4 @@
-#include "stream_images.h"
+#include "learning_images.h"
 
 #include <ATen/Parallel.h>
 
@@ -7,6 +7,7 @@
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/files.h"
+#include "recast/run/image_pool.h"
 #include "run_folder.h"
 
 namespace recast {
@@ -24,7 +25,7 @@ std::string digest_of_learning(const Dataset& dataset, const Contents& contents)
 }
 
 /// Hashes all images; warns of those in two splits.
-void scan(const LearnRequest& request, StreamImages& images) {
+void scan(const LearnRequest& request, LearningImages& images) {
   const Dataset& dataset = *images.dataset;
   VisitOptions options;
   options.threads = std::max(1, at::get_num_threads());
@@ -35,53 +36,56 @@ void scan(const LearnRequest& request, StreamImages& images) {
     request.listener->stage("hash images", rows);
     options.progress = [&](std::int64_t done, std::int64_t total) { request.listener->step(done, total); };
   }
-  images.contents = scan_contents(dataset, options);
-  const Duplicates duplicates = find_duplicates(dataset, images.contents);
+  images.contents = request.pool ? request.pool->contents(images.dataset, options)
+                                 : std::make_shared<Contents>(scan_contents(dataset, options));
+  const Duplicates duplicates = find_duplicates(dataset, *images.contents);
   if (request.listener)
-    for (const std::string& note : images.contents.notes) request.listener->note(note);
+    for (const std::string& note : images.contents->notes) request.listener->note(note);
   if (const std::string warning = warning_of(duplicates); !warning.empty()) {
     log_event(LogLevel::kWarn, "images.duplicated", {{"test_in_train", duplicates.test_in_train}});
     images.warnings.push_back(warning);
   }
   images.duplicates = describe(duplicates);
-  images.digest = digest_of_learning(dataset, images.contents);
+  images.digest = digest_of_learning(dataset, *images.contents);
 }
 
 }  // namespace
 
-StreamImages open_contents(const LearnRequest& request) {
-  StreamImages images;
-  images.dataset =
-      limit_per_class(open_dataset(settled(request.data), request.split_seed), request.limit_train, request.limit_test);
+LearningImages open_contents(const LearnRequest& request) {
+  LearningImages images;
+  const ImageChoice choice{settled(request.data), request.split_seed,       request.classes,   request.superclasses,
+                           request.limit_train,   request.limit_validation, request.limit_test};
+  images.dataset = request.pool ? request.pool->dataset(choice) : open_images(choice);
   scan(request, images);
   images.bad[name(Split::kTest)] = {{"count", 0}, {"first", nlohmann::json::array()}};
   return images;
 }
 
 std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
-                                        const ModelDirectory& directory, const StreamImages& images, Split split) {
+                                        const ModelDirectory& directory, const LearningImages& images, Split split) {
   Preprocessing preprocessing = directory.files().config.preprocessing;
   preprocessing.size_px = plan.image_size;
   ImageSourceOptions options;
   options.threads = std::max(1, at::get_num_threads());
   options.device = directory.device();
   options.bad_images = request.bad_images;
-  options.label_of_class = images.label_of_class;
+  options.label_of_class = images.classes.label_of_class;
   if (split == Split::kTrain) options.augmentation = Augmentation::named(plan.recipe.augmentation);
+  if (request.pool) options.pixels = request.pool->pixels(images.dataset, split, preprocessing);
   return std::make_shared<ImageSource>(images.dataset, split, preprocessing, options);
 }
 
-void decode(ImageSource& source, Split split, const LearnRequest& request, StreamImages& images) {
+void decode(ImageSource& source, Split split, const LearnRequest& request, LearningImages& images) {
   if (request.listener) request.listener->stage(fmt::format("read {} images", name(split)), source.rows());
   source.decode_all(request.stop, request.listener);
-  images.bad[name(split)] = describe_skipped(source);
+  images.bad[name(split)] = describe_skipped(source.skipped());
   if (source.skipped().empty()) return;
   log_event(LogLevel::kWarn, "images.skipped", {{"split", name(split)}, {"count", source.skipped().size()}});
   images.warnings.push_back(fmt::format("{} {} images cannot be decoded and are skipped, the first: {}",
                                         source.skipped().size(), name(split), source.skipped()[0].reason));
 }
 
-void read_images(StreamImages& images, const LearnRequest& request, const LearnPlan& plan,
+void read_images(LearningImages& images, const LearnRequest& request, const LearnPlan& plan,
                  const ModelDirectory& directory) {
   images.train = open_split(request, plan, directory, images, Split::kTrain);
   images.validation = open_split(request, plan, directory, images, Split::kValidation);
@@ -89,7 +93,7 @@ void read_images(StreamImages& images, const LearnRequest& request, const LearnP
   decode(*images.validation, Split::kValidation, request, images);
 }
 
-void give_warnings(StreamImages& images, Listener& listener) {
+void give_warnings(LearningImages& images, Listener& listener) {
   for (const std::string& warning : images.warnings) listener.warning(warning);
   images.warnings.clear();
 }

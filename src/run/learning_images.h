@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "class_registry.h"
 #include "learn_plan.h"
 #include "recast/data/contents.h"
 #include "recast/data/dataset.h"
@@ -11,11 +12,11 @@
 
 namespace recast {
 
-/// What a stream is made of.
-struct StreamImages {
+/// What is learned from, a task or a stream of classes.
+struct LearningImages {
   std::shared_ptr<const Dataset> dataset;
-  Contents contents;
-  std::vector<std::int64_t> label_of_class;  ///< column of each class of the dataset; empty: the same
+  std::shared_ptr<const Contents> contents;
+  ClassRegistry classes;
   std::shared_ptr<ImageSource> train, validation;
   nlohmann::json bad;  ///< by split: what was left out
   nlohmann::json duplicates;
@@ -23,15 +24,17 @@ struct StreamImages {
   std::vector<std::string> warnings;  ///< for the user and the run's log, once there is one
 };
 
-/// The dataset of a request, all images hashed, those in two splits noted.
-StreamImages open_contents(const LearnRequest& request);
+/// The dataset of a request, all images hashed, those in two splits noted. Both from the request's pool where it has
+/// one.
+LearningImages open_contents(const LearnRequest& request);
 std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
-                                        const ModelDirectory& directory, const StreamImages& images, Split split);
+                                        const ModelDirectory& directory, const LearningImages& images, Split split);
 /// Every image of a split once; what is left out is told and counted.
-void decode(ImageSource& source, Split split, const LearnRequest& request, StreamImages& images);
+void decode(ImageSource& source, Split split, const LearnRequest& request, LearningImages& images);
 /// Opens and decodes the splits to learn from and to validate on.
-void read_images(StreamImages& images, const LearnRequest& request, const LearnPlan& plan,
+void read_images(LearningImages& images, const LearnRequest& request, const LearnPlan& plan,
                  const ModelDirectory& directory);
-void give_warnings(StreamImages& images, Listener& listener);
+/// Once each.
+void give_warnings(LearningImages& images, Listener& listener);
 
 }  // namespace recast
