@@ -13,18 +13,13 @@ namespace {
 
 constexpr std::int64_t kMostSteps = 10'000;
 
-void check(const StreamOptions& options, std::int64_t classes) {
+/// Whether the steps fit the data, too.
+void check_steps(const StreamOptions& options, std::int64_t classes) {
+  check(options);
   const std::int64_t base = options.base > 0 ? options.base : options.increment;
-  if (options.increment < 1 || options.base < 0)
-    fail(Code::kInvalidArgument, "[stream] --increment must be at least 1 and --base 0 or more, got {} and {}",
-         options.increment, options.base);
   if (base > classes)
     fail(Code::kInvalidArgument, "[stream] the first step is of {} classes, the data has {}: take a smaller --base",
          base, classes);
-  if (options.class_seed < 0 || options.class_seed > 0xffffffff)
-    fail(Code::kInvalidArgument, "[stream] --class-seed must lie in 0..4294967295, got {}", options.class_seed);
-  if (!(options.share >= 0 && options.share <= 1))
-    fail(Code::kInvalidArgument, "[stream] --share must lie in 0..1, got {}", options.share);
   if ((classes - base + options.increment - 1) / options.increment >= kMostSteps)
     fail(Code::kInvalidArgument, "[stream] more than {} steps: take a larger --increment", kMostSteps);
 }
@@ -97,6 +92,16 @@ std::string_view name(StreamKind kind) {
   return "";
 }
 
+void check(const StreamOptions& options) {
+  if (options.increment < 1 || options.base < 0)
+    fail(Code::kInvalidArgument, "[stream] --increment must be at least 1 and --base 0 or more, got {} and {}",
+         options.increment, options.base);
+  if (options.class_seed < 0 || options.class_seed > 0xffffffff)
+    fail(Code::kInvalidArgument, "[stream] --class-seed must lie in 0..4294967295, got {}", options.class_seed);
+  if (!(options.share >= 0 && options.share <= 1))
+    fail(Code::kInvalidArgument, "[stream] --share must lie in 0..1, got {}", options.share);
+}
+
 StreamKind parse_stream_kind(std::string_view text) {
   for (const StreamKind kind : {StreamKind::kDisjoint, StreamKind::kMixed, StreamKind::kRecurring})
     if (text == name(kind)) return kind;
@@ -119,7 +124,7 @@ std::vector<std::int64_t> numpy_permutation(std::uint32_t seed, std::int64_t n) 
 }
 
 ClassStream make_stream(const std::vector<std::int64_t>& labels, std::int64_t classes, const StreamOptions& options) {
-  check(options, classes);
+  check_steps(options, classes);
   ClassStream stream;
   stream.order = numpy_permutation(static_cast<std::uint32_t>(options.class_seed), classes);
   stream.column.resize(stream.order.size());

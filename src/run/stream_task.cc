@@ -348,6 +348,11 @@ class StreamRun {
                               {"recipe", plan_.recipe.name},
                               {"plugs", plugs},
                               {"labels", setting.labels},
+                              {"classes", setting.labels.size()},
+                              {"images",
+                               {{"train", setting.train.columns.size()},
+                                {"validation", setting.validation.columns.size()},
+                                {"test", setting.test.columns.size()}}},
                               {"stream",
                                {{"kind", name(stream.kind)},
                                 {"share", stream.share},
@@ -420,7 +425,9 @@ nlohmann::json read_results(const RunFolder& folder) {
 
 StreamReport stream_task(const StreamRequest& request) {
   check(request);
-  const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const ModelDirectory directory = request.opened
+                                       ? request.opened->with_fresh_store()
+                                       : ModelDirectory::open(request.directory, true, parse_device(request.device));
   if (request.keep != "none" && ::access(request.directory.c_str(), W_OK) != 0)
     fail(Code::kUnavailable, "[stream] {} cannot be written to, so the task could not be stored there",
          request.directory.string());

@@ -65,6 +65,11 @@ TEST_F(StreamTaskTest, LearnsStepByStepStoresEachAndWritesItsFolder) {
   ASSERT_EQ(results["steps"].size(), 3u);
   EXPECT_EQ(results["schema"], kStreamSchema);
   EXPECT_EQ(results["matrix"][2].size(), 3u);
+  EXPECT_EQ(results["classes"], 6);
+  EXPECT_EQ(results["images"]["test"], results["steps"][2]["test_rows"]);
+  EXPECT_EQ(results["images"]["train"].get<int>() + results["images"]["validation"].get<int>() +
+                results["images"]["test"].get<int>(),
+            6 * 12);
   EXPECT_GT(results["last"], 0.5) << "six colours";
   EXPECT_EQ(results["labels"][0], kClasses[static_cast<std::size_t>(numpy_permutation(1993, 6)[0])]);
   EXPECT_TRUE(results["forward_transfer"].is_number());

@@ -29,6 +29,9 @@ struct StreamOptions {
   double share = 0.5;  ///< mixed: of the classes that recur; recurring: probability that one comes back
 };
 
+/// Throws kInvalidArgument: options that are out of range whatever the classes are.
+void check(const StreamOptions& options);
+
 struct StreamStep {
   std::int64_t first = 0, classes = 0;  ///< columns first .. first + classes - 1 are new
   std::vector<std::int64_t> rows;       ///< to learn from, ascending, none twice in a step
