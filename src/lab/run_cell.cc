@@ -9,6 +9,7 @@
 #include "recast/format/printable.h"
 #include "recast/run/evaluate_task.h"
 #include "recast/store/task_store.h"
+#include "run/learn_plan.h"
 #include "run/run_folder.h"
 
 namespace recast {
@@ -52,6 +53,8 @@ LearnRequest request_of(const CellSurroundings& around, const LabCell& cell, boo
   request.pool = &around.pool;
   request.stop = around.stop;
   request.listener = listener;
+  // A head that tasks share would carry one cell's images into another's figures.
+  if (!plan_learning(request, *request.opened).composition->isolated()) request.shared = request.task;
   return request;
 }
 
@@ -88,20 +91,37 @@ json result_of(const LabRecipe& recipe, const json& learned, const json& test) {
   return result;
 }
 
+/// Takes the cell's task out of the store, with the head that only it has.
+void drop_task(const CellSurroundings& around, const LabCell& cell) {
+  const ModelDirectory& model = model_of(around, cell);
+  const auto store = open_sqlite_store(model.path(), model.fingerprint(), false);
+  const auto known = store->list(true);
+  if (std::any_of(known.begin(), known.end(), [&](const TaskSummary& task) { return task.name == stored_name(cell); }))
+    store->purge(stored_name(cell));
+}
+
 /// What a finished cell no longer needs: checkpoints, and the task where it is not to be kept. The folder of
 /// checkpoints goes last, since it tells the next run that this one was killed here.
 void tidy(const CellSurroundings& around, const LabCell& cell) {
   const fs::path checkpoints = run_path(around.file, cell) / "checkpoints";
   if (!fs::exists(checkpoints)) return;
-  if (!around.file.recipe(cell.recipe).keep_task) {
-    const ModelDirectory& model = model_of(around, cell);
-    const auto store = open_sqlite_store(model.path(), model.fingerprint(), false);
-    const auto known = store->list(true);
-    if (std::any_of(known.begin(), known.end(),
-                    [&](const TaskSummary& task) { return task.name == stored_name(cell); }))
-      store->purge(stored_name(cell));
-  }
+  if (!around.file.recipe(cell.recipe).keep_task) drop_task(around, cell);
   fs::remove_all(checkpoints);
+}
+
+void remove_path(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error)
+    fail(Code::kUnavailable, "[lab] {}: cannot be removed: {}", printable(path.string(), 300), error.message());
+}
+
+/// What no longer holds goes before the cell counts as begun, its record first: else, killed on the way, the next
+/// process would take the old run for this one. A head that classes are added to goes, too: it would learn them twice.
+void forget(const CellSurroundings& around, const LabCell& cell, const LearnRequest& request) {
+  remove_path(cell_path(around.file, cell));
+  remove_path(run_path(around.file, cell));
+  if (!request.shared.empty()) drop_task(around, cell);
 }
 
 /// What differs, in words.
@@ -129,9 +149,11 @@ Plan plan_of(const CellRecord& before, const CellRecord& now, bool force, std::s
 }
 
 void learn_and_measure(const CellSurroundings& around, CellRecord& record, bool resume, Listener* listener) {
+  const LearnRequest request = request_of(around, record.cell, resume, listener);
+  if (!resume) forget(around, record.cell, request);
   record.state = CellRecord::State::kBegun;
   write_cell(around.file, record);
-  const json learned = learn_task(request_of(around, record.cell, resume, listener)).results;
+  const json learned = learn_task(request).results;
   const json test = measured(around, record.cell, learned, listener);
   record.result = result_of(around.file.recipe(record.cell.recipe), learned, test);
   record.state = CellRecord::State::kDone;

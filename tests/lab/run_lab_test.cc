@@ -226,6 +226,44 @@ TEST_F(RunLabTest, WhatChangedIsDoneAgain) {
   EXPECT_THAT(model.notes, Contains(HasSubstr("its model changed since")));
 }
 
+TEST_F(RunLabTest, WhatIsDoneAgainNeverTakesTheOldRunForItself) {
+  write_lab(lab("only: colours/fine\n"));
+  run({"seeds=5"});
+  for (int i = 0; i < 12; ++i)
+    write_text(folder_ / fmt::format("data/green/{}.png", i), encode_png(at::full({3, 16, 16}, 90, at::kByte)));
+  const nlohmann::json fresh = run({"seeds=5", "out=" + (folder_ / "fresh").string()});
+  nlohmann::json results;
+  for (std::int64_t at = 1; results.is_null(); at += 5) {  // the first stops come before anything is learned
+    ASSERT_LT(at, 500);
+    Ear ear;
+    ear.stop_at = at;
+    try {
+      results = run({"seeds=5"}, &ear);
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), Code::kCancelled) << error.what();
+    }
+  }
+  EXPECT_EQ(without_times(results["rows"]), without_times(fresh["rows"]));
+  EXPECT_EQ(without_times(results["cells"]), without_times(fresh["cells"]));
+}
+
+TEST_F(RunLabTest, HeadsThatTasksShareElsewhereAreEachCellsOwn) {
+  // Learned twice, a class is an error for this head.
+  const std::vector<std::string> fetril = {"recipes.fine.plug=[fetril]", "recipes.fine.epochs=0"};
+  const nlohmann::json both = run(fetril);
+  EXPECT_EQ(both["counts"]["failed"], 0) << both["cells"].dump();
+  const ModelDirectory model = ModelDirectory::open(out() / "models/model", true);
+  EXPECT_TRUE(model.store().shared("pair.fine.6"));
+  EXPECT_FALSE(model.store().shared("fetril"));
+  EXPECT_EQ(model.load("pair.fine.6").record.labels.size(), 2u) << "no class of the other task";
+  LabRequest again = request(fetril);
+  again.cells = {"pair/fine/6"};
+  again.force = true;
+  const nlohmann::json redone = run_lab(again);
+  EXPECT_EQ(without_times(redone["cells"]), without_times(both["cells"]));
+  EXPECT_EQ(json_of(cell("pair/fine/6"))["result"]["version"], 1) << "what it had learned before is gone";
+}
+
 TEST_F(RunLabTest, AnyCellCanBeDoneAgainAlone) {
   run();
   LabRequest asked = request();
