@@ -60,21 +60,52 @@ std::string difference_text(const nlohmann::json& difference) {
   return p.is_null() ? out : out + fmt::format(", p = {:.2g}", p.get<double>());
 }
 
-std::string text(const nlohmann::json& results) {
+std::string mean_seconds(const nlohmann::json& costs) {
+  return costs["seconds"].is_null() ? "-" : fmt::format("{:.1f}", costs["seconds"]["mean"].get<double>());
+}
+
+bool has_scenario(const nlohmann::json& results, const char* scenario) {
+  for (const auto& task : results["tasks"])
+    if (task["scenario"] == scenario) return true;
+  return false;
+}
+
+std::string tasks_text(const nlohmann::json& results) {
   Table table({"what learns", "numbers", "stored", "seconds", "top1, all tasks", "less", "difference"});
   for (const auto& row : results["rows"]) {
     const auto& overall = row["overall"];
     const bool compared = !row["baseline"].is_null();
     table.add({row["label"].get<std::string>(), range_text(row["coefficients"], whole_text),
-               range_text(row["stored_bytes"], bytes_text),
-               row["seconds"].is_null() ? "-" : fmt::format("{:.1f}", row["seconds"]["mean"].get<double>()),
-               spread_text(overall["top1"]), compared ? row["baseline"].get<std::string>() : "",
+               range_text(row["stored_bytes"], bytes_text), mean_seconds(row), spread_text(overall["top1"]),
+               compared ? row["baseline"].get<std::string>() : "",
                compared ? difference_text(overall["difference"]) : ""});
   }
+  return table.text();
+}
+
+std::string streams_text(const nlohmann::json& results) {
+  Table table({"what learns", "stored", "seconds", "average, all streams", "last, all streams", "less",
+               "difference of average", "difference of last"});
+  for (const auto& row : results["rows"]) {
+    const auto& all = row["streams"];
+    if (all.is_null()) continue;
+    const bool compared = !row["baseline"].is_null();
+    table.add({row["label"].get<std::string>(), range_text(all["stored_bytes"], bytes_text), mean_seconds(all),
+               spread_text(all["average"]), spread_text(all["top1"]),
+               compared ? row["baseline"].get<std::string>() : "",
+               compared ? difference_text(all["average_difference"]) : "",
+               compared ? difference_text(all["difference"]) : ""});
+  }
+  return table.text();
+}
+
+std::string text(const nlohmann::json& results) {
+  std::string out;
+  if (has_scenario(results, "task")) out += tasks_text(results);
+  if (has_scenario(results, "class-il")) out += streams_text(results);
   const auto& counts = results["counts"];
-  std::string out = table.text() + fmt::format("{} of {} cells done, {} failed; {}/report.html\n",
-                                               counts["done"].get<int>(), counts["cells"].get<int>(),
-                                               counts["failed"].get<int>(), results["out"].get<std::string>());
+  out += fmt::format("{} of {} cells done, {} failed; {}/report.html\n", counts["done"].get<int>(),
+                     counts["cells"].get<int>(), counts["failed"].get<int>(), results["out"].get<std::string>());
   for (const auto& cell : results["cells"])
     if (cell["state"] == "failed")
       out += fmt::format("failed: {}/{}/{}: {}\n", cell["task"].get<std::string>(), cell["recipe"].get<std::string>(),
@@ -84,13 +115,24 @@ std::string text(const nlohmann::json& results) {
 }
 
 std::string list_text(const nlohmann::json& document) {
-  Table table({"cell", "state", "top1", "seconds", "error"});
-  for (const auto& cell : document["cells"])
-    table.add({fmt::format("{}/{}/{}", cell["task"].get<std::string>(), cell["recipe"].get<std::string>(),
-                           cell["seed"].get<std::uint64_t>()),
-               cell["state"].get<std::string>(), cell["top1"].is_null() ? "-" : share_text(cell["top1"].get<double>()),
-               cell["seconds"].is_null() ? "-" : fmt::format("{:.1f}", cell["seconds"].get<double>()),
-               cell["error"].is_null() ? "" : cell["error"].get<std::string>()});
+  const auto share = [](const nlohmann::json& value) {
+    return value.is_null() ? "-" : share_text(value.get<double>());
+  };
+  bool streams = false;
+  for (const auto& cell : document["cells"]) streams |= cell["scenario"] == "class-il";
+  std::vector<std::string> head = {"cell", "state", "top1", "seconds", "error"};
+  if (streams) head.insert(head.begin() + 3, "average");
+  Table table(head);
+  for (const auto& cell : document["cells"]) {
+    std::vector<std::string> line = {
+        fmt::format("{}/{}/{}", cell["task"].get<std::string>(), cell["recipe"].get<std::string>(),
+                    cell["seed"].get<std::uint64_t>()),
+        cell["state"].get<std::string>(), share(cell["top1"]),
+        cell["seconds"].is_null() ? "-" : fmt::format("{:.1f}", cell["seconds"].get<double>()),
+        cell["error"].is_null() ? "" : cell["error"].get<std::string>()};
+    if (streams) line.insert(line.begin() + 3, share(cell["average"]));
+    table.add(line);
+  }
   return table.text();
 }
 

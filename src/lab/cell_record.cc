@@ -29,11 +29,27 @@ CellRecord::State state_of(const std::string& text) {
   fail(Code::kDataCorruption, "[lab] no state '{}'", printable(text));
 }
 
+/// The word for a cell of a stream, and of all others.
+std::string_view kind(bool stream) { return stream ? "stream" : "learn"; }
+
 /// What others read from it, if it is there at all.
-void check_result(const json& result) {
-  for (const char* key : {"top1", "learn_seconds", "eval_seconds", "coefficients", "head_numbers", "stored_bytes"})
+void check_result(const json& result, bool stream) {
+  const auto require_number = [&](const char* key) {
     if (!result.at(key).is_number()) fail(Code::kDataCorruption, "[lab] '{}' is no number", key);
+  };
+  for (const char* key : {"top1", "learn_seconds", "coefficients", "head_numbers", "stored_bytes", "shared_bytes"})
+    require_number(key);
   if (!result.at("plugs").is_array()) fail(Code::kDataCorruption, "[lab] 'plugs' is no list");
+  if (!stream) return require_number("eval_seconds");
+  require_number("average");
+  for (const char* key : {"forgetting", "backward_transfer", "forward_transfer"})
+    if (const json& value = result.at(key); !value.is_number() && !value.is_null())
+      fail(Code::kDataCorruption, "[lab] '{}' is neither a number nor null", key);
+  const json& curve = result.at("curve");
+  if (!curve.is_array() || curve.empty()) fail(Code::kDataCorruption, "[lab] 'curve' is no list of steps");
+  for (const json& step : curve)
+    for (const char* key : {"classes", "top1"})
+      if (!step.at(key).is_number()) fail(Code::kDataCorruption, "[lab] '{}' of the curve is no number", key);
 }
 
 CellRecord parse(const std::string& text, const fs::path& path, const LabCell& cell) {
@@ -44,10 +60,13 @@ CellRecord parse(const std::string& text, const fs::path& path, const LabCell& c
   record.cell = {about.at("task"), about.at("recipe"), about.at("seed")};
   if (!(record.cell == cell)) fail(Code::kDataCorruption, "[lab] it is of cell {}", printable(record.cell.id()));
   record.state = state_of(document.at("state"));
+  const json& said = document.at("kind");
+  record.stream = said == kind(true);
+  if (!record.stream && said != kind(false)) fail(Code::kUnsupported, "[lab] it is of a kind that is not known");
   record.asked = document.at("asked");
   record.found = document.at("found");
   record.where = document.at("where");
-  if (record.state == CellRecord::State::kDone) check_result(record.result = document.at("result"));
+  if (record.state == CellRecord::State::kDone) check_result(record.result = document.at("result"), record.stream);
   if (record.state == CellRecord::State::kFailed) {
     record.error = document.at("error");
     record.error.at("message").get<std::string>();
@@ -90,7 +109,10 @@ CellRecord read_cell(const LabFile& file, const LabCell& cell) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return none;
   try {
-    return parse(read_file(path, kMostBytes), path, cell);
+    CellRecord record = parse(read_file(path, kMostBytes), path, cell);
+    if (record.stream != file.task(cell.task).stream.has_value() && record.asked == asked_of(file, cell))
+      fail(Code::kDataCorruption, "[lab] it is of another scenario than its settings");
+    return record;
   } catch (const std::exception& error) {
     none.fault = printable(error.what(), 300);
     return none;
@@ -100,7 +122,7 @@ CellRecord read_cell(const LabFile& file, const LabCell& cell) {
 void write_cell(const LabFile& file, const CellRecord& record) {
   json document = {{"schema", kSchema},
                    {"cell", {{"task", record.cell.task}, {"recipe", record.cell.recipe}, {"seed", record.cell.seed}}},
-                   {"kind", "learn"},
+                   {"kind", kind(record.stream)},
                    {"state", name(record.state)},
                    {"asked", record.asked},
                    {"found", record.found},

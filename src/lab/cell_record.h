@@ -12,10 +12,11 @@ struct CellRecord {
   enum class State { kMissing, kBegun, kFailed, kDone };
   LabCell cell;
   State state = State::kMissing;
+  bool stream = false;    ///< of a task of scenario class-il
   nlohmann::json asked;   ///< settings that decide the result, see asked_of()
   nlohmann::json found;   ///< {model: fingerprint, data: SHA-256 of the images and their splits}
   nlohmann::json where;   ///< {model, data}: paths, by which a begun run can go on
-  nlohmann::json result;  ///< kDone; an object of docs/lab.schema.json
+  nlohmann::json result;  ///< kDone; "result" or "stream_result" of docs/lab.schema.json
   nlohmann::json error;   ///< kFailed: {code, message}
   std::string fault;      ///< kMissing because the file cannot be read: why
 };

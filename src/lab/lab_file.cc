@@ -6,6 +6,7 @@
 #include <cctype>
 #include <set>
 
+#include "lab_stream.h"
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
 #include "recast/run/learn_seeds.h"
@@ -144,6 +145,7 @@ SettingTable task_table(LabTask& task) {
     task.bad_images = parse_bad_images(value_at(entry, place));
   });
   table.add("layout", into(task.layout));
+  table.add("scenario", [](const SettingsTree&, const Place&) {});  // read before, since other keys depend on it
   return table;
 }
 
@@ -151,7 +153,15 @@ LabTask read_task(const std::string& name, const SettingsTree& entry, const Plac
                   const SettingsTree& defaults) {
   LabTask task;
   task.name = name;
-  read_entry(task_table(task), entry, place, defaults, {"data", "layout"}, task.asked);
+  SettingTable table = task_table(task);
+  std::set<std::string> silent = {"data", "layout"};
+  if (asks_for_stream(entry, defaults, place)) {
+    add_stream_keys(table, task.stream.emplace());
+  } else {
+    refuse_stream_keys(entry, place);
+    silent.insert("scenario");  // said or not, it is the same
+  }
+  read_entry(table, entry, place, defaults, silent, task.asked);
   if (task.images.data.empty()) fail(Code::kInvalidArgument, "[lab] {} does not say its data", printable(place, 300));
   return task;
 }
@@ -244,6 +254,7 @@ class FileReader {
     if (seeds_.empty()) fail(Code::kInvalidArgument, "[lab] {} has no seeds: seeds: [42, 1998, 3142592]", origin_);
     file_.seeds = parse_seeds(fmt::format("{}", fmt::join(seeds_, ",")));
     settle_models();
+    settle_scenarios();
     settle_baselines();
     make_cells();
   }
@@ -275,15 +286,16 @@ class FileReader {
   }
 
   void read_defaults() {
-    static const std::vector<std::string> kKeys = {
-        "model",        "data",   "limit-train", "limit-validation", "limit-test", "split-seed", "image-size",
-        "bad-images",   "recipe", "epochs",      "batch-size",       "lr",         "head-lr",    "weight-decay",
-        "augmentation", "bn",     "amp",         "test-amp",         "device",     "keep-task"};
+    std::vector<std::string> known = {"model",      "data",       "limit-train",  "limit-validation", "limit-test",
+                                      "split-seed", "image-size", "bad-images",   "recipe",           "epochs",
+                                      "batch-size", "lr",         "head-lr",      "weight-decay",     "amp",
+                                      "bn",         "test-amp",   "augmentation", "keep-task",        "scenario"};
+    known.insert(known.end(), stream_keys().begin(), stream_keys().end());
     const SettingsTree* defaults = file_.tree.find("defaults");
     if (!defaults) return;
     if (defaults->kind != SettingsTree::Kind::kMap) misfit(origin_ + ": defaults", "", "lines 'key: value'");
     for (const std::string& key : defaults->keys())
-      if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end()) unknown_key(origin_ + ": defaults", key, kKeys);
+      if (std::find(known.begin(), known.end(), key) == known.end()) unknown_key(origin_ + ": defaults", key, known);
     defaults_ = *defaults;
   }
 
@@ -321,6 +333,23 @@ class FileReader {
       if (recipe.model.empty()) misfit(at, "", "one of " + fmt::format("{}", fmt::join(names, ", ")));
       require(recipe.model, at);
     }
+  }
+
+  /// What only one scenario reads is an error where no task is of it.
+  void settle_scenarios() {
+    const auto streams = std::count_if(file_.tasks.begin(), file_.tasks.end(),
+                                       [](const LabTask& task) { return task.stream.has_value(); });
+    for (const LabTask& task : file_.tasks)
+      if (task.stream) check_lab_stream(*task.stream, file_.seeds, place("tasks", task.name));
+    if (streams == 0) refuse_stream_keys(defaults_, origin_ + ": defaults");
+    if (streams < static_cast<std::ptrdiff_t>(file_.tasks.size())) return;
+    const auto refuse = [](const SettingsTree* entry, const Place& at) {
+      if (entry && entry->find("test-amp"))
+        fail(Code::kInvalidArgument, "[lab] {}: 'test-amp' belongs to tasks of scenario: task, of which there is none",
+             printable(at, 300));
+    };
+    refuse(&defaults_, origin_ + ": defaults");
+    for (const auto& [name, entry] : named("recipes").map) refuse(&entry, place("recipes", name));
   }
 
   void settle_baselines() {

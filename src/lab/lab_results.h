@@ -1,6 +1,7 @@
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cell_record.h"
@@ -26,6 +27,12 @@ std::string lab_page(const nlohmann::json& results);
 /// Plots as SVG files of their own; empty where nothing can be drawn.
 std::string plot_over_bytes(const nlohmann::json& results);
 std::string plot_over_seconds(const nlohmann::json& results);
+/// The same of streams: the average of top-1 over their steps.
+std::string plot_streams_over_bytes(const nlohmann::json& results);
+std::string plot_streams_over_seconds(const nlohmann::json& results);
+
+/// Whether any task is of this scenario: "task" or "class-il".
+bool has_scenario(const nlohmann::json& results, std::string_view scenario);
 
 /// "0.8123 ± 0.0045", "+0.0123 ± 0.0045" with half of the 95 % interval where there is one; "-" for null.
 std::string share_text(const nlohmann::json& spread);

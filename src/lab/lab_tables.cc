@@ -47,6 +47,98 @@ std::string p_text(const json& difference) {
                                                               : fmt::format("{:.2g}", difference["p"].get<double>());
 }
 
+/// A table of Markdown.
+class Rows {
+ public:
+  explicit Rows(const std::vector<std::string>& head) : text_(line(head) + "|") {
+    for (std::size_t i = 0; i < head.size(); ++i) text_ += "---|";
+    text_ += "\n";
+  }
+  void add(const std::vector<std::string>& cells) { text_ += line(cells); }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+std::string label_of(const json& row) { return plain(printable(row.at("label").get<std::string>(), 200)); }
+std::string seconds_of(const json& costs) {
+  return costs.at("seconds").is_null() ? "-" : fmt::format("{:.1f}", costs["seconds"]["mean"].get<double>());
+}
+
+std::string tasks_markdown(const json& results) {
+  std::vector<std::string> head = {"what learns", "numbers", "stored"};
+  for (const json& task : results.at("tasks"))
+    if (task.at("scenario") == "task") head.push_back(task.at("task"));
+  head.insert(head.end(), {"all tasks", "less", "difference", "p", "seconds"});
+  Rows table(head);
+  for (const json& row : results.at("rows")) {
+    std::vector<std::string> cells = {label_of(row), range_text(row.at("coefficients"), false),
+                                      range_text(row.at("stored_bytes"), true)};
+    for (const json& task : results.at("tasks")) {
+      if (task.at("scenario") != "task") continue;
+      const auto own = row.at("tasks").find(task.at("task").get<std::string>());
+      cells.push_back(own == row.at("tasks").end() ? "" : share_text(own->at("top1")));
+    }
+    const json& overall = row.at("overall");
+    const bool compared = !row.at("baseline").is_null();
+    cells.push_back(share_text(overall.at("top1")));
+    cells.push_back(compared ? row["baseline"].get<std::string>() : "");
+    cells.push_back(compared ? difference_text(overall.at("difference")) : "");
+    cells.push_back(compared ? p_text(overall.at("difference")) : "");
+    cells.push_back(seconds_of(row));
+    table.add(cells);
+  }
+  return table.text() +
+         fmt::format(
+             "\nTop-1 on test images, mean over {} seeds, ± half of its 95 % interval (Student's t); all tasks: over "
+             "seeds of the mean over tasks. Numbers: trained beside the head; stored: with the head. Difference: from "
+             "the row named, paired over tasks and seeds, with its 95 % interval and p of the paired t test. Seconds: "
+             "of learning a task, mean.\n",
+             results.at("seeds").size());
+}
+
+std::string streams_markdown(const json& results) {
+  std::vector<std::string> head = {"what learns", "stored"};
+  for (const json& task : results.at("tasks")) {
+    if (task.at("scenario") != "class-il") continue;
+    for (const char* figure : {"average", "last"}) head.push_back(task.at("task").get<std::string>() + ", " + figure);
+  }
+  head.insert(head.end(), {"all streams, average", "all streams, last", "less", "difference of average", "p",
+                           "difference of last", "p", "seconds"});
+  Rows table(head);
+  for (const json& row : results.at("rows")) {
+    const json& all = row.at("streams");
+    if (all.is_null()) continue;
+    std::vector<std::string> cells = {label_of(row), range_text(all.at("stored_bytes"), true)};
+    for (const json& task : results.at("tasks")) {
+      if (task.at("scenario") != "class-il") continue;
+      const auto own = row.at("tasks").find(task.at("task").get<std::string>());
+      const bool there = own != row.at("tasks").end();
+      cells.push_back(there ? share_text(own->at("stream").at("average")) : "");
+      cells.push_back(there ? share_text(own->at("top1")) : "");
+    }
+    cells.push_back(share_text(all.at("average")));
+    cells.push_back(share_text(all.at("top1")));
+    const bool compared = !row.at("baseline").is_null();
+    cells.push_back(compared ? row["baseline"].get<std::string>() : "");
+    for (const char* gap : {"average_difference", "difference"}) {
+      cells.push_back(compared ? difference_text(all.at(gap)) : "");
+      cells.push_back(compared ? p_text(all.at(gap)) : "");
+    }
+    cells.push_back(seconds_of(all));
+    table.add(cells);
+  }
+  return table.text() +
+         fmt::format(
+             "\nClasses that come step by step, one head, no task id. Average: of top-1 over the steps; last: after "
+             "the "
+             "last step, on all classes; mean over {} seeds, ± half of its 95 % interval (Student's t). Differences: "
+             "from the row named, paired over streams and seeds (not over images), with 95 % interval and p of the "
+             "paired t test. Stored: after the last step; seconds: of learning all steps, mean.\n",
+             results.at("seeds").size());
+}
+
 }  // namespace
 
 std::string share_text(const json& spread) {
@@ -68,10 +160,30 @@ std::string range_text(const json& range, bool bytes) {
 }
 
 std::string lab_csv(const json& results) {
-  const std::vector<std::string> keys = {
-      "task",          "recipe",          "seed",     "state",        "top1",         "top5",         "loss",
-      "rows",          "validation_top1", "kept",     "coefficients", "head_numbers", "stored_bytes", "shared_bytes",
-      "learn_seconds", "eval_seconds",    "test_amp", "error"};
+  const std::vector<std::string> keys = {"task",
+                                         "recipe",
+                                         "seed",
+                                         "state",
+                                         "top1",
+                                         "top5",
+                                         "loss",
+                                         "rows",
+                                         "validation_top1",
+                                         "kept",
+                                         "coefficients",
+                                         "head_numbers",
+                                         "stored_bytes",
+                                         "shared_bytes",
+                                         "learn_seconds",
+                                         "eval_seconds",
+                                         "test_amp",
+                                         "scenario",
+                                         "average",
+                                         "last",
+                                         "forgetting",
+                                         "backward_transfer",
+                                         "forward_transfer",
+                                         "error"};
   std::string out = fmt::format("{}\n", fmt::join(keys, ","));
   for (const json& cell : results.at("cells")) {
     std::vector<std::string> fields;
@@ -82,38 +194,12 @@ std::string lab_csv(const json& results) {
 }
 
 std::string lab_markdown(const json& results) {
-  std::vector<std::string> head = {"what learns", "numbers", "stored"};
-  for (const json& task : results.at("tasks")) head.push_back(task.at("task"));
-  head.insert(head.end(), {"all tasks", "less", "difference", "p", "seconds"});
-  std::string out = line(head) + "|";
-  for (std::size_t i = 0; i < head.size(); ++i) out += "---|";
-  out += "\n";
-  for (const json& row : results.at("rows")) {
-    std::vector<std::string> cells = {plain(printable(row.at("label").get<std::string>(), 200)),
-                                      range_text(row.at("coefficients"), false),
-                                      range_text(row.at("stored_bytes"), true)};
-    for (const json& task : results.at("tasks")) {
-      const auto own = row.at("tasks").find(task.at("task").get<std::string>());
-      cells.push_back(own == row.at("tasks").end() ? "" : share_text(own->at("top1")));
-    }
-    const json& overall = row.at("overall");
-    cells.push_back(share_text(overall.at("top1")));
-    cells.push_back(row.at("baseline").is_null() ? "" : row["baseline"].get<std::string>());
-    cells.push_back(row.at("baseline").is_null() ? "" : difference_text(overall.at("difference")));
-    cells.push_back(row.at("baseline").is_null() ? "" : p_text(overall.at("difference")));
-    cells.push_back(row.at("seconds").is_null() ? "-" : fmt::format("{:.1f}", row["seconds"]["mean"].get<double>()));
-    out += line(cells);
-  }
+  std::string out;
+  if (has_scenario(results, "task")) out += tasks_markdown(results);
+  if (has_scenario(results, "class-il")) out += (out.empty() ? "" : "\n") + streams_markdown(results);
   const json& counts = results.at("counts");
-  out += fmt::format(
-      "\nTop-1 on test images, mean over {} seeds, ± half of its 95 % interval (Student's t); all tasks: over seeds of "
-      "the "
-      "mean over tasks. Numbers: trained beside the head; stored: with the head. Difference: from the row named, "
-      "paired over "
-      "tasks and seeds, with its 95 % interval and p of the paired t test. Seconds: of learning a task, mean. {} of {} "
-      "cells "
-      "done, {} failed.\n",
-      results.at("seeds").size(), counts.at("done").dump(), counts.at("cells").dump(), counts.at("failed").dump());
+  out += fmt::format("\n{} of {} cells done, {} failed.\n", counts.at("done").dump(), counts.at("cells").dump(),
+                     counts.at("failed").dump());
   for (const json& note : results.at("notes")) out += "\nNote: " + printable(note.get<std::string>(), 2000) + "\n";
   return out;
 }

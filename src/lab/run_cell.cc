@@ -11,6 +11,7 @@
 #include "recast/store/task_store.h"
 #include "run/learn_plan.h"
 #include "run/run_folder.h"
+#include "stream_cell.h"
 
 namespace recast {
 namespace {
@@ -153,9 +154,15 @@ void learn_and_measure(const CellSurroundings& around, CellRecord& record, bool 
   if (!resume) forget(around, record.cell, request);
   record.state = CellRecord::State::kBegun;
   write_cell(around.file, record);
-  const json learned = learn_task(request).results;
-  const json test = measured(around, record.cell, learned, listener);
-  record.result = result_of(around.file.recipe(record.cell.recipe), learned, test);
+  const LabRecipe& recipe = around.file.recipe(record.cell.recipe);
+  if (const auto& stream = around.file.task(record.cell.task).stream) {
+    record.result = stream_result(recipe, learn_stream_cell(request, *stream));
+    // Its figures are whole in the run folder, where a cell that is killed here finds them.
+    if (!recipe.keep_task) drop_task(around, record.cell);
+  } else {
+    const json learned = learn_task(request).results;
+    record.result = result_of(recipe, learned, measured(around, record.cell, learned, listener));
+  }
   record.state = CellRecord::State::kDone;
   write_cell(around.file, record);
 }
@@ -207,6 +214,7 @@ CellOutcome run_cell(const CellSurroundings& around, Findings& findings, const L
   const CellRecord before = read_cell(around.file, cell);
   CellRecord& now = outcome.record;
   now.cell = cell;
+  now.stream = around.file.task(cell.task).stream.has_value();
   now.asked = asked_of(around.file, cell);
   now.found = now.where = json::object();
   try {

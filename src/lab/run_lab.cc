@@ -16,6 +16,7 @@
 
 #include "data/worker_threads.h"
 #include "lab_results.h"
+#include "lab_stream.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/files.h"
@@ -98,6 +99,11 @@ void require_inputs(const LabFile& file, const std::vector<LabCell>& cells, List
        missing.size(), tasks.size() + models.size(), fmt::format("{}", fmt::join(missing, ", ")));
 }
 
+/// What a cell that is done took. Streams are measured between their steps, which nobody clocks.
+double spent(const json& result) {
+  return result.at("learn_seconds").get<double>() + result.value("eval_seconds", 0.0);
+}
+
 // ---- cells side by side --------------------------------------------------------------------------------------------
 
 /// What the cells that work side by side have in common in telling of themselves.
@@ -139,25 +145,29 @@ class CellListener final : public Listener {
   std::string cell_;
 };
 
-/// Guesses how long the rest takes, from the cells that are done, by recipe.
+/// Guesses how long the rest takes, from the cells that are done, by recipe and scenario.
 class Clock {
  public:
-  void add(const std::string& recipe, double seconds) { of_[recipe].push_back(seconds); }
+  explicit Clock(const LabFile& file) : file_(file) {}
+  void add(const LabCell& cell, double seconds) { of_[kind(cell)].push_back(seconds); }
   double guess(const LabCell& cell) const {
-    const auto own = of_.find(cell.recipe);
+    const auto own = of_.find(kind(cell));
     if (own != of_.end()) return mean(own->second);
     double sum = 0;
-    for (const auto& [recipe, seconds] : of_) sum += mean(seconds);
+    for (const auto& [kind, seconds] : of_) sum += mean(seconds);
     return of_.empty() ? 0 : sum / static_cast<double>(of_.size());
   }
 
  private:
+  using Kind = std::pair<std::string, bool>;  ///< recipe, and whether it learns a stream
+  Kind kind(const LabCell& cell) const { return {cell.recipe, file_.task(cell.task).stream.has_value()}; }
   static double mean(const std::vector<double>& seconds) {
     double sum = 0;
     for (const double each : seconds) sum += each;
     return sum / static_cast<double>(seconds.size());
   }
-  std::map<std::string, std::vector<double>> of_;
+  const LabFile& file_;
+  std::map<Kind, std::vector<double>> of_;
 };
 
 class Work {
@@ -167,7 +177,8 @@ class Work {
         findings_(around),
         cells_(std::move(cells)),
         request_(request),
-        telling_{request.listener, {}, {}} {}
+        telling_{request.listener, {}, {}},
+        clock_(around.file) {}
 
   void run() {
     const auto jobs = std::min<std::int64_t>(request_.jobs, static_cast<std::int64_t>(cells_.size()));
@@ -212,7 +223,7 @@ class Work {
     ++told_;
     const json& result = outcome.record.result;
     const bool done = outcome.record.state == CellRecord::State::kDone;
-    if (done) clock_.add(cell.recipe, outcome.worked ? seconds : spent(result));
+    if (done) clock_.add(cell, outcome.worked ? seconds : spent(result));
     if (!request_.listener) return;
     const std::string place = fmt::format("[{}/{}] {}", told_, cells_.size(), cell.id());
     if (!outcome.note.empty()) request_.listener->note(fmt::format("{}: {}", place, outcome.note));
@@ -222,15 +233,15 @@ class Work {
           fmt::format("{} failed: {}", place, outcome.record.error.at("message").get<std::string>()));
       return;
     }
-    request_.listener->note(
-        fmt::format("{}: test top1 {:.4f}, {} numbers beside the head, {} stored, kept {}, {}{}", place,
-                    result.at("top1").get<double>(), count_text(result.at("coefficients").get<double>()),
-                    size_text(result.at("stored_bytes").get<double>() + result.at("shared_bytes").get<double>()),
-                    result.at("kept").get<std::string>(), seconds_text(seconds), left_text()));
-  }
-
-  static double spent(const json& result) {
-    return result.at("learn_seconds").get<double>() + result.at("eval_seconds").get<double>();
+    request_.listener->note(fmt::format(
+        "{}: test top1 {:.4f}{}, {} numbers beside the head, {} stored{}, {}{}", place, result.at("top1").get<double>(),
+        outcome.record.stream ? fmt::format(" at the end, {:.4f} on average over {} steps",
+                                            result.at("average").get<double>(), result.at("curve").size())
+                              : "",
+        count_text(result.at("coefficients").get<double>()),
+        size_text(result.at("stored_bytes").get<double>() + result.at("shared_bytes").get<double>()),
+        outcome.record.stream ? "" : ", kept " + result.at("kept").get<std::string>(), seconds_text(seconds),
+        left_text()));
   }
 
   std::string left_text() const {
@@ -267,6 +278,8 @@ json write_reports(const LabFile& file, const LabRequest& request, double second
   write("table.md", lab_markdown(document));
   write("accuracy-over-bytes.svg", plot_over_bytes(document));
   write("accuracy-over-seconds.svg", plot_over_seconds(document));
+  write("average-over-bytes.svg", plot_streams_over_bytes(document));
+  write("average-over-seconds.svg", plot_streams_over_seconds(document));
   write("report.html", lab_page(document));
   return document;
 }
@@ -321,10 +334,10 @@ json list_lab(const LabRequest& request) {
                  {"recipe", cell.recipe},
                  {"seed", cell.seed},
                  {"state", shown_state(file, record)},
+                 {"scenario", scenario_name(file.task(cell.task))},
                  {"top1", done ? record.result.at("top1") : json()},
-                 {"seconds", done ? json(record.result.at("learn_seconds").get<double>() +
-                                         record.result.at("eval_seconds").get<double>())
-                                  : json()},
+                 {"average", done && record.stream ? record.result.at("average") : json()},
+                 {"seconds", done ? json(spent(record.result)) : json()},
                  {"error", record.state == CellRecord::State::kFailed ? record.error.at("message") : json()}};
     if (!record.fault.empty()) line["error"] = record.fault;
     cells.push_back(std::move(line));

@@ -63,6 +63,8 @@ bool flag_from(const std::string& text, const Place& place) {
   return value;
 }
 
+void SettingTable::add(std::string key, Take take) { takes_.emplace_back(std::move(key), std::move(take)); }
+
 bool SettingTable::has(const std::string& key) const {
   for (const auto& [name, take] : takes_)
     if (name == key) return true;

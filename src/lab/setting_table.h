@@ -34,7 +34,7 @@ bool flag_from(const std::string& text, const Place& place);
 class SettingTable {
  public:
   using Take = std::function<void(const SettingsTree& entry, const Place& place)>;
-  void add(std::string key, Take take) { takes_.emplace_back(std::move(key), std::move(take)); }
+  void add(std::string key, Take take);
   bool has(const std::string& key) const;
   std::vector<std::string> keys() const;
   /// Takes the keys of a map one by one. Throws kInvalidArgument: an unknown key with the nearest; what they throw.

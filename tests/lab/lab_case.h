@@ -43,6 +43,18 @@ class LabCase : public ::testing::Test {
            "out: " +
            out().string() + "\n" + more;
   }
+  /// The same two recipes on both colours at once and a stream of four classes, two a step.
+  std::string stream_lab(const std::string& more = "") {
+    write_toy_images(folder_ / "four", {"blue", "green", "lilac", "red"}, 12);
+    return "model: " + (folder_ / "model").string() + "\ntasks:\n  colours: {data: " + (folder_ / "data").string() +
+           "}\n  four: {data: " + (folder_ / "four").string() +
+           ", scenario: class-il, increment: 2, class-seed: seed}\n"
+           "recipes:\n"
+           "  ncm: {plug: ncm}\n"
+           "  probe: {plug: linear-probe, recipe: steps, epochs: 3, batch-size: 4}\n"
+           "seeds: [5, 6]\nbaseline: ncm\nout: " +
+           out().string() + "\n" + more;
+  }
   void write_lab(const std::string& text) const { write_text(file(), text); }
 
   LabRequest request(std::vector<std::string> overrides = {}) const {

@@ -1,8 +1,11 @@
 #include "recast/lab/lab_file.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "lab/lab_case.h"
+#include "recast/method/compose.h"
 
 namespace recast {
 namespace {
@@ -133,10 +136,68 @@ TEST_F(LabFileTest, PatternsChooseCells) {
   EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { choose_cells(lab, {"a/b/c/d"}); }), HasSubstr("TASK/RECIPE/SEED"));
 }
 
-/// The files that come with the project.
+TEST_F(LabFileTest, ATaskMaySayThatItsClassesComeStepByStep) {
+  write_lab(stream_lab());
+  LabFile lab = read();
+  EXPECT_FALSE(lab.task("colours").stream);
+  ASSERT_TRUE(lab.task("four").stream);
+  EXPECT_EQ(lab.task("four").stream->options.increment, 2);
+  EXPECT_EQ(lab.task("four").stream->options.class_seed, 1993);
+  EXPECT_TRUE(lab.task("four").stream->classes_by_seed);
+  EXPECT_EQ(lab.task("four").asked.at("scenario"), std::vector<std::string>{"class-il"});
+  write_lab(
+      "model: m\ntasks: {a: {data: d, base: 3}, b: {data: d, scenario: task}}\nrecipes: {r: {test-amp: bf16}}\n"
+      "seeds: 1\nout: o\ndefaults: {scenario: class-il, increment: 1, base: 2, stream: mixed, share: 0.25,\n"
+      "           unlabelled: all, no-forward-transfer: true, class-seed: 7}\n");
+  lab = read();
+  EXPECT_FALSE(lab.task("b").stream) << "what defaults say of streams is not for it";
+  EXPECT_TRUE(lab.task("b").asked.empty()) << "said or not, it is the same result";
+  const LabStream& stream = lab.task("a").stream.value();
+  EXPECT_EQ(stream.options.kind, StreamKind::kMixed);
+  EXPECT_EQ(stream.options.share, 0.25);
+  EXPECT_EQ(stream.options.base, 3) << "its own goes before";
+  EXPECT_EQ(stream.options.class_seed, 7);
+  EXPECT_FALSE(stream.classes_by_seed);
+  EXPECT_EQ(stream.unlabelled, "all");
+  EXPECT_FALSE(stream.forward_transfer);
+}
+
+TEST_F(LabFileTest, KeysOfTheOtherScenarioAreErrors) {
+  const auto refused_tasks = [&](const std::string& tasks, const std::string& more = "") {
+    write_lab("model: m\ntasks: {" + tasks + "}\nrecipes: {r: {test-amp: bf16}}\nseeds: [1, 5000000000]\nout: o\n" +
+              more);
+    return error_of(Code::kInvalidArgument, [&] { read(); });
+  };
+  EXPECT_THAT(refused_tasks("a: {data: d, increment: 2}"),
+              HasSubstr("tasks.a: 'increment' belongs to tasks of scenario: class-il"));
+  EXPECT_THAT(refused_tasks("a: {data: d, scenario: task, share: 1}"), HasSubstr("'share' belongs to"));
+  EXPECT_THAT(refused_tasks("a: {data: d}", "defaults: {class-seed: 3}"),
+              HasSubstr("defaults: 'class-seed' belongs to tasks of scenario: class-il"));
+  EXPECT_THAT(refused_tasks("a: {data: d, scenario: class-il, increment: 2}"),
+              HasSubstr("recipes.r: 'test-amp' belongs to tasks of scenario: task"));
+  EXPECT_THAT(refused_tasks("a: {data: d, scenario: class-li}"),
+              HasSubstr("tasks.a.scenario must be task or class-il, got 'class-li'"));
+  const auto refused_stream = [&](const std::string& keys) {
+    return refused_tasks("a: {data: d, scenario: class-il, " + keys + "}");
+  };
+  EXPECT_THAT(refused_stream("base: 2"), HasSubstr("tasks.a does not say how many classes each step adds: increment"));
+  EXPECT_THAT(refused_stream("increment: 2, class_seed: 1"), HasSubstr("did you mean 'class-seed'?"));
+  EXPECT_THAT(refused_stream("increment: 2, keep: all"), HasSubstr("unknown key 'keep'"));
+  EXPECT_THAT(refused_stream("increment: -2"), HasSubstr("tasks.a: [stream] --increment must be at least 1"));
+  EXPECT_THAT(refused_stream("increment: 2, share: 1.5"), HasSubstr("--share must lie in 0..1"));
+  EXPECT_THAT(refused_stream("increment: 2, class-seed: 4294967296"), HasSubstr("--class-seed must lie in"));
+  EXPECT_THAT(refused_stream("increment: 2, class-seed: seed"), HasSubstr("--class-seed must lie in"))
+      << "one of the seeds is no seed of an order";
+  EXPECT_THAT(refused_stream("increment: 2, stream: mixd"), HasSubstr("tasks.a.stream must be disjoint, mixed or"));
+  EXPECT_THAT(refused_stream("increment: 2, unlabelled: some"), HasSubstr("tasks.a.unlabelled must be base or all"));
+  EXPECT_THAT(refused_tasks("a: {data: d}", "defaults: {device: cpu}"), HasSubstr("unknown key 'device'"))
+      << "of the whole file";
+}
+
 TEST(LabFiles, OfTheProjectCanBeRead) {
   const std::filesystem::path folder = std::filesystem::path(RECAST_SOURCE_DIR) / "lab";
-  const LabFile here = read_lab_file(folder / "recast-here.yaml"), paper = read_lab_file(folder / "recast-paper.yaml");
+  const LabFile here = read_lab_file(folder / "recast-here.yaml"), paper = read_lab_file(folder / "recast-paper.yaml"),
+                classes = read_lab_file(folder / "class-il-here.yaml");
   EXPECT_GE(here.tasks.size(), 6u);
   EXPECT_EQ(here.seeds, (std::vector<std::uint64_t>{42, 1998, 3142592}));
   EXPECT_EQ(paper.seeds, here.seeds);
@@ -147,6 +208,27 @@ TEST(LabFiles, OfTheProjectCanBeRead) {
     EXPECT_GE(task.image_size.value_or(0), 84) << task.name;
     EXPECT_EQ(task.images.limit_train, 100) << task.name;
   }
+  for (const LabTask& task : classes.tasks) EXPECT_TRUE(task.stream) << task.name;
+  std::set<std::string> heads;
+  for (const LabRecipe& recipe : classes.recipes) heads.insert(parse_plug(recipe.learn.plugs.at(0)).method);
+  EXPECT_THAT(heads, ::testing::IsSupersetOf({"g-acil", "fetril", "dkvb", "ncm"}));
+}
+
+/// Tasks x recipes x seeds; a file that is not counted here is not checked anywhere.
+TEST(LabFiles, OfTheProjectPlanTheirCells) {
+  const std::map<std::string, std::size_t> cells = {
+      {"recast-here.yaml", 6 * 19 * 3}, {"recast-paper.yaml", 8 * 18 * 3}, {"class-il-here.yaml", 2 * 5 * 3}};
+  std::map<std::string, std::size_t> found;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(RECAST_SOURCE_DIR) / "lab")) {
+    const LabFile lab = read_lab_file(entry.path());
+    found[entry.path().filename().string()] = lab.cells.size();
+    std::set<std::string> ids;
+    for (const LabCell& cell : lab.cells) ids.insert(cell.id());
+    EXPECT_EQ(ids.size(), lab.cells.size()) << entry.path();
+    for (const LabRecipe& recipe : lab.recipes)
+      for (const std::string& plug : recipe.learn.plugs) EXPECT_NO_THROW(parse_plug(plug)) << recipe.name;
+  }
+  EXPECT_EQ(found, cells);
 }
 
 }  // namespace

@@ -1,9 +1,8 @@
 // Labs from file to results: done once, gone on with, done again where something changed.
 #include "recast/lab/run_lab.h"
 
-#include <fstream>
-
 #include "lab/lab_case.h"
+#include "lab/lab_ear.h"
 #include "recast/base/statistics.h"
 #include "recast/run/evaluate_task.h"
 #include "recast/run/model_directory.h"
@@ -17,22 +16,9 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
-/// What a lab says while it runs.
-class Ear final : public Listener {
- public:
-  void note(const std::string& text) override { notes.push_back(text); }
-  void warning(const std::string& text) override { warnings.push_back(text); }
-  void step(std::int64_t, std::int64_t) override {
-    if (++steps == stop_at) stop = true;
-  }
-  std::vector<std::string> notes, warnings;
-  std::int64_t steps = 0, stop_at = -1;
-  std::atomic<bool> stop = false;
-};
-
 class RunLabTest : public LabCase {
  protected:
-  nlohmann::json run(std::vector<std::string> overrides = {}, Ear* ear = nullptr) const {
+  nlohmann::json run(std::vector<std::string> overrides = {}, LabEar* ear = nullptr) const {
     LabRequest asked = request(std::move(overrides));
     asked.listener = ear;
     if (ear) asked.stop = &ear->stop;
@@ -45,14 +31,6 @@ class RunLabTest : public LabCase {
   }
   std::vector<std::string> states() const { return states_in(list_lab(request())); }
   fs::path cell(const std::string& id) const { return out() / "cells" / (id + ".json"); }
-  /// Cells that were worked on, from what was said of them.
-  static std::vector<std::string> worked(const Ear& ear) {
-    std::vector<std::string> out;
-    for (const std::string& note : ear.notes)
-      if (note.find("test top1") != note.npos)
-        out.push_back(note.substr(note.find("] ") + 2, note.find(": ") - note.find("] ") - 2));
-    return out;
-  }
 };
 
 TEST_F(RunLabTest, LearnsMeasuresAndWritesEverything) {
@@ -103,9 +81,9 @@ TEST_F(RunLabTest, LearnsMeasuresAndWritesEverything) {
 TEST_F(RunLabTest, DoesNothingTwice) {
   const nlohmann::json first = run();
   const auto written = fs::last_write_time(cell("pair/fine/6"));
-  Ear ear;
+  LabEar ear;
   const nlohmann::json second = run({}, &ear);
-  EXPECT_THAT(worked(ear), IsEmpty());
+  EXPECT_THAT(ear.worked(), IsEmpty());
   EXPECT_EQ(fs::last_write_time(cell("pair/fine/6")), written);
   EXPECT_EQ(without_times(second), without_times(first));
   LabRequest report = request();
@@ -121,7 +99,7 @@ TEST_F(RunLabTest, GoesOnFromWhereverItWasStopped) {
   int stops = 0;
   nlohmann::json results;
   for (std::int64_t at = 3; results.is_null(); at = at * 3 / 2 + 1) {
-    Ear ear;
+    LabEar ear;
     ear.stop_at = at;
     try {
       results = run({}, &ear);
@@ -149,7 +127,7 @@ TEST_F(RunLabTest, SideBySideGivesTheSame) {
 TEST_F(RunLabTest, AFailingCellIsReportedAndStopsNoOther) {
   // No such head: it is found out only when the recipe meets the backbone.
   write_lab(lab() + "skip: pair\n");
-  Ear ear;
+  LabEar ear;
   nlohmann::json results = run({"recipes.fine.plug=[clr]"}, &ear);
   EXPECT_EQ(results["counts"], (nlohmann::json{{"cells", 4}, {"done", 2}, {"failed", 2}, {"left", 0}}));
   ASSERT_EQ(ear.warnings.size(), 2u);
@@ -158,9 +136,9 @@ TEST_F(RunLabTest, AFailingCellIsReportedAndStopsNoOther) {
   EXPECT_TRUE(results["rows"][1]["overall"]["top1"].is_null());
   EXPECT_THAT(text_of(out() / "table.md"), HasSubstr("2 of 4 cells done, 2 failed"));
   // Mended, only the failed ones are done.
-  Ear again;
+  LabEar again;
   results = run({}, &again);
-  EXPECT_THAT(worked(again), ElementsAre("colours/fine/5", "colours/fine/6"));
+  EXPECT_THAT(again.worked(), ElementsAre("colours/fine/5", "colours/fine/6"));
   EXPECT_EQ(results["counts"]["failed"], 0);
 }
 
@@ -186,17 +164,17 @@ TEST_F(RunLabTest, MakesTheModelsThatItNeeds) {
             ", image-size: 32, limit-train: 2, limit-test: 1}}\n"
             "recipes:\n  head: {model: attn, plug: linear-probe, epochs: 0}\nseeds: 5\nout: " +
             out().string() + "\n");
-  Ear ear;
+  LabEar ear;
   run({}, &ear);
   EXPECT_THAT(ear.notes, Contains(StartsWith("mimicry of model base")));
   EXPECT_EQ(ModelDirectory::open(out() / "models/attn", true).files().config.bank.groups, 6);
-  Ear second;
+  LabEar second;
   run({}, &second);
   EXPECT_THAT(second.notes, IsEmpty()) << "neither made nor learned again";
-  Ear changed;
+  LabEar changed;
   run({"models.attn.groups=4"}, &changed);
   EXPECT_THAT(changed.notes, Contains(HasSubstr("colours/head/5: the settings of its models changed since")));
-  EXPECT_THAT(worked(changed), ElementsAre("colours/head/5"));
+  EXPECT_THAT(changed.worked(), ElementsAre("colours/head/5"));
 }
 
 TEST_F(RunLabTest, WhatChangedIsDoneAgain) {
@@ -206,23 +184,23 @@ TEST_F(RunLabTest, WhatChangedIsDoneAgain) {
   EXPECT_THAT(states_in(list_lab(changed)),
               ElementsAre("done", "changed", "done", "changed", "done", "changed", "done", "changed"));
   EXPECT_TRUE(report_lab(changed)["rows"][1]["overall"]["top1"].is_null()) << "results of other settings are not shown";
-  Ear ear;
+  LabEar ear;
   run({"recipes.fine.epochs=1", "recipes.head.label=the head alone"}, &ear);
-  EXPECT_EQ(worked(ear).size(), 4u);
+  EXPECT_EQ(ear.worked().size(), 4u);
   EXPECT_THAT(ear.notes, Contains("[2/8] colours/fine/5: the settings of its recipe changed since: done again"));
 
   // Another image of one class, which the task of the other two does not have.
   write_text(folder_ / "data/green/3.png", encode_png(at::full({3, 16, 16}, 9, at::kByte)));
-  Ear images;
+  LabEar images;
   run({"recipes.fine.epochs=1"}, &images);
-  EXPECT_THAT(worked(images), ElementsAre("colours/head/5", "colours/fine/5", "colours/head/6", "colours/fine/6"));
+  EXPECT_THAT(images.worked(), ElementsAre("colours/head/5", "colours/fine/5", "colours/head/6", "colours/fine/6"));
   EXPECT_THAT(images.notes, Contains(HasSubstr("its images changed since")));
 
   fs::remove_all(folder_ / "model");
   write_toy_model(folder_ / "model", 2);
-  Ear model;
+  LabEar model;
   run({"recipes.fine.epochs=1"}, &model);
-  EXPECT_EQ(worked(model).size(), 8u);
+  EXPECT_EQ(model.worked().size(), 8u);
   EXPECT_THAT(model.notes, Contains(HasSubstr("its model changed since")));
 }
 
@@ -235,7 +213,7 @@ TEST_F(RunLabTest, WhatIsDoneAgainNeverTakesTheOldRunForItself) {
   nlohmann::json results;
   for (std::int64_t at = 1; results.is_null(); at += 5) {  // the first stops come before anything is learned
     ASSERT_LT(at, 500);
-    Ear ear;
+    LabEar ear;
     ear.stop_at = at;
     try {
       results = run({"seeds=5"}, &ear);
@@ -268,21 +246,21 @@ TEST_F(RunLabTest, AnyCellCanBeDoneAgainAlone) {
   run();
   LabRequest asked = request();
   asked.cells = {"pair/fine/6"};
-  Ear ear;
+  LabEar ear;
   asked.listener = &ear;
   const std::string before = json_of(cell("pair/fine/6"))["result"]["finished_utc"];
   run_lab(asked);
-  EXPECT_THAT(worked(ear), IsEmpty());
+  EXPECT_THAT(ear.worked(), IsEmpty());
   asked.force = true;
   const nlohmann::json results = run_lab(asked);
-  EXPECT_THAT(worked(ear), ElementsAre("pair/fine/6"));
+  EXPECT_THAT(ear.worked(), ElementsAre("pair/fine/6"));
   EXPECT_EQ(results["counts"]["done"], 8) << "the table is still that of all";
   EXPECT_EQ(json_of(cell("pair/fine/6"))["result"]["version"], 2);
   write_text(cell("pair/head/5"), "{\"schema\":");
   EXPECT_THAT(states(), Contains("missing"));
-  Ear damaged;
+  LabEar damaged;
   run({}, &damaged);
-  EXPECT_THAT(worked(damaged), ElementsAre("pair/head/5"));
+  EXPECT_THAT(damaged.worked(), ElementsAre("pair/head/5"));
   EXPECT_THAT(damaged.notes, Contains(HasSubstr("cannot be read and is made anew")));
 }
 
@@ -300,7 +278,7 @@ TEST_F(RunLabTest, SaysAllThatIsMissingInOneGo) {
             "}\ntasks:\n  birds: {data: " + (folder_ / "birds").string() + ", layout: \"train/ and test/\"}\n" +
             "  cars: {data: " + (folder_ / "cars").string() + "}\n  here: {data: " + (folder_ / "data").string() +
             "}\nrecipes: {r: {model: a}, s: {model: b, epochs: 0}}\nseeds: 1\nout: " + out().string() + "\n");
-  Ear ear;
+  LabEar ear;
   LabRequest asked = request();
   asked.listener = &ear;
   const std::string message = error_of(Code::kNotFound, [&] { run_lab(asked); });

@@ -86,6 +86,30 @@ TEST_F(LabCommandTest, KilledAnywhereItComesToTheSameResults) {
   EXPECT_EQ(results("out")["cells"], results("whole")["cells"]);
 }
 
+TEST_F(LabCommandTest, AStreamThatWasKilledGoesOnFromItsLastStep) {
+  write_text(path("lab.yaml"), "model: " + path("model") + "\ntasks: {colours: {data: " + path("data") +
+                                   ", scenario: class-il, increment: 1}}\nrecipes:\n"
+                                   "  moving: {plug: finetune, recipe: steps, epochs: 30, batch-size: 4}\n"
+                                   "seeds: 5\nout: " +
+                                   path("out") + "\n");
+  const Answer whole = lab({"--out", path("whole")});
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  EXPECT_THAT(whole.err, HasSubstr(" on average over 3 steps"));
+  EXPECT_THAT(whole.out, AllOf(HasSubstr("average, all streams"), Not(HasSubstr("all tasks"))));
+  const RunningRecast running(output_.path(), {"lab", "run", path("lab.yaml"), "-q"});
+  const std::string run = path("out/runs/colours/moving/5");
+  while (!fs::exists(run + "/metrics.csv") && !running.over())  // written once a step is stored
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  running.signal(SIGKILL);
+  running.wait();
+  ASSERT_FALSE(fs::exists(run + "/results.json")) << "killed too late to tell";
+  EXPECT_THAT(lab({"--list"}).out, AllOf(ContainsRegex("colours/moving/5 +begun"), HasSubstr("average")));
+  ASSERT_EQ(lab({"-q"}).status, 0);
+  EXPECT_THAT(text_of(run + "/run.log"), ContainsRegex("[12] steps are stored: going on from there"));
+  EXPECT_EQ(results("out")["rows"], results("whole")["rows"]);
+  EXPECT_EQ(results("out")["cells"], results("whole")["cells"]);
+}
+
 TEST_F(LabCommandTest, StopsOnCtrlCAndGoesOn) {
   const RunningRecast running(output_.path(), {"lab", "run", path("lab.yaml"), "recipes.fine.epochs=60"});
   while (running.err_so_far().find("colours/head/5: test") == std::string::npos && !running.over())

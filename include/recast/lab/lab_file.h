@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "recast/mimic/mimicry.h"
+#include "recast/run/class_stream.h"
 #include "recast/run/import_checkpoint.h"
 #include "recast/run/learn_task.h"
 #include "recast/run/settings_tree.h"
@@ -27,6 +28,14 @@ struct LabModel {
   AskedFor asked;
 };
 
+/// How the classes of a task come one group after another, to one head without a task id: `recast stream`.
+struct LabStream {
+  StreamOptions options;
+  bool classes_by_seed = false;  ///< `class-seed: seed`: each seed has an order of its own
+  std::string unlabelled = "base";
+  bool forward_transfer = true;
+};
+
 /// Images to learn and to measure on.
 struct LabTask {
   std::string name;
@@ -34,7 +43,8 @@ struct LabTask {
   bool split_by_seed = false;  ///< `split-seed: seed`: each seed draws a split of its own
   std::optional<std::int64_t> image_size;
   BadImages bad_images = BadImages::kStop;
-  std::string layout;  ///< how the data must look, for those who do not have it yet
+  std::optional<LabStream> stream;  ///< `scenario: class-il`; else all classes are there at once
+  std::string layout;               ///< how the data must look, for those who do not have it yet
   AskedFor asked;
 };
 

@@ -25,7 +25,8 @@ struct LabRequest {
 /// The name of the document below; docs/lab.schema.json is its schema.
 inline constexpr std::string_view kLabSchema = "recast-lab-1";
 
-/// Runs the cells of a lab file that are not done: learn, then measure what was stored. One file a cell tells what came
+/// Runs the cells of a lab file that are not done: learn, then measure what was stored; a task of scenario class-il
+/// learns its classes step by step and measures after each. One file a cell tells what came
 /// out, or why it failed; a failed one does not stop the others and is tried again by the next run. A cell whose
 /// settings, model or images have changed since is run again. What was stopped or killed, between cells or within one,
 /// goes on from there and comes to the same results (one machine, one number of threads).
@@ -40,19 +41,21 @@ nlohmann::json run_lab(const LabRequest& request);
 /// What the files of the cells amount to. Reads neither models nor data. Writes into OUT, whole files or none:
 /// results.json (the document), results.csv (a line a cell), table.md, accuracy-over-bytes.svg,
 /// accuracy-over-seconds.svg, report.html. Returns
-/// {schema, title, file, out, tasks: [{task, classes, images, image_size}], seeds, rows: [{recipe, label,
-///  group, model, baseline, plugs, cells, coefficients, head_numbers, stored_bytes: {least, mean, most}, seconds: the
-///  same, tasks: {TASK: {top1, difference}}, overall: {top1, difference}}], cells: [a line of results.csv each],
-///  counts: {cells, done, failed, left}, notes} and what provenance() says. top1: {values, mean, deviation, interval95}
-///  over seeds, or null; overall over seeds of the mean over tasks, seeds that all tasks have alone. difference: from
-///  the row's baseline, {baseline, values, mean, deviation, interval95, p}, paired over seeds, overall over tasks x
-///  seeds; null without pairs.
+/// {schema, title, file, out, tasks: [{task, scenario, stream, classes, images, image_size}], seeds, rows: [{recipe,
+///  label, group, model, baseline, plugs, cells, coefficients, head_numbers, stored_bytes: {least, mean, most},
+///  seconds: the same, tasks: {TASK: {top1, difference, stream}}, overall: {top1, difference}, streams}], cells: [a
+///  line of results.csv each], counts: {cells, done, failed, left}, notes} and what provenance() says. top1: {values,
+///  mean, deviation, interval95} over seeds, or null; overall over seeds of the mean over tasks, seeds that all tasks
+///  have alone. difference: from the row's baseline, {baseline, values, mean, deviation, interval95, p}, paired over
+///  seeds, overall over tasks x seeds; null without pairs. What stands in a row itself is of tasks of scenario task;
+///  `streams` has the same of tasks of scenario class-il (top1: after the last step) and average, average_difference,
+///  and is null where the row has none; TASK.stream adds forgetting, backward_transfer, forward_transfer and the curve.
 /// Throws as read_lab_file(); kUnavailable.
 nlohmann::json report_lab(const LabRequest& request);
 
 /// What has become of every cell that `cells` names: {out, cells: [{task, recipe, seed, state: missing | begun | failed
-/// | changed: its settings differ | done, top1, seconds, error}]}. Reads neither models nor data. Throws as
-/// read_lab_file().
+/// | changed: its settings differ | done, scenario, top1, average: null but for class-il, seconds, error}]}. Reads
+/// neither models nor data. Throws as read_lab_file().
 nlohmann::json list_lab(const LabRequest& request);
 
 /// The lab file with overrides, as YAML that reads back as the same lab. Throws as read_lab_file().
