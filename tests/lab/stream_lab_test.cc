@@ -146,6 +146,19 @@ TEST_F(StreamLabTest, GoesOnFromWhereverItWasStopped) {
   EXPECT_THAT(again.notes, IsEmpty());
 }
 
+TEST_F(StreamLabTest, SideBySideGivesTheSame) {
+  std::vector<std::string> overrides = {"only=four", "recipes.probe.plug=\"g-acil:width=32\"",
+                                        "recipes.probe.recipe=fast", "recipes.probe.keep-task=false",
+                                        "out=" + (folder_ / "one").string()};
+  const nlohmann::json one = run(overrides);
+  overrides.pop_back();
+  LabRequest asked = request(overrides);
+  asked.jobs = 3;
+  const nlohmann::json several = run_lab(asked);
+  EXPECT_EQ(several["counts"]["done"], 4) << several["cells"].dump();
+  EXPECT_EQ(without_times(several["rows"]), without_times(one["rows"]));
+}
+
 TEST_F(StreamLabTest, OnlyWhatChangedIsDoneAgain) {
   run({"seeds=5"});
   LabEar ear;
