@@ -27,6 +27,7 @@ std::string key_of(const FeatureRequest& request) {
                                {"preprocessing", request.preprocessing},
                                {"bad_images", request.bad_images == BadImages::kSkip ? "skip" : "stop"},
                                {"products", request.bf16 ? "bf16" : "fp32"},
+                               {"threads", at::get_num_threads()},  // the last bits may follow it
                                {"device", request.directory.device().is_cpu() ? "cpu" : "cuda"},
                                {"versions", versions()}};
   digest.update(what.dump());
@@ -82,6 +83,19 @@ std::vector<BadImage> missing(const FeatureRequest& request, const at::Tensor& r
     if (!std::binary_search(kept, end, static_cast<std::int64_t>(row)))
       bad.push_back({examples[row].id, "could not be decoded when its features were made"});
   return bad;
+}
+
+ImageSource open_split(const FeatureRequest& request) {
+  ImageSourceOptions options;
+  options.threads = std::max(1, at::get_num_threads());
+  options.device = request.directory.device();
+  options.bad_images = request.bad_images;
+  if (request.bad_images == BadImages::kStop) options.cache_bytes = 0;  // one pass
+  // The source shares a dataset that outlives it.
+  const std::shared_ptr<const Dataset> dataset(std::shared_ptr<const Dataset>(), &request.dataset);
+  ImageSource source(dataset, request.split, request.preprocessing, options);
+  if (request.bad_images == BadImages::kSkip) source.decode_all(request.stop, request.listener);
+  return source;
 }
 
 }  // namespace
@@ -189,22 +203,15 @@ void FeatureCache::make_room(const fs::path& newest) const {
 
 FeatureCache::Entry FeatureCache::make(const FeatureRequest& request, std::string key,
                                        std::vector<BadImage>& bad) const {
-  ImageSourceOptions options;
-  options.threads = std::max(1, at::get_num_threads());
-  options.device = request.directory.device();
-  options.bad_images = request.bad_images;
-  if (request.bad_images == BadImages::kStop) options.cache_bytes = 0;  // one pass
-  // The source shares a dataset that outlives it.
-  const std::shared_ptr<const Dataset> dataset(std::shared_ptr<const Dataset>(), &request.dataset);
-  ImageSource source(dataset, request.split, request.preprocessing, options);
-  if (request.bad_images == BadImages::kSkip) source.decode_all(request.stop, request.listener);
+  std::optional<ImageSource> opened;
+  if (!request.images) opened.emplace(open_split(request));
+  const ImageSource& source = request.images ? *request.images : *opened;
   bad = source.skipped();
   if (request.listener)
     request.listener->stage(fmt::format("features of {} images", name(request.split)), evaluation_batches(source));
   const Model model(request.directory.backbone(), compose({}, request.directory.backbone()->anatomy()), {});
   const FeatureTable table = extract_features(model, source, request.bf16, request.stop, request.listener);
-  Entry entry{std::move(key), table.features.cpu().contiguous(), at::tensor(source.split_rows(), at::kLong)};
-  return entry;
+  return {std::move(key), table.features.cpu().contiguous(), at::tensor(source.split_rows(), at::kLong)};
 }
 
 SplitFeatures FeatureCache::features(const FeatureRequest& request) {

@@ -1,7 +1,6 @@
 #include "recast/run/image_source.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

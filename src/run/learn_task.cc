@@ -207,8 +207,8 @@ Model start_model(const LearnRequest& request, const LearnPlan& plan, const Mode
   return Model(directory.backbone(), plan.composition, std::move(numbers));
 }
 
-Budget make_budget(const LearnRequest& request, const ModelDirectory& directory, const LearningImages& images,
-                   RunFolder& folder) {
+Budget make_budget(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                   const LearningImages& images, RunFolder& folder) {
   Budget budget;
   budget.data = images.digest;
   budget.seed = request.seed;
@@ -217,6 +217,10 @@ Budget make_budget(const LearnRequest& request, const ModelDirectory& directory,
   budget.stop = request.stop;
   budget.listener = &folder;
   budget.other_task = [&directory](std::string_view task) { return directory.load(std::string(task)).model; };
+  budget.bare_features = [&](const Source& source, bool bf16) {
+    const Split split = &source == images.train.get() ? Split::kTrain : Split::kValidation;
+    return bare_features(request, plan, directory, images, split, bf16, folder);
+  };
   return budget;
 }
 
@@ -224,7 +228,7 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
                             LearningImages& images, RunFolder& folder) {
   const Task task{request.task, images.classes.labels};
   const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
-                                plan.recipe, make_budget(request, directory, images, folder));
+                                plan.recipe, make_budget(request, plan, directory, images, folder));
   folder.write_metrics(learned.history);
   std::optional<Evaluation> test;
   if (request.test) test = measure(request, plan, directory, images, learned.model, folder);

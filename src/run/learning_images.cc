@@ -1,5 +1,6 @@
 #include "learning_images.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/files.h"
+#include "recast/run/feature_cache.h"
 #include "recast/run/image_pool.h"
 #include "run_folder.h"
 
@@ -49,6 +51,12 @@ void scan(const LearnRequest& request, LearningImages& images) {
   images.digest = digest_of_learning(dataset, *images.contents);
 }
 
+Preprocessing preprocessing_of(const LearnPlan& plan, const ModelDirectory& directory) {
+  Preprocessing preprocessing = directory.files().config.preprocessing;
+  preprocessing.size_px = plan.image_size;
+  return preprocessing;
+}
+
 }  // namespace
 
 LearningImages open_contents(const LearnRequest& request) {
@@ -63,8 +71,7 @@ LearningImages open_contents(const LearnRequest& request) {
 
 std::shared_ptr<ImageSource> open_split(const LearnRequest& request, const LearnPlan& plan,
                                         const ModelDirectory& directory, const LearningImages& images, Split split) {
-  Preprocessing preprocessing = directory.files().config.preprocessing;
-  preprocessing.size_px = plan.image_size;
+  const Preprocessing preprocessing = preprocessing_of(plan, directory);
   ImageSourceOptions options;
   options.threads = std::max(1, at::get_num_threads());
   options.device = directory.device();
@@ -91,6 +98,21 @@ void read_images(LearningImages& images, const LearnRequest& request, const Lear
   images.validation = open_split(request, plan, directory, images, Split::kValidation);
   decode(*images.train, Split::kTrain, request, images);
   decode(*images.validation, Split::kValidation, request, images);
+}
+
+std::optional<FeatureTable> bare_features(const LearnRequest& request, const LearnPlan& plan,
+                                          const ModelDirectory& directory, const LearningImages& images, Split split,
+                                          bool bf16, Listener& listener) {
+  const ImageSource& source = *(split == Split::kTrain ? images.train : images.validation);
+  const SplitFeatures kept =
+      feature_cache().features({directory, *images.dataset, *images.contents, split, preprocessing_of(plan, directory),
+                                request.bad_images, bf16, request.stop, &listener, &source});
+  if (!at::equal(kept.rows, at::tensor(source.split_rows(), at::kLong))) return {};
+  listener.note(fmt::format("features of {} {} images from {}", kept.rows.size(0), name(split), kept.from));
+  const at::Tensor labels = images.classes.label_of_class.empty()
+                                ? kept.labels
+                                : at::tensor(images.classes.label_of_class, at::kLong).index_select(0, kept.labels);
+  return FeatureTable{kept.features.to(directory.device()), labels.to(directory.device())};
 }
 
 void give_warnings(LearningImages& images, Listener& listener) {

@@ -34,6 +34,11 @@ void decode(ImageSource& source, Split split, const LearnRequest& request, Learn
 /// Opens and decodes the splits to learn from and to validate on.
 void read_images(LearningImages& images, const LearnRequest& request, const LearnPlan& plan,
                  const ModelDirectory& directory);
+/// The bare backbone's features of one of `images`' splits, with the task's labels; none where what was kept is not of
+/// the same rows.
+std::optional<FeatureTable> bare_features(const LearnRequest& request, const LearnPlan& plan,
+                                          const ModelDirectory& directory, const LearningImages& images, Split split,
+                                          bool bf16, Listener& listener);
 /// Once each.
 void give_warnings(LearningImages& images, Listener& listener);
 

@@ -150,6 +150,7 @@ void Learner::freeze(const Plug& plug, std::string_view name, at::Tensor rows) {
 }
 
 void Learner::start_from(std::string_view task) {
+  bare_ = false;
   const Model other = other_model("task:" + std::string(task));
   for (const Plug& plug : recipe().plugs()) {
     const State theirs = other.numbers().at(plug.alias(), Scope::kTask).clone();
@@ -194,6 +195,9 @@ void Learner::reject(const Plug& plug, const std::string& reason) const {
 // ---- stages --------------------------------------------------------------------------------------------------------
 
 void Learner::begin() {
+  bare_ =
+      numbers().plugs().empty() && std::all_of(recipe().plugs().begin(), recipe().plugs().end(),
+                                               [](const Plug& plug) { return plug.info->has(Claim::kNeutralStart); });
   for (const Plug& plug : recipe().plugs()) {
     RunContext context(*this, plug);
     // A task that goes on from its own numbers (another round, another visit) has begun already.
@@ -273,14 +277,20 @@ bool Learner::learns_beside_head() const {
                      [&](const Plug& plug) { return !plug.roles.head && keeps_numbers(plug); });
 }
 
+FeatureTable Learner::features_of(const Source& source, Listener* listener) {
+  if (bare_ && budget_.bare_features)
+    if (auto kept = budget_.bare_features(source, settings_.bf16)) return std::move(*kept);
+  return extract_features(model_, source, settings_.bf16, budget_.stop, listener);
+}
+
 void Learner::fit_head(const std::string& stage) {
   const auto start = Clock::now();
   const Plug& head = recipe().head();
   if (!adopts(*head.roles.head, static_cast<std::int64_t>(task_.labels.size()), model_.backbone().feature_width()))
     return note(fmt::format("{}: '{}' takes over no linear classifier: none is fitted", stage, head.alias()));
   if (budget_.listener) budget_.listener->stage(stage, evaluation_batches(*sources_.train));
-  const FeatureTable train = extract_features(model_, *sources_.train, settings_.bf16, budget_.stop, budget_.listener);
-  const FeatureTable held_out = extract_features(model_, *sources_.validation, settings_.bf16, budget_.stop);
+  const FeatureTable train = features_of(*sources_.train, budget_.listener);
+  const FeatureTable held_out = features_of(*sources_.validation, nullptr);
   note(fmt::format("{}: features of {} images, {:.1f} MB", stage, train.features.size(0) + held_out.features.size(0),
                    static_cast<double>(train.features.nbytes() + held_out.features.nbytes()) / 1e6));
   const LinearClassifier fitted = fit_logistic(train, held_out, static_cast<std::int64_t>(task_.labels.size()));
@@ -370,6 +380,7 @@ void Learner::train(const std::string& stage, std::int64_t epochs, const Source&
 }
 
 void Learner::train_main() {
+  bare_ = false;
   const auto judge = [&](EpochMetrics& metrics) {
     Evaluation validation = validate();
     metrics.validation_loss = validation.loss;
@@ -422,6 +433,7 @@ bool Learner::visit(const Plug& plug, const Phase& phase, const Batch& batch) {
 }
 
 void Learner::run_phase(const Plug& plug, const Phase& phase) {
+  bare_ = false;
   ++counters_.phase;
   counters_.step = counters_.epoch = 0;
   if (phase.trains) {

@@ -61,6 +61,8 @@ class Learner {
   void run_main();
   const Candidate& best_candidate() const;
   void fit_head(const std::string& stage);
+  /// At the start from whoever keeps them.
+  FeatureTable features_of(const Source& source, Listener* listener);
   void train_main();
   /// `epochs` epochs of steps; after each, `after_epoch`.
   void train(const std::string& stage, std::int64_t epochs, const Source& source, bool augmented,
@@ -98,6 +100,7 @@ class Learner {
   Counters counters_;
   std::vector<Param> params_;
   bool params_changed_ = false;
+  bool bare_ = false;  ///< the features are still the bare backbone's
   /// How far the run is: what a resumed one skips.
   enum class Place { kBefore, kHead, kMain, kAfter };
   Place place_ = Place::kBefore;

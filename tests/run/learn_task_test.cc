@@ -13,7 +13,9 @@
 namespace recast {
 namespace {
 namespace fs = std::filesystem;
+using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
 using ::testing::Not;
 
 class LearnTask : public ::testing::Test {
@@ -91,6 +93,27 @@ TEST_F(LearnTask, LeavesARunFolderThatRerunsToTheSameNumbers) {
   EXPECT_EQ(second["test"], first["test"]);
   EXPECT_EQ(second["plugs"], first["plugs"]);
   EXPECT_EQ(logits("again"), logits("colours"));
+}
+
+class Notes : public Listener {
+ public:
+  void note(const std::string& text) override { notes.push_back(text); }
+  std::vector<std::string> notes;
+};
+
+TEST_F(LearnTask, TakesFeaturesThatAnotherRunMadeToTheSameNumbers) {
+  Notes first, second, other_images;
+  LearnRequest one = request("one"), two = request("two"), fewer = request("fewer");
+  one.listener = &first, two.listener = &second, fewer.listener = &other_images;
+  fewer.limit_train = 4;
+  const nlohmann::json learned = learn_task(one).results, again = learn_task(two).results;
+  learn_task(fewer);
+  EXPECT_THAT(first.notes, Contains(MatchesRegex("features of 27 train images from (images|disk|memory)")));
+  EXPECT_THAT(second.notes, Contains("features of 27 train images from memory"));
+  EXPECT_THAT(second.notes, Contains("features of 3 validation images from memory"));
+  EXPECT_THAT(other_images.notes, Contains(MatchesRegex("features of 12 train images from (images|disk|memory)")));
+  EXPECT_EQ(learned["validation"], again["validation"]);
+  EXPECT_EQ(logits("one"), logits("two"));
 }
 
 TEST_F(LearnTask, ChangesNeitherBackboneNorAnotherTask) {

@@ -50,6 +50,28 @@ TEST(Learn, FitsAHeadAloneWithoutEpochs) {
   EXPECT_GT(learned.validation.top1, 0.5) << "three classes that a random picture tells apart";
 }
 
+TEST(Learn, TakesTheBareBackbonesFeaturesFromWhoeverKeepsThem) {
+  const auto backbone = toy_backbone();
+  const Recipe recipe = fitted_recipe();
+  const Sources sources = toy_sources(30);
+  const Model bare(backbone, compose({}, backbone->anatomy()), {}), start = toy_model(backbone, recipe, {"recast"});
+  std::vector<const Source*> asked;
+  Budget budget;
+  budget.bare_features = [&](const Source& source, bool bf16) {
+    asked.push_back(&source);
+    return std::optional(extract_features(bare, source, bf16));
+  };
+  const Learned kept = learn(start, toy_task(), sources, recipe, budget),
+                made = learn(start, toy_task(), sources, recipe, {});
+  EXPECT_EQ(asked, (std::vector<const Source*>{sources.train.get(), sources.validation.get()}))
+      << "and not for the refit";
+  EXPECT_TRUE(equal(kept.model.numbers(), made.model.numbers()));
+
+  asked.clear();
+  learn(Model(backbone, start.shared_recipe(), made.model.numbers()), toy_task(), sources, recipe, budget);
+  EXPECT_TRUE(asked.empty()) << "a model that has learned is no bare backbone";
+}
+
 TEST(Learn, KeepsTheEpochThatValidatesBest) {
   const auto backbone = toy_backbone();
   Recipe recipe = toy_recipe(6);

@@ -17,7 +17,7 @@
 
 namespace recast {
 
-/// Whose features, of which images. Everything that a feature depends on is here; how many threads make it is not.
+/// Whose features, of which images: everything that a feature depends on, but for how many threads make it.
 struct FeatureRequest {
   const ModelDirectory& directory;
   const Dataset& dataset;
@@ -28,6 +28,7 @@ struct FeatureRequest {
   bool bf16 = false;  ///< matrix products
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;
+  const ImageSource* images = nullptr;  ///< of this split and preprocessing, decoded already; null: opened for this
 };
 
 /// The bare backbone's features of a split's images, in evaluation mode and without augmentation.
@@ -41,10 +42,10 @@ struct SplitFeatures {
 
 /// Features kept for whoever asks again: one forward pass per image, however many heads are learned on it. An entry is
 /// kept under the SHA-256 of the model's fingerprint, the preprocessing, the bytes of the split's images in their
-/// order, the number format and the versions of recast and libtorch. On disk it is one safetensors file, which carries
-/// the digest of its tensors; one that is cut off, damaged or another's is made again. In memory the entries used last
-/// stay, up to a cap; on disk the same, by the time of their last use. Threads  all calls may run in parallel; two that
-/// ask for the same new entry both make it.
+/// order, the number format, the number of threads and the versions of recast and libtorch. On disk it is one
+/// safetensors file, which carries the digest of its tensors; one that is cut off, damaged or another's is made again.
+/// In memory the entries used last stay, up to a cap; on disk the same, by the time of their last use. Threads  all
+/// calls may run in parallel; two that ask for the same new entry both make it.
 class FeatureCache {
  public:
   static constexpr std::int64_t kDefaultMemoryBytes = 2ll << 30, kDefaultDiskBytes = 16ll << 30;

@@ -71,6 +71,11 @@ class Listener {
   virtual void resumed(const std::vector<EpochMetrics>& history) {}
 };
 
+/// Features of a source's rows in order, evaluation mode, no augmentation: [rows, D] fp32, and labels [rows].
+struct FeatureTable {
+  at::Tensor features, labels;
+};
+
 struct Budget {
   std::uint64_t seed = 42;
   std::map<std::string, double> rates;      ///< by plug-in alias, before everything else
@@ -80,6 +85,9 @@ struct Budget {
   const std::atomic<bool>* stop = nullptr;  ///< set by Ctrl-C: stops after the step at hand (kCancelled)
   Listener* listener = nullptr;
   std::function<Model(std::string_view task)> other_task;  ///< for Context::model("task:NAME")
+  /// What extract_features() gives for the bare backbone, from whoever keeps it; asked only as long as all plug-ins
+  /// leave features as they are (Claim::kNeutralStart). No value: it is computed.
+  std::function<std::optional<FeatureTable>(const Source&, bool bf16)> bare_features;
 };
 
 struct Learned {
@@ -108,10 +116,7 @@ std::int64_t evaluation_batches(const Source& source);
 Evaluation evaluate(const Model& model, const Source& source, std::int64_t classes, bool bf16,
                     const std::atomic<bool>* stop = nullptr, Listener* listener = nullptr);
 
-/// Features of a source's rows in order, evaluation mode, no augmentation: [rows, D] fp32, and labels [rows].
-struct FeatureTable {
-  at::Tensor features, labels;
-};
+/// Throws kUnsupported for a source without rows, kCancelled.
 FeatureTable extract_features(const Model& model, const Source& source, bool bf16,
                               const std::atomic<bool>* stop = nullptr, Listener* listener = nullptr);
 
