@@ -1,9 +1,6 @@
 #include "recast/run/provenance.h"
 
-#include <fmt/chrono.h>
-
-#include <ctime>
-
+#include "recast/base/utc.h"
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
 
@@ -14,7 +11,7 @@ nlohmann::json provenance(const std::string& command, double seconds) {
           {"seconds", seconds},
           {"machine", machine()},
           {"versions", versions()},
-          {"finished_utc", fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr)))}};
+          {"finished_utc", utc_now()}};
 }
 
 }  // namespace recast

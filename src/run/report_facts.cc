@@ -4,10 +4,10 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <ctime>
 #include <map>
 
 #include "recast/base/error.h"
+#include "recast/base/utc.h"
 #include "recast/data/dataset.h"
 #include "recast/data/image.h"
 #include "recast/format/printable.h"
@@ -20,14 +20,6 @@ namespace recast {
 namespace {
 
 constexpr std::int64_t kShownPx = 112;  ///< side of an example on the page at most
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  char text[32];
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc)};
-}
 
 double cosine(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor x = a.flatten().to(at::kDouble), y = b.flatten().to(at::kDouble);

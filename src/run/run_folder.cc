@@ -1,12 +1,10 @@
 #include "run_folder.h"
 
-#include <fmt/chrono.h>
-
 #include <algorithm>
-#include <ctime>
 #include <random>
 
 #include "recast/base/error.h"
+#include "recast/base/utc.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
@@ -139,9 +137,7 @@ void RunFolder::write_results(const nlohmann::json& results) const {
   write_file_atomically(this->results(), results.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
-void RunFolder::log(const std::string& line) {
-  log_ << fmt::format("{:%FT%TZ} {}\n", fmt::gmtime(std::time(nullptr)), line) << std::flush;
-}
+void RunFolder::log(const std::string& line) { log_ << utc_now() << ' ' << line << '\n' << std::flush; }
 
 void RunFolder::stage(const std::string& name, std::int64_t total_steps) {
   log(fmt::format("stage {} of {} steps", name, total_steps));
