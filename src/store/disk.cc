@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -55,6 +57,17 @@ std::optional<std::string> network_file_system(const std::filesystem::path& path
     if (static_cast<std::uint32_t>(status.f_type) == magic) return name;
   }
   return {};
+}
+
+void refuse_network(const std::filesystem::path& directory) {
+  const char* allowed = std::getenv("RECAST_NETWORK_STORE");
+  if (allowed != nullptr && std::string_view(allowed) == "allow") return;
+  const auto kind = network_file_system(directory);
+  if (!kind) return;
+  fail(Code::kUnsupported,
+       "[store] {}: lies on a network file system ({}), where two machines could write at once; use a local disk, or "
+       "set RECAST_NETWORK_STORE=allow where no other machine ever opens it",
+       printable(directory.string(), 4096), *kind);
 }
 
 }  // namespace recast

@@ -49,6 +49,36 @@ std::string_view bytes_of(const at::Tensor& tensor) {
   return {static_cast<const char*>(tensor.data_ptr()), tensor.nbytes()};
 }
 
+/// What a state file carries: nothing that changes when a version is copied.
+TaskRecord state_of(const TaskRecord& task, const std::string& name, Scope scope) {
+  TaskRecord state = task;
+  state.name = name;
+  state.numbers = task.numbers.only(scope);
+  state.version = state.parent = 0;
+  state.follows.reset();
+  state.created_utc.clear();
+  return state;
+}
+
+PackedState pack(const TaskRecord& record) {
+  TaskRecord rest = record;
+  PackedState packed;
+  const std::vector<Place> places = dense_tensors(record.numbers);
+  std::size_t kept = 0;
+  for (const Place& place : places) kept += place.bytes;
+  for (const auto& [plug, name, scope, bytes] : places) {
+    if (bytes <= kBlobBytes && kept <= kFileBytes) break;
+    const at::Tensor tensor =
+        record.numbers.at(plug, scope).tensor(name).detach().resolve_conj().resolve_neg().cpu().contiguous();
+    require_finite({{plug + "." + name, tensor}}, fmt::format("task '{}'", printable(record.name)));
+    packed.blobs.push_back({plug + "." + name, sha256_hex(bytes_of(tensor)), tensor});
+    rest.numbers.at(plug, scope).set(name, at::empty({0}, tensor.options()));
+    kept -= bytes;
+  }
+  packed.file = encode_task(rest);
+  return packed;
+}
+
 /// When a flush has failed nobody knows what the disk holds, and asking again would say that all is well.
 template <class Flush>
 void flush(const Database& database, const Flush& work) try {
@@ -100,23 +130,14 @@ std::int64_t PackedState::stored_bytes() const {
   return static_cast<std::int64_t>(bytes);
 }
 
-PackedState pack_state(const TaskRecord& record) {
-  TaskRecord rest = record;
-  PackedState packed;
-  const std::vector<Place> places = dense_tensors(record.numbers);
-  std::size_t kept = 0;
-  for (const Place& place : places) kept += place.bytes;
-  for (const auto& [plug, name, scope, bytes] : places) {
-    if (bytes <= kBlobBytes && kept <= kFileBytes) break;
-    const at::Tensor tensor =
-        record.numbers.at(plug, scope).tensor(name).detach().resolve_conj().resolve_neg().cpu().contiguous();
-    require_finite({{plug + "." + name, tensor}}, fmt::format("task '{}'", printable(record.name)));
-    packed.blobs.push_back({plug + "." + name, sha256_hex(bytes_of(tensor)), tensor});
-    rest.numbers.at(plug, scope).set(name, at::empty({0}, tensor.options()));
-    kept -= bytes;
-  }
-  packed.file = encode_task(rest);
-  return packed;
+PackedState pack_task(const TaskRecord& task) { return pack(state_of(task, task.name, Scope::kTask)); }
+
+PackedState pack_shared(const TaskRecord& task, const Numbers& shared, const std::string& name) {
+  TaskRecord record;
+  record.fingerprint = task.fingerprint;
+  record.plugs = task.plugs;
+  record.numbers = shared;
+  return pack(state_of(record, name, Scope::kShared));
 }
 
 std::int64_t StateStorage::write(const PackedState& state) {
@@ -205,6 +226,11 @@ std::set<std::string> StateStorage::named() const {
   std::set<std::string> names;
   for (Statement rows(database_, "SELECT sha256 FROM blobs"); rows.step();) names.insert(rows.text(0));
   return names;
+}
+
+void StateStorage::erase_unnamed() {
+  database_.execute(
+      "DELETE FROM states WHERE id NOT IN (SELECT state FROM versions UNION SELECT state FROM shared_versions)");
 }
 
 std::int64_t StateStorage::sweep() {

@@ -25,12 +25,17 @@ struct PackedState {
   std::int64_t stored_bytes() const;
 };
 
-/// Tensors over 1 MiB become blobs, and of the others the largest until no more than 64 MiB stay in the file.
-/// Throws as encode_task().
-PackedState pack_state(const TaskRecord& record);
+/// The state of a version: the task with its numbers of scope kTask, without what changes when a version is copied.
+/// Tensors over 1 MiB become blobs, and of the others the largest until no more than 64 MiB stay in the file. Needs no
+/// lock. Throws as encode_task().
+PackedState pack_task(const TaskRecord& task);
+/// The state of a version of the shared state `name`: numbers of scope kShared, and the plug-ins of the `task` that
+/// brings them. As pack_task().
+PackedState pack_shared(const TaskRecord& task, const Numbers& shared, const std::string& name);
 
-/// Rows of the tables `states` and `blobs`, and the files in `folder`. Call inside a transaction: a blob is on the disk
-/// before the row that names it is committed, and no one else sweeps `folder` meanwhile.
+/// Rows of the tables `states` and `blobs`, and the files in `folder`. Its caller holds the store's mutex and has begun
+/// a Transaction, for what writes a Change: a blob is on the disk before the row that names it is committed, and no one
+/// else sweeps `folder` meanwhile.
 class StateStorage {
  public:
   StateStorage(Database& database, std::filesystem::path folder) : database_(database), folder_(std::move(folder)) {}
@@ -39,6 +44,8 @@ class StateStorage {
   std::int64_t write(const PackedState& state);
   /// Throws kDataCorruption: a digest differs, or a blob is missing.
   TaskRecord read(std::int64_t id) const;
+  /// Erases the rows of states that no version names.
+  void erase_unnamed();
   /// Removes files that no row names; returns their bytes.
   std::int64_t sweep();
 

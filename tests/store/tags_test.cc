@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
 #include "format/expect_error.h"
 #include "format/temporary_folder.h"
@@ -20,6 +21,13 @@ class TagsTest : public ::testing::Test {
   std::vector<std::string> tags_of(std::int64_t version) const {
     return store_->log("pets")[static_cast<std::size_t>(version - 1)].tags;
   }
+  /// By a connection that knows nothing of seals.
+  void run_sql(const char* sql) const {
+    sqlite3* database = nullptr;
+    ASSERT_EQ(sqlite3_open((folder_ / "tasks.db").c_str(), &database), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(database, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(database);
+    sqlite3_close(database);
+  }
   TemporaryFolder folder_;
   std::unique_ptr<TaskStore> store_;
 };
@@ -38,6 +46,42 @@ TEST_F(TagsTest, NameVersions) {
   EXPECT_EQ(reader->tagged("pets", "paper"), 1);
   error_of(Code::kUnavailable, [&] { reader->tag("pets", 1, "x"); });
   error_of(Code::kUnavailable, [&] { reader->untag("pets", "paper"); });
+}
+
+TEST_F(TagsTest, AreListedWithTheTaskAndTheVersionThatTheyName) {
+  for (const char* name : {"cars", "zebras", "petshops"}) store_->commit(sample_task(name));
+  for (std::int64_t seed = 4; seed <= 12; ++seed) store_->commit(sample_task("pets", seed));
+  store_->tag("pets", 12, "last");
+  store_->tag("pets", 12, "best");
+  store_->tag("pets", 1, "first");
+  store_->tag("pets", 10, "tenth");
+  store_->tag("zebras", 1, "best");
+  store_->tag("petshops", 1, "first");
+  store_->remove("petshops");
+  const auto newest = store_->list(), all = store_->list(true), versions = store_->log("pets");
+  ASSERT_EQ(newest.size(), 3u);
+  EXPECT_THAT(newest[0].tags, ElementsAre());
+  EXPECT_THAT(newest[1].tags, ElementsAre("best", "last"));
+  EXPECT_THAT(newest[2].tags, ElementsAre("best"));
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_THAT(all[2].tags, ElementsAre("first")) << all[2].name;
+  for (const TaskSummary& version : versions) {
+    EXPECT_EQ(version.tags.size(), version.version == 12                           ? 2u
+                                   : version.version == 10 || version.version == 1 ? 1u
+                                                                                   : 0u)
+        << version.version;
+  }
+}
+
+TEST_F(TagsTest, AreCheckedWhereverTheyAreShown) {
+  store_->tag("pets", 3, "best");
+  run_sql("UPDATE tags SET created_utc = '2020-01-01T00:00:00Z'");
+  error_of(Code::kDataCorruption, [&] { store_->list(); });
+  error_of(Code::kDataCorruption, [&] { store_->log("pets"); });
+  error_of(Code::kDataCorruption, [&] { store_->tagged("pets", "best"); });
+  run_sql("UPDATE tags SET version = 2");
+  error_of(Code::kDataCorruption, [&] { store_->list(); });
+  error_of(Code::kDataCorruption, [&] { store_->log("pets"); });
 }
 
 TEST_F(TagsTest, MoveOnlyByForce) {

@@ -1,0 +1,38 @@
+#pragma once
+#include <cstdint>
+#include <set>
+#include <string>
+
+#include "recast/store/task_header.h"
+#include "sqlite.h"
+
+namespace recast {
+
+/// One row of the table `shared_versions`.
+struct SharedRow {
+  std::int64_t parent, state;
+};
+
+/// Rows of the table `shared_versions`. Locks, ownership and errors as TaskRows.
+class SharedRows {
+ public:
+  explicit SharedRows(Database& database) : database_(database) {}
+
+  /// 0: none.
+  std::int64_t newest(const std::string& name) const;
+  /// Throws kNotFound.
+  SharedRow version(const SharedVersion& version) const;
+  /// The version and those that it came from; none for a number below 1. Throws kNotFound.
+  std::set<std::int64_t> lineage(const std::string& name, std::int64_t version) const;
+  /// `state`: of the table `states`.
+  void insert(const SharedVersion& version, const std::string& fingerprint, std::int64_t state);
+  /// Stores version `from` of the same name as `to`.
+  void copy(std::int64_t from, const SharedVersion& to);
+  /// Erases the shared states that no version of a task follows, with all their versions.
+  void erase_unfollowed();
+
+ private:
+  Database& database_;
+};
+
+}  // namespace recast
