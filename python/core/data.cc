@@ -125,7 +125,7 @@ void add_data(py::module_& m) {
            py::arg("cache_bytes"), py::arg("bad_images"))
       .def("__len__", &ImageSource::rows)
       .def(
-          "skipped", [](const ImageSource& images) { return to_python(describe_skipped(images, 1000)); },
+          "skipped", [](const ImageSource& images) { return to_python(describe_skipped(images.skipped(), 1000)); },
           "{count, first: [{image, reason}]} of what was left out.")
       .def("order", &order_of, py::arg("shuffled"), py::arg("seed"), py::arg("epoch"), "Rows in the order of a pass.");
   py::class_<Stream>(m, "Stream", "Batches of one pass.")
