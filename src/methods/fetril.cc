@@ -251,8 +251,8 @@ class Fetril final : public Method, public Head {
     for (std::int64_t p = 0; p < known.size(0); ++p) {
       const std::int64_t j = lender[p].item<std::int64_t>();
       at::Tensor places = fresh.label.eq(j).nonzero().flatten();
-      if (options_.max_pseudo_per_class > 0 && places.size(0) > options_.max_pseudo_per_class)
-        places = places.narrow(0, 0, options_.max_pseudo_per_class);
+      if (const std::int64_t most = options_.max_pseudo_per_class; most > 0 && places.size(0) > most)
+        places = places.index_select(0, at::arange(most).mul(places.size(0)).floor_divide(most));
       rows.push_back(fresh.x.index_select(0, places) - means[j] + mu[p]);
       labels.push_back(known[p].expand({places.size(0)}));
     }
@@ -337,7 +337,7 @@ const bool kRegistered =
         .option("tolerance", &FetrilOptions::tolerance, positive(),
                 "svm: distance of each row from the optimum, at most")
         .option("max_pseudo_per_class", &FetrilOptions::max_pseudo_per_class, at_least(0),
-                "rows that a known class borrows, at most; 0: all")
+                "rows that a known class borrows, at most, evenly spaced; 0: all")
         .option("rate", &FetrilOptions::rate, positive(), "fc: learning rate at the start")
         .option("momentum", &FetrilOptions::momentum, in_range(0, 0.999), "fc: of SGD")
         .option("decay", &FetrilOptions::decay, at_least(0), "fc: weight decay")

@@ -5,7 +5,10 @@
 //          again. form=recursive is the paper's own: with R = (A + gamma I)^-1, for rows (X, Y) K = (I + X R X^T)^-1, R
 //          <- R - R X^T K X R, W <- W + R X^T (Y - X W).
 // State    shared, in double: A or R of width d, one triangle packed: 4 d (d + 2) bytes (d = 2048: 16.8 MB), B and W
-//          [C, d]; V is its seed. Does not grow with the rows.
+//          [C, d]; V is its seed. Does not grow with the rows. With balance a triangle and a count a class.
+// Balance  AIR, of the authors' repository: A = sum w_c A_c, B's rows times w_c, w_c = 1/n_c, scaled to a mean of 1
+// over
+//          the classes that have rows: each class counts alike, however many rows it brings.
 // Departs  d by default is 32 times the width of the features and 4096 at most: the paper takes 8192 for CIFAR-100 and
 //          16384 for ImageNet, 268 MB and 1.1 GB packed.
 #include <ATen/ATen.h>
@@ -59,6 +62,18 @@ at::Tensor unpacked(const at::Tensor& half, std::int64_t width) {
   return out.narrow(0, 0, width).narrow(1, 0, width).contiguous();
 }
 
+/// Of one matrix a class, [C, d, d].
+at::Tensor packed_each(const at::Tensor& squares) {
+  std::vector<at::Tensor> halves;
+  for (const at::Tensor& square : squares.unbind()) halves.push_back(packed(square));
+  return at::stack(halves);
+}
+at::Tensor unpacked_each(const at::Tensor& halves, std::int64_t width) {
+  std::vector<at::Tensor> squares;
+  for (const at::Tensor& half : halves.unbind()) squares.push_back(unpacked(half, width));
+  return at::stack(squares);
+}
+
 at::Tensor mirrored(const at::Tensor& upper) { return upper.triu() + upper.triu(1).t(); }
 
 /// Of the bare backbone's numbers.
@@ -87,12 +102,15 @@ struct GacilOptions {
   std::int64_t width = 0;
   double gamma = 0.1;
   std::string expansion = "random", form = "sums";
-  bool bias = false;
+  bool bias = false, balance = false;
 };
 
 class Gacil final : public Method, public Head {
  public:
-  explicit Gacil(GacilOptions options) : options_(std::move(options)), recursive_(options_.form == "recursive") {}
+  explicit Gacil(GacilOptions options) : options_(std::move(options)), recursive_(options_.form == "recursive") {
+    if (options_.balance && recursive_)
+      fail(Code::kInvalidArgument, "[g-acil] balance=true needs form=sums, got form=recursive");
+  }
 
   Fields forward(const Fields& in, const Fields*, const View& numbers, Pass& pass) const override {
     const State& own = numbers.state(Scope::kShared);
@@ -111,19 +129,18 @@ class Gacil final : public Method, public Head {
       own.set("seed", static_cast<std::int64_t>(context.key().fold("expansion").bits()));
     }
     unpack(own);
-    if (!own.has(square()))
+    if (!own.has(square()) && !options_.balance)
       context.create(square(), recursive_ ? at::eye(d, at::kDouble) / options_.gamma : at::zeros({d, d}, at::kDouble));
   }
 
   void grow(std::span<const std::int64_t> columns, Context& context) const override {
     State& own = context.own(Scope::kShared);
-    const at::Tensor rows =
-        at::zeros({static_cast<std::int64_t>(columns.size()), width(context.feature_width())}, at::kDouble);
-    const std::string growing = recursive_ ? "weight" : "moment";
-    if (!own.has(growing))
-      context.create(growing, rows);
-    else
-      own.set(growing, at::cat({own.tensor(growing), rows}));
+    const std::int64_t more = static_cast<std::int64_t>(columns.size()), d = width(context.feature_width());
+    append(context, recursive_ ? "weight" : "moment", at::zeros({more, d}, at::kDouble));
+    if (options_.balance) {
+      append(context, square(), at::zeros({more, d, d}, at::kDouble));
+      append(context, "seen", at::zeros({more}, at::kDouble));
+    }
     if (!recursive_) own.erase("weight");
   }
 
@@ -151,7 +168,7 @@ class Gacil final : public Method, public Head {
   void end_task(Context& context) const override {
     State& own = context.own(Scope::kShared);
     if (!own.has(square())) return;
-    own.set("half", packed(own.tensor(square())));
+    own.set(half(), options_.balance ? packed_each(own.tensor(square())) : packed(own.tensor(square())));
     own.erase(square());
   }
 
@@ -160,13 +177,23 @@ class Gacil final : public Method, public Head {
   }
 
  private:
-  const char* square() const { return recursive_ ? "inverse" : "gram"; }
+  const char* square() const { return recursive_ ? "inverse" : options_.balance ? "class_gram" : "gram"; }
+  const char* half() const { return options_.balance ? "class_half" : "half"; }
+
+  static void append(Context& context, const char* family, const at::Tensor& rows) {
+    State& own = context.own(Scope::kShared);
+    if (!own.has(family))
+      context.create(family, rows);
+    else
+      own.set(family, at::cat({own.tensor(family), rows}));
+  }
 
   /// What is stored into what is learned with.
   void unpack(State& own) const {
-    if (!own.has("half")) return;
-    own.set(square(), unpacked(own.tensor("half"), own.tensor(recursive_ ? "weight" : "moment").size(1)));
-    own.erase("half");
+    if (!own.has(half())) return;
+    const std::int64_t d = own.tensor(recursive_ ? "weight" : "moment").size(1);
+    own.set(square(), options_.balance ? unpacked_each(own.tensor(half()), d) : unpacked(own.tensor(half()), d));
+    own.erase(half());
   }
 
   /// d: of X.
@@ -192,6 +219,7 @@ class Gacil final : public Method, public Head {
     std::string text = fmt::format("backbone {} features {} {} width {} bias {} form {}", digest_of(bare.backbone()),
                                    context.feature_width(), options_.expansion, width(context.feature_width()),
                                    options_.bias, options_.form);
+    if (options_.balance) text += " balance true";
     return recursive_ ? text + fmt::format(" gamma {}", options_.gamma) : text;
   }
   static void require_same(const std::string& stored, const std::string& now) {
@@ -203,23 +231,61 @@ class Gacil final : public Method, public Head {
   }
 
   /// A += X^T diag(w) X, upper triangle; B += Y^T diag(w) X.
-  static void add_sums(const at::Tensor& x, const at::Tensor& label, const at::Tensor& weights, State& own) {
-    constexpr std::int64_t kBlock = 512;  // columns at a time: what lies below the diagonal blocks is not needed
+  void add_sums(const at::Tensor& x, const at::Tensor& label, const at::Tensor& weights, State& own) const {
     const at::Tensor weighted = weights.defined() ? x * weights.unsqueeze(1) : x;
-    const at::Tensor gram = own.tensor("gram"), moment = own.tensor("moment");
+    own.tensor("moment").index_add_(0, label, weighted);
+    if (options_.balance)
+      add_by_class(x, weighted, label, weights.defined() ? weights : at::ones({x.size(0)}, at::kDouble), own);
+    else
+      add_products(x, weighted, own.tensor("gram"));
+    own.erase("weight");
+  }
+  static void add_products(const at::Tensor& x, const at::Tensor& weighted, const at::Tensor& gram) {
+    constexpr std::int64_t kBlock = 512;  // columns at a time: what lies below the diagonal blocks is not needed
     for (std::int64_t from = 0; from < gram.size(1); from += kBlock) {
       const std::int64_t to = std::min(from + kBlock, gram.size(1));
       at::Tensor block = gram.narrow(0, 0, to).narrow(1, from, to - from);
       block.addmm_(weighted.narrow(1, 0, to).t(), x.narrow(1, from, to - from));
     }
-    moment.index_add_(0, label, weighted);
-    own.erase("weight");
+  }
+  static void add_by_class(const at::Tensor& x, const at::Tensor& weighted, const at::Tensor& label,
+                           const at::Tensor& weights, State& own) {
+    own.tensor("seen").index_add_(0, label, weights);
+    const at::Tensor grams = own.tensor("class_gram"), count = at::bincount(label, {}, grams.size(0));
+    for (std::int64_t c = 0; c < grams.size(0); ++c) {
+      if (count[c].item<std::int64_t>() == 0) continue;
+      const at::Tensor rows = label.eq(c).nonzero().flatten();
+      add_products(x.index_select(0, rows), weighted.index_select(0, rows), grams[c]);
+    }
+  }
+
+  /// w_c [C]: 1/n_c, scaled to a mean of 1 over the classes that have rows; 0 of those without.
+  static at::Tensor class_weights(const at::Tensor& seen) {
+    if (const at::Tensor wrong = seen.lt(0); wrong.any().item<bool>())
+      fail(Code::kInvalidArgument, "[g-acil] more rows of column {} were taken out than were learned",
+           wrong.nonzero()[0].item<std::int64_t>());
+    const at::Tensor there = seen.gt(0), inverse = at::where(there, seen, at::ones_like(seen)).reciprocal() * there;
+    return inverse * (there.sum() / inverse.sum().clamp_min(1e-300));
+  }
+
+  /// A, upper triangle, of which the caller may write; `weight` undefined or [C].
+  at::Tensor gram_of(const State& own, const at::Tensor& weight, std::int64_t width) const {
+    const bool learning = own.has(square());
+    const at::Tensor stored = own.tensor(learning ? square() : half());
+    const at::Tensor sum =
+        weight.defined() ? at::matmul(weight, stored.flatten(1)).view(stored.sizes().slice(1)) : stored;
+    if (!learning) return unpacked(sum, width);
+    return weight.defined() ? sum : sum.clone();
   }
 
   /// W [C, d] = ((A + gamma I)^-1 B^T)^T by Cholesky.
   at::Tensor solved(const State& own) const {
-    const at::Tensor moment = own.tensor("moment");
-    at::Tensor a = own.has("gram") ? own.tensor("gram").clone() : unpacked(own.tensor("half"), moment.size(1));
+    at::Tensor moment = own.tensor("moment"), weight;
+    if (options_.balance) {
+      weight = class_weights(own.tensor("seen"));
+      moment = moment * weight.unsqueeze(1);
+    }
+    at::Tensor a = gram_of(own, weight, moment.size(1));
     a.diagonal().add_(options_.gamma);
     const auto [factor, info] = at::linalg_cholesky_ex(a, /*upper=*/true);
     if (const auto pivot = info.item<std::int64_t>(); pivot != 0)
@@ -274,6 +340,9 @@ const bool kRegistered =
         .families({shared("gram", Rows::kFixed, Pool::kSum),
                    shared("inverse", Rows::kFixed, Pool::kKeep),
                    shared("half", Rows::kFixed, Pool::kSum),
+                   shared("class_gram", Rows::kPerClass, Pool::kSum),
+                   shared("class_half", Rows::kPerClass, Pool::kSum),
+                   shared("seen", Rows::kPerClass, Pool::kSum),
                    shared("moment", Rows::kPerClass, Pool::kSum),
                    shared("weight", Rows::kPerClass, Pool::kKeep),
                    shared("seed", Rows::kFixed, Pool::kKeep, at::kLong),
@@ -289,6 +358,8 @@ const bool kRegistered =
         .option("form", &GacilOptions::form, one_of({"sums", "recursive"}),
                 "sums: A and B add up, W is solved; recursive: the paper's update of R and W")
         .option("bias", &GacilOptions::bias, any_value(), "a constant 1 beside the expansion")
+        .option("balance", &GacilOptions::balance, any_value(),
+                "each class counts alike, however many rows it has (AIR): keeps 4 d (d + 2) bytes a class")
         .add();
 
 }  // namespace

@@ -9,30 +9,32 @@ const std::string kSmall = "dkvb:codebooks=3,keys=8,width=4";
 
 /// The plug-in's numbers as plain arrays, and the 20 lines that fetching and learning come down to.
 struct Reference {
-  explicit Reference(const State& own)
-      : keys(own.tensor("keys")), uses(own.tensor("uses")), codebooks(keys.size(0)), count(keys.size(1)) {
+  explicit Reference(const State& own, std::int64_t nearest = 1)
+      : keys(own.tensor("keys")), uses(own.tensor("uses")), codebooks(keys.size(0)), count(keys.size(1)), top(nearest) {
     project = Key(static_cast<std::uint64_t>(own.integer("seed"))).normal({codebooks, kWidth, keys.size(2)});
     project = project / project.norm(2, {1}, true);
     const at::Tensor used = uses.flatten().gt(0).nonzero().flatten();
     values = at::zeros({codebooks * count, own.tensor("cells").size(0)});
     values.index_copy_(0, used, own.tensor("cells").t());
   }
-  /// [n, C] of the nearest key, among those in use or all.
+  /// [n, C top] of the nearest keys, among those in use or all.
   at::Tensor fetch(const at::Tensor& x, bool all) const {
-    at::Tensor cells = at::empty({x.size(0), codebooks}, at::kLong);
+    at::Tensor cells = at::empty({x.size(0), codebooks * top}, at::kLong);
     for (std::int64_t i = 0; i < x.size(0); ++i)
       for (std::int64_t c = 0; c < codebooks; ++c) {
         const at::Tensor query = at::matmul(x[i], project[c]);
-        double best = INFINITY;
-        for (std::int64_t j = 0; j < count; ++j) {
-          const double far = (query - keys[c][j]).square().sum().item<double>();
-          if (far < best && (all || uses[c][j].item<std::int64_t>() > 0)) best = far, cells[i][c] = c * count + j;
-        }
+        std::vector<std::pair<double, std::int64_t>> far;
+        for (std::int64_t j = 0; j < count; ++j)
+          if (all || uses[c][j].item<std::int64_t>() > 0)
+            far.emplace_back((query - keys[c][j]).square().sum().item<double>(), c * count + j);
+        std::sort(far.begin(), far.end());
+        for (std::int64_t t = 0; t < top; ++t) cells[i][c * top + t] = far.at(static_cast<std::size_t>(t)).second;
       }
     return cells;
   }
+  /// Mean over codebooks of the sum of what each fetches.
   at::Tensor logits(const at::Tensor& cells) const {
-    return values.index_select(0, cells.flatten()).view({cells.size(0), codebooks, -1}).mean(1);
+    return values.index_select(0, cells.flatten()).view({cells.size(0), codebooks, top, -1}).sum(2).mean(1);
   }
   /// V after one step of SGD on all rows.
   at::Tensor step(const Table& table, double rate, double smoothing) const {
@@ -42,12 +44,12 @@ struct Reference {
         (at::softmax(logits(cells), 1) - target) / static_cast<double>(codebooks * table.y.size(0));
     at::Tensor moved = values.clone();
     for (std::int64_t i = 0; i < table.y.size(0); ++i)
-      for (std::int64_t c = 0; c < codebooks; ++c) moved[cells[i][c].item<std::int64_t>()] -= rate * error[i];
+      for (std::int64_t c = 0; c < cells.size(1); ++c) moved[cells[i][c].item<std::int64_t>()] -= rate * error[i];
     return moved;
   }
 
   at::Tensor keys, uses, project, values;
-  std::int64_t codebooks, count;
+  std::int64_t codebooks, count, top;
 };
 
 Learned learn_small(const std::string& more, const Table& table, const Numbers& before = {}) {
@@ -79,6 +81,18 @@ TEST(Dkvb, FetchesAnswersAndMovesAsTheReferenceDoes) {
   EXPECT_TRUE(at::equal(before.keys, after.keys)) << "keys are frozen once fitted";
   EXPECT_LT((after.values - before.step(more, 3, 0.1)).abs().max().item<double>(), 1e-5);
   const at::Tensor probe = Key(4).normal({30, kWidth});
+  EXPECT_LT((logits_of(second.model, probe) - after.logits(after.fetch(probe, false))).abs().max().item<double>(),
+            1e-5);
+}
+
+TEST(Dkvb, FetchesSeveralKeysOfACodebookAndAddsTheirValues) {
+  const Table table = random_table(60, kWidth, kClasses, 18), more = random_table(40, kWidth, kClasses, 19);
+  const Learned first = learn_small(",top=3,epochs=20", table);
+  const Learned second = learn_small(",top=3,epochs=1,rate=3,clip=0", more, first.model.numbers());
+  const Reference before(shared_of(first), 3), after(shared_of(second), 3);
+  EXPECT_EQ(after.uses.sum().item<std::int64_t>(), 3 * 3 * (60 + 40));
+  EXPECT_LT((after.values - before.step(more, 3, 0.1)).abs().max().item<double>(), 1e-5);
+  const at::Tensor probe = Key(20).normal({30, kWidth});
   EXPECT_LT((logits_of(second.model, probe) - after.logits(after.fetch(probe, false))).abs().max().item<double>(),
             1e-5);
 }
@@ -221,6 +235,11 @@ TEST(Dkvb, RefusesMoreKeysThanRowsOtherFeaturesAndCodebooksWithoutACell) {
     learn_table(head_model(kSmall, 32), random_table(40, 32, kClasses, 1), kClasses, learned.model.numbers());
   });
   EXPECT_NE(width.find("width 16, these are 32"), width.npos) << width;
+  Table bad = table;
+  bad.x = table.x.clone();
+  bad.x[7][0] = NAN;
+  const std::string nan = error_of(Code::kDataCorruption, [&] { learn_small("", bad); });
+  EXPECT_NE(nan.find("sample 7"), nan.npos) << nan;
   Model empty = learned.model;
   State& own = empty.numbers().at("dkvb", Scope::kShared);
   own.set("uses", at::zeros_like(own.tensor("uses")));

@@ -125,9 +125,70 @@ TEST(Fetril, LearnsASoftmaxHeadOnTheRowsAsTheyAre) {
   EXPECT_LT((logits - at::linear(all.x, own.tensor("weight"), own.tensor("bias"))).abs().max().item<double>(), 1e-5);
 }
 
+/// W0 and b0, where a softmax head starts from: what a rate of nothing leaves.
+Learned where_it_starts(const Table& table, std::int64_t classes, const Numbers& before = {}) {
+  return learn_table(head_model("fetril:head=fc,epochs=1,rate=1e-30", kWidth), table, classes, before);
+}
+
+TEST(Fetril, TheSoftmaxHeadMovesAsSgdWithMomentumAlongACosine) {
+  // Two epochs of one batch each: at rate and at half of it, from where the head of the first step stood.
+  const std::string plug = "fetril:head=fc,epochs=2,batch=1000,rate=0.05,momentum=0.9,decay=0.01";
+  const TwoSteps run(plug, 12);
+  const Learned first = run.first(), second = run.second();
+  Table rows{run.fresh.x.to(at::kDouble), run.fresh.y};
+  for (std::int64_t p = 0; p < 3; ++p) rows = joined(rows, pseudo(run, p));
+  const Learned there = where_it_starts(run.fresh, 5, first.model.numbers());
+  const State& start = shared_of(there);
+  for (const char* family : {"weight", "bias"})
+    EXPECT_TRUE(at::equal(start.tensor(family).narrow(0, 0, 3), shared_of(first).tensor(family))) << family;
+  at::Tensor w = start.tensor("weight").to(at::kDouble), b = start.tensor("bias").to(at::kDouble);
+  at::Tensor w_speed = at::zeros_like(w), b_speed = at::zeros_like(b);
+  for (const double rate : {0.05, 0.025}) {
+    const at::Tensor error =
+        (at::softmax(at::linear(rows.x, w, b), 1) - at::one_hot(rows.y, 5)) / static_cast<double>(rows.y.size(0));
+    w_speed = 0.9 * w_speed + at::matmul(error.t(), rows.x) + 0.01 * w;
+    b_speed = 0.9 * b_speed + error.sum(0) + 0.01 * b;
+    w = w - rate * w_speed, b = b - rate * b_speed;
+  }
+  EXPECT_LT((shared_of(second).tensor("weight") - w).abs().max().item<double>(), 1e-5);
+  EXPECT_LT((shared_of(second).tensor("bias") - b).abs().max().item<double>(), 1e-5);
+  EXPECT_GT((start.tensor("weight") - w).abs().max().item<double>(), 1e-3);
+}
+
+TEST(Fetril, ByCosineItBorrowsOfTheClassInTheSameDirection) {
+  // Class 0 is nearer to class 1, and points where class 2 does.
+  const Table cloud = random_table(90, kWidth, 1, 13);
+  const at::Tensor to = at::zeros({3, kWidth});
+  to[0][0] = 4, to[1][1] = 4, to[2][0] = 20;
+  const auto of_class = [&](std::int64_t c) {
+    const Table rows = cloud.rows(30 * c, 30 * c + 30);
+    return Table{rows.x - rows.x.mean(0) + to[c], at::full({30}, c, at::kLong)};
+  };
+  const Table old = of_class(0), fresh = joined(of_class(1), of_class(2));
+  for (const auto& [similarity, lender] : {std::pair{"euclidean", 1}, std::pair{"cosine", 2}}) {
+    const Model model = head_model(std::string("fetril:similarity=") + similarity, kWidth);
+    const Learned stream = learn_table(model, fresh, 3, learn_table(model, old, 1).model.numbers());
+    const Table borrowed{of_class(lender).x - to[lender] + to[0], at::zeros({30}, at::kLong)};
+    const Learned expected = learn_table(model, joined(borrowed, fresh), 3);
+    EXPECT_LT((shared_of(stream).tensor("weight") - shared_of(expected).tensor("weight")).abs().max().item<double>(),
+              1e-3)
+        << similarity;
+  }
+}
+
 TEST(Fetril, BorrowsNoMoreRowsThanItMay) {
-  const TwoSteps all("fetril", 8), few("fetril:max_pseudo_per_class=5", 8);
-  EXPECT_FALSE(at::equal(shared_of(all.second()).tensor("weight"), shared_of(few.second()).tensor("weight")));
+  const TwoSteps few("fetril:max_pseudo_per_class=5", 8);
+  Table rows = few.fresh;
+  for (std::int64_t p = 0; p < 3; ++p) {  // evenly spaced over the rows of the lender
+    const Table all = pseudo(few, p);
+    const at::Tensor chosen = at::arange(5).mul(all.y.size(0)).floor_divide(5);
+    rows = joined(rows, {all.x.index_select(0, chosen).to(at::kFloat), all.y.index_select(0, chosen)});
+  }
+  const Learned joint = learn_table(head_model("fetril", kWidth), rows, 5);
+  const at::Tensor expected = shared_of(joint).tensor("weight");
+  EXPECT_LT((shared_of(few.second()).tensor("weight") - expected).abs().max().item<double>(), 1e-3);
+  const TwoSteps all("fetril", 8);
+  EXPECT_GT((shared_of(all.second()).tensor("weight") - expected).abs().max().item<double>(), 1e-2);
   EXPECT_TRUE(at::equal(shared_of(all.first()).tensor("weight"), shared_of(few.first()).tensor("weight")))
       << "nothing is borrowed in the first step";
 }
@@ -146,6 +207,11 @@ TEST(Fetril, RefusesAClassThatWasLearnedOneWithoutRowsAndOtherCentroids) {
     learn_table(head_model("fetril", 32), wide, 5, first.model.numbers());
   });
   EXPECT_NE(width.find("16 wide"), width.npos) << width;
+  Table bad = run.base;
+  bad.x = bad.x.clone();
+  bad.x[4][0] = NAN;
+  const std::string nan = error_of(Code::kDataCorruption, [&] { learn_table(run.model, bad, 3); });
+  EXPECT_NE(nan.find("sample 4"), nan.npos) << nan;
   ClassIncremental mixed = stream_of(run.model, {joined(run.base, run.fresh), run.fresh}, 5, {.increment = 2});
   error_of(Code::kUnsupported, [&] { check_stream(mixed.start.recipe(), StreamKind::kMixed); });
 }

@@ -137,10 +137,99 @@ TEST(Gacil, KeepsOneTriangleOfItsSquareMatrix) {
   }
 }
 
+/// AIR as its formula stands: sum_c w_c A_c and B w_c, w_c ~ 1/n_c of mean 1 over the classes that came.
+at::Tensor balanced(const at::Tensor& x, const at::Tensor& y, std::int64_t classes) {
+  at::Tensor gram = 0.1 * at::eye(x.size(1), at::kDouble), moment = at::zeros({classes, x.size(1)}, at::kDouble);
+  double inverse = 0, there = 0;
+  for (std::int64_t c = 0; c < classes; ++c)
+    if (const double n = y.eq(c).sum().item<double>(); n > 0) inverse += 1 / n, ++there;
+  for (std::int64_t c = 0; c < classes; ++c) {
+    const at::Tensor own = x.index_select(0, y.eq(c).nonzero().flatten());
+    if (own.size(0) == 0) continue;
+    const double weight = there / (inverse * static_cast<double>(own.size(0)));
+    gram += weight * at::matmul(own.t(), own);
+    moment[c] = weight * own.sum(0);
+  }
+  return at::linalg_solve(gram, moment.t()).t();
+}
+
+/// Class 0 brings most rows.
+Table uneven_table(std::uint64_t seed) {
+  const Table table = random_table(150, kWidth, kClasses, seed);
+  const at::Tensor rank = at::cumsum(at::one_hot(table.y, kClasses), 0).gather(1, table.y.unsqueeze(1)).flatten();
+  return table.rows(rank.le(2 + 3 * (kClasses - 1 - table.y)).nonzero().flatten());
+}
+
+TEST(Gacil, BalanceLetsEachClassCountAlikeInAnyStream) {
+  const Table table = uneven_table(10);
+  const std::int64_t n = table.y.size(0);
+  ASSERT_GT(table.y.eq(0).sum().item<std::int64_t>(), 4 * table.y.eq(kClasses - 1).sum().item<std::int64_t>());
+  for (const std::string plug : {"g-acil:width=96,balance=true", "g-acil:width=33,balance=true"}) {
+    const std::vector<Piece> by_class = cut(table.rows(at::argsort(table.y, true, 0, false)), {9, 10, n / 2, n});
+    for (const std::vector<Piece>& pieces : {cut(table, {n}), cut(table, {1, 7, 30, n}), by_class}) {
+      SCOPED_TRACE(plug + " " + std::to_string(pieces.size()));
+      const Learned learned = learn_pieces(plug, pieces);
+      const at::Tensor x = expansion(learned, table.x, plug.find("96") != plug.npos ? 96 : 33);
+      const at::Tensor weight = shared_of(learned).tensor("weight");
+      EXPECT_LT(relative_difference(weight, balanced(x, table.y, kClasses)), 1e-9);
+      EXPECT_GT(relative_difference(weight, joint(x, table.y, kClasses)), 1e-2) << "balance made no difference";
+    }
+  }
+}
+
+TEST(Gacil, BalanceOfClassesOfAsManyRowsIsThePlainRegression) {
+  const Table table = random_table(120, kWidth, kClasses, 11);
+  const at::Tensor rank = at::cumsum(at::one_hot(table.y, kClasses), 0).gather(1, table.y.unsqueeze(1)).flatten();
+  const Table even = table.rows(rank.le(8).nonzero().flatten());
+  ASSERT_EQ(even.y.size(0), 8 * kClasses);
+  const Learned learned = learn_table(head_model("g-acil:width=96,balance=true", kWidth), even, kClasses);
+  const at::Tensor x = expansion(learned, even.x, 96);
+  EXPECT_LT(relative_difference(shared_of(learned).tensor("weight"), joint(x, even.y, kClasses)), 1e-9);
+}
+
+TEST(Gacil, BalancedRowsTakenOutAgainLeaveNoTrace) {
+  const Table table = uneven_table(12);
+  const std::int64_t n = table.y.size(0);
+  const Model model = head_model("g-acil:width=96,balance=true", kWidth);
+  const Learned kept = learn_table(model, table.rows(0, n - 20), kClasses), all = learn_table(model, table, kClasses);
+  const Head& head = *all.model.recipe().head().roles.head;
+  Model without = all.model;
+  State own = shared_of(all).clone();
+  Batch out = batch_of(table.rows(n - 20, n));
+  out.at["weight"] = at::full({20}, -1.0f);
+  head.observe(out.at, {}, out, own);
+  without.numbers().at("g-acil", Scope::kShared) = own;
+  EXPECT_LT(relative_difference(logits_of(without, table.x), logits_of(kept.model, table.x)), 1e-6);
+  for (int again = 0; again < 8; ++again) head.observe(out.at, {}, out, own);
+  without.numbers().at("g-acil", Scope::kShared) = own;
+  const std::string message = error_of(Code::kInvalidArgument, [&] { logits_of(without, table.x); });
+  EXPECT_NE(message.find("more rows of column"), message.npos) << message;
+}
+
+TEST(Gacil, BalanceNeedsSums) {
+  const std::string message =
+      error_of(Code::kInvalidArgument, [&] { head_model(kRecursive + ",balance=true", kWidth); });
+  EXPECT_NE(message.find("form=sums"), message.npos) << message;
+}
+
+TEST(Gacil, RefusesFeaturesThatAreNotFinite) {
+  const Table table = random_table(20, kWidth, kClasses, 13);
+  const Learned learned = learn_table(head_model(kPlug, kWidth), table, kClasses);
+  Table bad = table.rows(0, 5);
+  bad.x = bad.x.clone();
+  bad.x[3][2] = INFINITY;
+  State own = shared_of(learned).clone();
+  const Batch batch = batch_of(bad);
+  const std::string message = error_of(
+      Code::kDataCorruption, [&] { learned.model.recipe().head().roles.head->observe(batch.at, {}, batch, own); });
+  EXPECT_NE(message.find("sample 3"), message.npos) << message;
+}
+
 TEST(Gacil, RefusesNumbersOfAnotherBackboneWidthOrForm) {
   const Table table = random_table(40, kWidth, kClasses, 7);
   const Learned learned = learn_table(head_model(kPlug, kWidth), table, kClasses);
-  for (const char* other : {"g-acil:width=64", "g-acil:width=96,form=recursive", "g-acil:width=96,bias=true"}) {
+  for (const char* other : {"g-acil:width=64", "g-acil:width=96,form=recursive", "g-acil:width=96,bias=true",
+                            "g-acil:width=96,balance=true"}) {
     const std::string message = error_of(Code::kShapeMismatch, [&] {
       learn_table(head_model(other, kWidth), table, kClasses, learned.model.numbers());
     });
