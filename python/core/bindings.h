@@ -33,6 +33,9 @@ using Path = std::string;
 /// tensors of the default type.
 void require_float32();
 
+/// Throws kInvalidArgument: not a dense strided tensor whose numbers are there. `what`: "images", a name.
+void require_dense(const at::Tensor& tensor, std::string_view what);
+
 /// While the library computes: other Python threads go on, and an autocast region of the caller does not change what is
 /// computed. Gradients are recorded as the caller wants.
 class Computing {

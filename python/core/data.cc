@@ -7,6 +7,7 @@
 #include "recast/data/preprocess.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "recast/run/image_pool.h"
 #include "recast/run/image_source.h"
 
 namespace recast::python {
@@ -44,6 +45,7 @@ std::shared_ptr<ImageSource> open_images(const SharedDataset& dataset, const std
   ImageSourceOptions options;
   options.augmentation = Augmentation::named(augmentation);
   options.threads = threads;
+  if (cache_bytes < 0) fail(Code::kInvalidArgument, "[data] cache_bytes must be 0 or more, got {}", cache_bytes);
   options.cache_bytes = cache_bytes;
   options.bad_images = parse_bad_images(bad_images);
   const Computing computing;
@@ -91,6 +93,7 @@ py::object next_batch(Stream& stream) {
 void add_data(py::module_& m) {
   py::class_<Dataset, std::shared_ptr<Dataset>>(m, "Dataset", "Labelled images in three splits.")
       .def_property_readonly("classes", [](const Dataset& d) { return d.classes(); })
+      .def_property_readonly("superclasses", [](const Dataset& d) { return d.superclasses(); })
       .def_property_readonly("path", [](const Dataset& d) { return d.path().string(); })
       .def_property_readonly("kind", [](const Dataset& d) { return std::string(d.kind()); })
       .def("examples", &examples_of, py::arg("split"), "[(id, label)] of a split.")
@@ -108,11 +111,19 @@ void add_data(py::module_& m) {
           "describe", [](const Dataset& d) { return to_python(describe_splits(d)); }, "Counts and digests of splits.");
   m.def(
       "open_dataset",
-      [](const Path& path, std::uint64_t split_seed, std::int64_t limit_train, std::int64_t limit_test) {
+      [](const py::dict& settings) {
+        ImageChoice choice;
+        take(settings, "path", choice.data);
+        take(settings, "split_seed", choice.split_seed);
+        take(settings, "classes", choice.classes);
+        take(settings, "superclass", choice.superclasses);
+        take(settings, "limit_train", choice.limit_train);
+        take(settings, "limit_validation", choice.limit_validation);
+        take(settings, "limit_test", choice.limit_test);
         const Computing computing;
-        return std::shared_ptr<Dataset>(limit_per_class(open_dataset(path, split_seed), limit_train, limit_test));
+        return std::shared_ptr<Dataset>(recast::open_images(choice));
       },
-      py::arg("path"), py::arg("split_seed"), py::arg("limit_train"), py::arg("limit_test"), "Opens a dataset.");
+      py::arg("settings"), "Opens a dataset, or some of its classes.");
 
   py::class_<ImageSource, std::shared_ptr<ImageSource>>(m, "Images", "A split's images, prepared for a backbone.")
       .def(py::init([](std::shared_ptr<Dataset> dataset, const std::string& split, const py::dict& preprocessing,
@@ -156,6 +167,7 @@ void add_data(py::module_& m) {
       "evaluation_pixels",
       [](const at::Tensor& image, const py::dict& preprocessing) {
         const Preprocessing p = parse_preprocessing(preprocessing);
+        require_dense(image, "an image");
         const Computing computing;
         return evaluation_pixels(image, p);
       },
@@ -164,6 +176,7 @@ void add_data(py::module_& m) {
       "normalise",
       [](const at::Tensor& pixels, const py::dict& preprocessing) {
         const Preprocessing p = parse_preprocessing(preprocessing);
+        require_dense(pixels, "pixels");
         const Computing computing;
         return normalise(pixels, p);
       },
@@ -172,6 +185,7 @@ void add_data(py::module_& m) {
       "encode_png",
       [](const at::Tensor& rgb) {
         std::string file;
+        require_dense(rgb, "an image");
         {
           const Computing computing;
           file = encode_png(rgb);

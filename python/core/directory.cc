@@ -42,7 +42,10 @@ LearnRequest learn_request(const ModelDirectory& directory, const py::dict& sett
   take(settings, "seed", request.seed);
   take(settings, "seeds", request.seeds);
   take(settings, "split_seed", request.split_seed);
+  take(settings, "classes", request.classes);
+  take(settings, "superclass", request.superclasses);
   take(settings, "limit_train", request.limit_train);
+  take(settings, "limit_validation", request.limit_validation);
   take(settings, "limit_test", request.limit_test);
   take(settings, "shared", request.shared);
   take(settings, "run_folder", request.run_folder);

@@ -33,6 +33,10 @@ Task with_numbers(const Task& task, const std::map<std::string, at::Tensor>& num
     if (old.sizes() != tensor.sizes() || old.scalar_type() != tensor.scalar_type())
       fail(Code::kShapeMismatch, "[python] '{}' is {} [{}], expected {} [{}]", full, at::toString(tensor.scalar_type()),
            fmt::join(tensor.sizes(), ", "), at::toString(old.scalar_type()), fmt::join(old.sizes(), ", "));
+    require_dense(tensor, "'" + full + "'");
+    if (old.device() != tensor.device())
+      fail(Code::kInvalidArgument, "[python] '{}' is on {}, the task's numbers on {}", full, tensor.device().str(),
+           old.device().str());
     own.at(plug, scope).set(name, tensor);
   }
   return changed;
@@ -55,8 +59,13 @@ Fields forward(const Task& task, const at::Tensor& input, bool bf16, std::vector
 }
 
 at::Tensor logits_of_features(const Task& task, const at::Tensor& features) {
+  require_dense(features, "features");
+  if (!at::isFloatingType(features.scalar_type()))
+    fail(Code::kInvalidArgument, "[python] features are floating numbers, got {}",
+         at::toString(features.scalar_type()));
   const Computing computing;
-  const Batch batch{{{"features", features.to(task.directory.device())}}, features.dim() > 0 ? features.size(0) : 0};
+  const Batch batch{{{"features", features.to(task.directory.device(), at::kFloat)}},
+                    features.dim() > 0 ? features.size(0) : 0};
   return task.loaded.model.forward(batch, {}).at("logits");
 }
 
@@ -92,8 +101,7 @@ py::dict numbers_of(const Numbers& numbers) {
 }
 
 void require_pixels(const at::Tensor& input) {
-  if (input.layout() != at::kStrided || input.is_quantized())
-    fail(Code::kInvalidArgument, "[python] images must be a dense tensor");
+  require_dense(input, "images");
   if (input.dim() != 4 || input.size(1) != 3)
     fail(Code::kShapeMismatch, "[python] images are [B, 3, H, W], got [{}]", fmt::join(input.sizes(), ", "));
   if (!at::isFloatingType(input.scalar_type()))

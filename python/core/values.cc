@@ -40,4 +40,10 @@ void require_float32() {
          c10::toString(c10::get_default_dtype_as_scalartype()));
 }
 
+void require_dense(const at::Tensor& tensor, std::string_view what) {
+  if (tensor.layout() != at::kStrided || tensor.is_quantized() || tensor.is_meta())
+    fail(Code::kInvalidArgument, "[python] {} must be a dense tensor with numbers in it, got {}{} on {}", what,
+         tensor.is_quantized() ? "quantised " : "", c10::str(tensor.layout()), tensor.device().str());
+}
+
 }  // namespace recast::python

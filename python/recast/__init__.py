@@ -13,7 +13,12 @@ Tensors cross between Python and the C++ library without a copy. Long calls rele
 
 import torch  # first: the library uses the libtorch that this loads
 
-from . import _core
+try:
+    from . import _core
+except ImportError as error:  # symbols of another libtorch are missing: there is no version to compare yet
+    raise ImportError(
+        f"recast's extension module cannot be loaded with PyTorch {torch.__version__}; it needs the one that it was built "
+        f"with: build it again with 'pip install --no-build-isolation .' ({error})") from error
 
 if torch.__version__.split("+")[0] != _core.torch_version.split("+")[0]:
     raise ImportError(

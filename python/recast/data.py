@@ -32,17 +32,30 @@ def preprocessing_of(fields: dict[str, Any]) -> Preprocessing:
     return Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
 
+def several(texts: Sequence[str] | str) -> list[str]:
+    """One text or several as a list."""
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
 class Dataset:
     """Labelled images in three splits: a folder of class folders, a CSV file (path,label[,split]), CIFAR binaries or
     IDX files (docs/data.md). Splits are those of `recast learn --split-seed`: the same seed, the same images.
 
+        recast.Dataset("cifar-100-binary", superclass="people", limit_train=100)
+
     Raises NotFoundError, UnsupportedError, DataCorruptionError, ExhaustedError as the program does.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, split_seed: int = 42, limit_train: int = 0,
+    def __init__(self, path: str | os.PathLike[str], *, split_seed: int = 42, classes: Sequence[str] | str = (),
+                 superclass: Sequence[str] | str = (), limit_train: int = 0, limit_validation: int = 0,
                  limit_test: int = 0) -> None:
-        """limit_train, limit_test: images of each class, 0 for all."""
-        self._core = _core.open_dataset(os.fspath(path), split_seed, limit_train, limit_test)
+        """classes, superclass: only these classes, and those of these superclasses. limit_train, limit_validation,
+        limit_test: images of each class, 0 for all; of validation, where it is not limited, the share that is kept of
+        training."""
+        self._core = _core.open_dataset({
+            "path": os.fspath(path), "split_seed": split_seed, "classes": several(classes),
+            "superclass": several(superclass), "limit_train": limit_train, "limit_validation": limit_validation,
+            "limit_test": limit_test})
 
     @property
     def classes(self) -> list[str]:
@@ -50,7 +63,13 @@ class Dataset:
         return self._core.classes
 
     @property
+    def superclasses(self) -> dict[str, list[str]]:
+        """{superclass: its classes}, where the files tell of some: CIFAR-100's do."""
+        return self._core.superclasses
+
+    @property
     def path(self) -> str:
+        """Where it was opened."""
         return self._core.path
 
     @property

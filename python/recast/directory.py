@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from . import _core
-from .data import DataLoader, Dataset, Preprocessing, preprocessing_of
+from .data import DataLoader, Dataset, Preprocessing, preprocessing_of, several
 from .plugs import Plug, plug_texts
 from .progress import ProgressFunction, forwarded
 from .tasks import Tasks
@@ -36,10 +36,12 @@ class ModelDirectory:
         Raises NotFoundError, DataCorruptionError, ShapeMismatchError (files against config.json), UnsupportedError.
         """
         self._core = _core.ModelDirectory(os.fspath(path), read_only, device)
+        self._read_only = read_only
         self.tasks = Tasks(self._core)
 
     @property
     def path(self) -> str:
+        """Where it was opened."""
         return self._core.path
 
     @property
@@ -49,6 +51,7 @@ class ModelDirectory:
 
     @property
     def device(self) -> str:
+        """Where it computes: "cpu", "cuda:0"."""
         return self._core.device
 
     @property
@@ -98,8 +101,9 @@ class ModelDirectory:
               image_size: int | None = None, epochs: int | None = None, batch_size: int | None = None,
               lr: float | None = None, head_lr: float | None = None, weight_decay: float | None = None,
               augmentation: str | None = None, bn: str = "frozen", bf16: bool | None = None, seed: int = 42,
-              seeds: Sequence[int] = (), split_seed: int = 42, limit_train: int = 0, limit_test: int = 0,
-              bad_images: str = "stop", shared: str = "", run_folder: StrPath | None = None, resume: bool = False,
+              seeds: Sequence[int] = (), split_seed: int = 42, classes: Sequence[str] | str = (),
+              superclass: Sequence[str] | str = (), limit_train: int = 0, limit_validation: int = 0,
+              limit_test: int = 0, bad_images: str = "stop", shared: str = "", run_folder: StrPath | None = None, resume: bool = False,
               force: bool = False, test: bool = True, tensorboard: bool = False, mlflow: str | None = None,
               mlflow_experiment: str = "", progress: ProgressFunction | None = None) -> dict[str, Any]:
         """Learns a task from images and stores it as its next version, as `recast learn` does: keywords are its flags,
@@ -111,13 +115,17 @@ class ModelDirectory:
 
         Ctrl-C, or an exception of `progress`, stops after the step at hand; resume=True goes on from there to the same
         result. Raises InvalidArgumentError, NotFoundError, UnsupportedError, ShapeMismatchError, DataCorruptionError,
-        AlreadyExistsError (an unfinished run is in the way), KeyboardInterrupt.
+        AlreadyExistsError (an unfinished run is in the way), UnavailableError (opened for reading only),
+        KeyboardInterrupt.
         """
+        if self._read_only:
+            _core.raise_error("unavailable", f"[learn] {self.path}: was opened for reading only; open it for writing")
         settings = {"task": task, "data": os.fspath(data), "plugs": plug_texts(plugs), "recipe": recipe,
                     "image_size": image_size, "epochs": epochs, "batch_size": batch_size, "lr": lr, "head_lr": head_lr,
                     "weight_decay": weight_decay, "augmentation": augmentation, "bn": bn, "bf16": bf16, "seed": seed,
-                    "seeds": list(seeds), "split_seed": split_seed, "limit_train": limit_train,
-                    "limit_test": limit_test, "bad_images": bad_images, "shared": shared,
+                    "seeds": list(seeds), "split_seed": split_seed, "classes": several(classes),
+                    "superclass": several(superclass), "limit_train": limit_train,
+                    "limit_validation": limit_validation, "limit_test": limit_test, "bad_images": bad_images, "shared": shared,
                     "run_folder": None if run_folder is None else os.fspath(run_folder), "resume": resume,
                     "force": force, "test": test, "tensorboard": tensorboard, "mlflow": mlflow,
                     "mlflow_experiment": mlflow_experiment}
@@ -134,14 +142,15 @@ class ModelDirectory:
                     "bad_images": bad_images}
         return self._core.evaluate({**settings, "command": _given(settings)}, forwarded(progress))
 
-    def predict(self, task: str, images: Sequence[StrPath], *, top: int = 5, features: StrPath | None = None,
+    def predict(self, task: str, images: Sequence[StrPath] | StrPath, *, top: int = 5, features: StrPath | None = None,
                 bf16: bool = False, force: bool = False, progress: ProgressFunction | None = None) -> dict[str, Any]:
-        """Classifies image files: {task, version, labels, predictions: [{image, label, probability, top, logits}]}. A
+        """Classifies image files, or one: {task, version, labels, predictions: [{image, label, probability, top, logits}]}. A
         row does not depend on the others. features: a safetensors file to write the features to.
 
         Raises NotFoundError, DataCorruptionError, AlreadyExistsError.
         """
-        return self._core.predict({"task": task, "images": [os.fspath(image) for image in images], "top": top,
+        files = [images] if isinstance(images, (str, os.PathLike)) else images
+        return self._core.predict({"task": task, "images": [os.fspath(file) for file in files], "top": top,
                                    "features": None if features is None else os.fspath(features), "bf16": bf16,
                                    "force": force}, forwarded(progress))
 

@@ -32,7 +32,10 @@ def plug_texts(plugs: Any) -> list[str]:
 
 def option_text(value: Any) -> str:
     """A value as the command line would have it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if "," in text:  # which would begin another option
+        _core.raise_error("invalid_argument", f"[plug] a value cannot hold a comma, got {text!r}")
+    return text
 
 
 _TYPES = {"integer": int, "number": float, "flag": bool, "text": str}
@@ -81,7 +84,7 @@ def _make(method: dict[str, Any]) -> Any:
 
     def plug(*, alias: str = "", **options: Any) -> Plug:
         pairs = [f"{names.get(key, key)}={option_text(value)}" for key, value in options.items()]
-        pairs += [f"as={alias}"] if alias else []
+        pairs += [f"as={option_text(alias)}"] if alias else []
         return Plug(_core.check_plug(":".join(filter(None, [method["name"], ",".join(pairs)]))))
 
     keywords = [

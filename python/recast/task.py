@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from . import _core
-from .data import Preprocessing, preprocessing_of
+from .data import Preprocessing, preprocessing_of, several
 
 
 class Task:
@@ -24,10 +24,12 @@ class Task:
 
     @property
     def name(self) -> str:
+        """As it is called in the store."""
         return self._record["task"]
 
     @property
     def version(self) -> int:
+        """1, 2, ..."""
         return self._record["version"]
 
     @property
@@ -57,14 +59,14 @@ class Task:
         """Features float32 [B, D] that the head reads, of floating [B, 3, H, W]."""
         return self._core.forward(pixels, bf16, [], False)["features"]
 
-    def forward(self, pixels: Tensor, *, taps: Sequence[str] = (), bf16: bool = False) -> dict[str, Tensor]:
+    def forward(self, pixels: Tensor, *, taps: Sequence[str] | str = (), bf16: bool = False) -> dict[str, Tensor]:
         """{"features": [B, D], "logits": [B, C], "tap.SLOT": the output of each slot named in `taps`}; a vision
         transformer's block gives [B, T, D], a convolutional one's [B, C, H, W]. `model.inspect()["slots"]` lists
         names."""
-        return self._core.forward(pixels, bf16, list(taps), True)
+        return self._core.forward(pixels, bf16, several(taps), True)
 
     def head(self, features: Tensor) -> Tensor:
-        """Logits float32 [B, C] of features [B, D]; the backbone is not run."""
+        """Logits float32 [B, C] of floating features [B, D]; the backbone is not run."""
         return self._core.logits_of_features(features)
 
     def numbers(self) -> dict[str, Any]:

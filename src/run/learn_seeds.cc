@@ -74,6 +74,9 @@ nlohmann::json spread_json(const std::vector<double>& values) {
 
 nlohmann::json learn_with_seeds(const LearnRequest& request) {
   if (request.seeds.empty()) fail(Code::kInvalidArgument, "[learn] no seeds given");
+  for (auto seed = request.seeds.begin(); seed != request.seeds.end(); ++seed)
+    if (std::find(request.seeds.begin(), seed, *seed) != seed)
+      fail(Code::kInvalidArgument, "[learn] seed {} is given twice: each seed learns once", *seed);
   const Stopwatch watch;
   check_request(request);
   const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));

@@ -25,6 +25,22 @@ def test_a_dataset_has_classes_and_disjoint_splits(dataset):
         dataset.examples("dev")
 
 
+def test_a_dataset_of_some_classes_keeps_the_splits_of_all(images, dataset):
+    some = recast.Dataset(images, split_seed=7, classes=["red", "blue"], limit_validation=1)
+    assert some.classes == ["blue", "red"] and some.superclasses == {}
+    for split in ("train", "validation", "test"):
+        of_all = {id for id, label in dataset.examples(split) if dataset.classes[label] in some.classes}
+        own = {id for id, _ in some.examples(split)}
+        assert own <= of_all and (split == "validation" or own == of_all)
+    assert len(some.examples("validation")) == 2
+    with pytest.raises(recast.NotFoundError, match="did you mean 'red'"):
+        recast.Dataset(images, classes=["rot", "blue"])
+    with pytest.raises(recast.UnsupportedError, match="superclass"):
+        recast.Dataset(images, superclass="colours")
+    with pytest.raises(recast.InvalidArgumentError, match="cache_bytes"):
+        recast.DataLoader(dataset, "train", preprocessing=SMALL, cache_bytes=-1)
+
+
 def test_batches_are_float_pixels_and_integer_labels(dataset):
     loader = recast.DataLoader(dataset, "train", preprocessing=SMALL, batch_size=10)
     batches = list(loader)

@@ -53,10 +53,67 @@ def test_a_setting_of_the_wrong_type_is_a_type_error(learned, images):
     (torch.zeros(1, 3, 33, 32), recast.ShapeMismatchError),
     (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), recast.InvalidArgumentError),
     (torch.zeros(1, 3, 32, 32).to_sparse(), recast.InvalidArgumentError),
+    (torch.zeros(1, 3, 32, 32, device="meta"), recast.InvalidArgumentError),
 ])
 def test_tensors_that_are_no_images_are_refused(learned, pixels, error):
     with pytest.raises(error):
         learned.tasks["colours"](pixels)
+
+
+def test_tensors_that_are_no_features_are_refused(learned):
+    task = learned.tasks["colours"]
+    features = torch.randn(2, learned.feature_width)
+    assert torch.equal(task.head(features.double()), task.head(features)), "any floating type is taken"
+    for wrong in (features.int(), features.to_sparse(), features.to("meta")):
+        with pytest.raises(recast.InvalidArgumentError, match="features"):
+            task.head(wrong)
+    for wrong in (features[0], features[:, 1:], torch.tensor(1.0)):
+        with pytest.raises(recast.ShapeMismatchError, match="features"):
+            task.head(wrong)
+
+
+def test_tensors_that_cannot_be_numbers_are_refused(learned):
+    task = learned.tasks["colours"]
+    name, number = next((name, number) for name, number in task.numbers().items() if isinstance(number, torch.Tensor))
+    for wrong in (number.to_sparse(), number.to("meta")):
+        with pytest.raises(recast.InvalidArgumentError, match=re.escape(name)):
+            task.with_numbers({name: wrong})
+
+
+def test_pixels_that_are_not_dense_are_refused(learned):
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    for wrong in (image.to_sparse(), image.to("meta")):
+        for call in (recast.encode_png, lambda image: recast.evaluation_pixels(image, learned.preprocessing),
+                     lambda image: recast.normalise(image[None], learned.preprocessing)):
+            with pytest.raises(recast.InvalidArgumentError, match="dense"):
+                call(wrong)
+
+
+def test_a_directory_that_was_opened_for_reading_only_learns_nothing(learned, images):
+    reading = recast.open(learned.path, read_only=True)
+    with pytest.raises(recast.UnavailableError, match="reading only"):
+        reading.learn("other", images, **FAST)
+    with pytest.raises(recast.UnavailableError, match="reading only"):
+        reading.tasks["colours"].commit("other")
+    assert "other" not in recast.open(learned.path).tasks
+
+
+def test_a_seed_learns_once(model, images):
+    with pytest.raises(recast.InvalidArgumentError, match="seed 3 is given twice"):
+        model.learn("colours", images, **{**FAST, "seeds": [3, 4, 3]})
+    assert "colours" not in model.tasks
+
+
+def test_a_text_stands_for_a_list_of_one(learned, images):
+    task, image = learned.tasks["colours"], next(images.glob("*/*.png"))
+    assert learned.predict("colours", image)["predictions"] == learned.predict("colours", [image])["predictions"]
+    assert "tap.blocks.0" in task.forward(torch.zeros(1, 3, 32, 32), taps="blocks.0")
+
+
+def test_an_option_holds_no_other_one():
+    for options in ({"targets": "qkv,rank=8"}, {"alias": "a,rank=8"}):
+        with pytest.raises(recast.InvalidArgumentError, match="comma"):
+            recast.plugs.lora(**options)
 
 
 def test_a_damaged_image_is_data_corruption(tmp_path):
@@ -157,6 +214,6 @@ def test_every_public_name_is_documented():
         value = getattr(recast, name)
         assert (value.__doc__ or "").strip(), name
         if isinstance(value, type) and value.__module__.startswith("recast."):
-            for method, function in vars(value).items():
-                plain = not method.startswith("_") and method not in ("name", "version", "path", "device")
-                assert not plain or not callable(function) or (function.__doc__ or "").strip(), f"{name}.{method}"
+            for member, what in vars(value).items():
+                plain = not member.startswith("_") and (callable(what) or isinstance(what, property))
+                assert not plain or (what.__doc__ or "").strip(), f"{name}.{member}"

@@ -1,6 +1,7 @@
 """`pip install` makes a wheel that stands by itself."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,18 @@ def test_an_installed_package_runs_without_the_build_folder(tmp_path):
     assert torch.__version__.startswith(version) and int(plugs) > 5
     metadata = next(installed.glob("recast-*.dist-info")) / "METADATA"
     assert f"Requires-Dist: torch=={torch.__version__.split('+')[0]}" in metadata.read_text()
+
+
+@pytest.mark.parametrize("core, said", [
+    ("raise ImportError('undefined symbol: _ZN2at')", f"cannot be loaded with PyTorch {torch.__version__}"),
+    ("torch_version = '1.0.0'", f"built with PyTorch 1.0.0 and finds {torch.__version__}"),
+])
+def test_another_pytorch_is_named(tmp_path, core, said):
+    package = tmp_path / "recast"
+    package.mkdir()
+    for file in (ROOT / "python" / "recast").glob("*.py"):
+        shutil.copy(file, package)
+    (package / "_core.py").write_text(core + "\n")
+    done = subprocess.run([sys.executable, "-c", "import recast"], capture_output=True, text=True, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode != 0 and said in done.stderr and "pip install" in done.stderr, done.stderr

@@ -64,7 +64,8 @@ def test_a_gradient_is_that_of_finite_differences(learned):
 
 
 def test_what_a_caller_set_for_his_own_tensors_changes_no_number(learned):
-    task, pixels = learned.tasks["colours"], torch.randn(2, 3, 32, 32)
+    task = learned.tasks["colours"]
+    pixels = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         plain = task(pixels)
         with torch.autocast("cpu", torch.bfloat16):
@@ -75,7 +76,7 @@ def test_what_a_caller_set_for_his_own_tensors_changes_no_number(learned):
                 task(pixels)
             finally:
                 torch.set_default_dtype(torch.float32)
-        assert (task(pixels, bf16=True) - plain).abs().max() < 0.1 * plain.abs().max()
+        assert 0 < (task(pixels, bf16=True) - plain).norm() < 0.1 * plain.norm()
     with torch.inference_mode():
         assert learned.evaluate("colours")["rows"] > 0
 
