@@ -34,6 +34,14 @@ void check(const StreamRequest& request) {
     fail(Code::kInvalidArgument, "[stream] --unlabelled must be base or all, got '{}'", printable(request.unlabelled));
 }
 
+/// Where the network stands still it runs once, in fp32 unless asked otherwise, so that the figures do not hang on what
+/// the processor multiplies; where it moves the recipe's own format holds.
+LearnPlan plan_stream(const StreamRequest& request, const ModelDirectory& directory) {
+  LearnPlan plan = plan_learning(request, directory);
+  if (!plan.composition->moves_features()) plan.recipe.bf16 = request.bf16.value_or(false);
+  return plan;
+}
+
 Settings settings_of(const StreamRequest& request, const LearnPlan& plan) {
   Settings settings = plan_settings(request, plan);
   const StreamOptions& stream = request.stream;
@@ -144,7 +152,7 @@ class Setting {
       preprocessing.size_px = plan_.image_size;
       SplitFeatures& made = splits[static_cast<std::size_t>(split)] =
           feature_cache().features({directory_, *images_.dataset, *images_.contents, split, preprocessing,
-                                    request_.bad_images, request_.bf16.value_or(false), request_.stop, &listener_});
+                                    request_.bad_images, plan_.recipe.bf16, request_.stop, &listener_});
       features_[name(split)] = describe(made);
       images_.bad[name(split)] = features_[name(split)]["bad"];
       if (!made.bad.empty())
@@ -431,7 +439,7 @@ StreamReport stream_task(const StreamRequest& request) {
   if (request.keep != "none" && ::access(request.directory.c_str(), W_OK) != 0)
     fail(Code::kUnavailable, "[stream] {} cannot be written to, so the task could not be stored there",
          request.directory.string());
-  const LearnPlan plan = plan_learning(request, directory);
+  const LearnPlan plan = plan_stream(request, directory);
   check_stream(*plan.composition, request.stream.kind);
   const Settings settings = settings_of(request, plan);
   RunFolder folder(folder_of_versions(request, directory, "-stream"), request.listener);
@@ -463,7 +471,7 @@ std::string stream_settings_yaml(const StreamRequest& request) {
   if (request.directory.empty())
     fail(Code::kInvalidArgument, "[stream] no model directory given: which plug-ins fit depends on it");
   const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
-  return settings_yaml(settings_of(request, plan_learning(request, directory)));
+  return settings_yaml(settings_of(request, plan_stream(request, directory)));
 }
 
 }  // namespace recast

@@ -122,6 +122,12 @@ TEST_F(Seeds, RefuseRecipesWhoseTasksShareAState) {
 }
 
 TEST_F(Seeds, AreWholeNumbersEachOnce) {
+  EXPECT_THAT(error_of(Code::kInvalidArgument,
+                       [&] {
+                         learn_with_seeds(request({5, 6, 5}));
+                       }),
+              HasSubstr("seed 5 is given twice"));
+  EXPECT_FALSE(fs::exists(model() / "runs"));
   EXPECT_EQ(parse_seeds("42,1998,18446744073709551615"), (std::vector<std::uint64_t>{42, 1998, 18446744073709551615u}));
   for (const char* bad : {"", ",", "1,", "1,,2", "-1", "1.5", "1, 2", "1,1", "18446744073709551616", "one"})
     EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { parse_seeds(bad); }), HasSubstr("--seeds")) << bad;

@@ -197,6 +197,18 @@ TEST_F(StreamTaskTest, RefusesWhatItCannotBeBeforeItWrites) {
   EXPECT_NE(refused([](StreamRequest& r) { r.task = ""; }).find("--task"), std::string::npos);
 }
 
+TEST_F(StreamTaskTest, FeaturesThatStandStillAreInFp32UnlessAskedAndTheSettingsSaySo) {
+  const auto format_of = [](const StreamRequest& request) {
+    for (const auto& [name, values] : parse_settings(stream_settings_yaml(request), "test"))
+      if (name == "amp") return values.at(0);
+    return std::string("absent");
+  };
+  StreamRequest asked = request();
+  EXPECT_EQ(format_of(asked), "fp32") << "whatever the recipe and the processor";
+  asked.bf16 = true;
+  EXPECT_EQ(format_of(asked), "bf16");
+}
+
 TEST_F(StreamTaskTest, TheSettingsReadBackAsThemselves) {
   const Settings settings = parse_settings(stream_settings_yaml(request()), "test");
   const auto value = [&](const std::string& key) {
