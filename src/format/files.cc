@@ -36,6 +36,12 @@ int open_for_reading(const std::filesystem::path& path) {
   if (descriptor >= 0) return descriptor;
   const int error = errno;
   if (error == ENOENT || error == ENOTDIR) fail(Code::kNotFound, "[file] {}: no such file", shown(path));
+  if (error == ELOOP)
+    fail(Code::kNotFound, "[file] {}: a link that leads back to itself; mend or remove it", shown(path));
+  if (error == ENAMETOOLONG) {
+    fail(Code::kInvalidArgument, "[file] {}: the name is longer than this file system takes; choose a shorter one",
+         shown(path));
+  }
   fail(Code::kUnavailable, "[file] {}: cannot open for reading: {}", shown(path), reason(error));
 }
 
@@ -123,6 +129,11 @@ AtomicFile::AtomicFile(const std::filesystem::path& path, std::uint64_t bytes_ne
   }
   if (!path.has_filename() || std::filesystem::is_directory(path, ignored)) {
     fail(Code::kInvalidArgument, "[file] {}: is a folder; expected the name of a file to write", shown(target_));
+  }
+  // The new file would take the place of /dev/null itself.
+  if (std::filesystem::is_other(path, ignored)) {
+    fail(Code::kInvalidArgument, "[file] {}: is a pipe or device; expected the name of a regular file to write",
+         shown(target_));
   }
   descriptor_ = create_beside(folder_, temporary_);
   if (descriptor_ < 0) {

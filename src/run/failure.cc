@@ -29,8 +29,13 @@ Failure failure_at_hand() {
   } catch (const std::bad_alloc&) {
     return {Code::kExhausted, fmt::format("[memory] not enough memory: {}", kLess)};
   } catch (const std::filesystem::filesystem_error& error) {
-    return {Code::kUnavailable,
-            fmt::format("[file] {}: {}", printable(error.path1().string(), 300), error.code().message())};
+    const std::string path = printable(error.path1().string(), 300);
+    if (error.code() == std::errc::filename_too_long)
+      return {Code::kInvalidArgument,
+              fmt::format("[file] {}: the name is longer than this file system takes; choose a shorter one", path)};
+    if (error.code() == std::errc::too_many_symbolic_link_levels)
+      return {Code::kNotFound, fmt::format("[file] {}: a link that leads back to itself; mend or remove it", path)};
+    return {Code::kUnavailable, fmt::format("[file] {}: {}", path, error.code().message())};
   } catch (const std::system_error& error) {
     if (error.code() != std::errc::resource_unavailable_try_again)
       return {Code::kUnavailable, fmt::format("[system] {}", error.what())};

@@ -46,6 +46,14 @@ TEST(Files, RefuseAFolderAPipeAndAFileBeyondTheLimit) {
   EXPECT_THAT(error_of(Code::kExhausted, [&] { read_file(folder / "big", 4); }), HasSubstr("5 bytes; at most 4"));
 }
 
+TEST(Files, RefuseALinkToItselfAndANameThatIsTooLong) {
+  TemporaryFolder folder;
+  std::filesystem::create_symlink("loop", folder / "loop");
+  EXPECT_THAT(error_of(Code::kNotFound, [&] { read_file(folder / "loop", kPlenty); }), HasSubstr("back to itself"));
+  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { read_file(folder / std::string(300, 'n'), kPlenty); }),
+              HasSubstr("choose a shorter one"));
+}
+
 TEST(InputFile, NoticesAFileThatWasCutWhileOpen) {
   TemporaryFolder folder;
   put(folder / "x", "0123456789");
@@ -86,6 +94,17 @@ TEST(AtomicFile, ReplacesALinkInsteadOfFollowingIt) {
   EXPECT_EQ(read_file(folder / "target", kPlenty), "old");
   EXPECT_EQ(read_file(folder / "link", kPlenty), "new");
   EXPECT_FALSE(std::filesystem::is_symlink(folder / "link"));
+}
+
+TEST(AtomicFile, LeavesAPipeOrDeviceWhereItIs) {
+  TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink(folder / "pipe", folder / "link");
+  for (const char* name : {"pipe", "link"})
+    EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { write_file_atomically(folder / name, "new"); }),
+                HasSubstr("is a pipe or device"));
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
 }
 
 TEST(AtomicFile, SaysWhyItCannotStart) {
