@@ -15,11 +15,13 @@ Settings settings_of(const YAML::Node& root, const std::string& origin) {
   Settings settings;
   std::set<std::string> seen;
   if (root.IsNull()) return settings;
+  refuse_tag(root, "the file", origin);
   if (!root.IsMap()) fail(Code::kInvalidArgument, "[config] {}: expected lines 'key: value'", origin);
   for (const auto& entry : root) {
     const std::string key = key_text(entry.first, origin);
     if (!seen.insert(key).second) fail(Code::kInvalidArgument, "[config] {}: '{}' twice", origin, printable(key));
     std::vector<std::string> values;
+    if (!entry.second.IsScalar()) refuse_tag(entry.second, key, origin);
     if (entry.second.IsSequence())
       for (const YAML::Node& value : entry.second) values.push_back(scalar_text(value, key, origin));
     else

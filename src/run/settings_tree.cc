@@ -21,6 +21,7 @@ class TreeReader {
       fail(Code::kInvalidArgument, "[config] {}: '{}' lies deeper than {} levels", origin_, printable(key),
            kMostLevels);
     count();
+    if (!node.IsScalar()) refuse_tag(node, key, origin_);
     SettingsTree tree;
     if (node.IsMap()) {
       for (const auto& entry : node) add(tree, entry.first, entry.second, level);

@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::size_t kMaxKeyBytes = 128;  // far beyond any flag; YAML itself ends at 1024
 
+bool has_tag(const YAML::Node& node) { return node.Tag() != "?" && node.Tag() != "!" && !node.Tag().empty(); }
+
 }  // namespace
 
 void read_yaml(const std::string& text, const std::string& origin, const std::function<void(const YAML::Node&)>& read) {
@@ -19,14 +21,25 @@ void read_yaml(const std::string& text, const std::string& origin, const std::fu
     fail(Code::kDataCorruption, "[config] {}: is not UTF-8 text; save it as UTF-8", origin);
   }
   try {
-    read(YAML::Load(text));
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1) {
+      fail(Code::kInvalidArgument, "[config] {}: holds {} documents, set apart by '---'; expected one", origin,
+           documents.size());
+    }
+    read(documents.empty() ? YAML::Node() : documents.front());
   } catch (const YAML::Exception& e) {
     fail(Code::kDataCorruption, "[config] {}: not YAML at line {}: {}", origin, e.mark.line + 1, printable(e.msg));
   }
 }
 
+void refuse_tag(const YAML::Node& node, const std::string& key, const std::string& origin) {
+  if (!has_tag(node)) return;
+  fail(Code::kInvalidArgument, "[config] {}: '{}' has the tag '{}'; tags are not read, leave it out", origin,
+       printable(key), printable(node.Tag()));
+}
+
 std::string scalar_text(const YAML::Node& node, const std::string& key, const std::string& origin) {
-  if (!node.IsScalar() || (node.Tag() != "?" && node.Tag() != "!" && !node.Tag().empty()))
+  if (!node.IsScalar() || has_tag(node))
     fail(Code::kInvalidArgument, "[config] {}: '{}' must be a value or a list of values", origin, printable(key));
   // The YAML library makes single bytes of "\N" and "\_"; a NUL would end the text for whoever uses it as a path.
   if (!is_utf8(node.Scalar()) || node.Scalar().find('\0') != std::string::npos) {

@@ -6,8 +6,12 @@
 
 namespace recast {
 
-/// Hands the document to `read`. Throws kDataCorruption: not YAML, with its line, or not UTF-8; what `read` throws.
+/// Hands the document to `read`. Throws kDataCorruption: not YAML, with its line, or not UTF-8; kInvalidArgument: more
+/// than one document, of which all but the first would be passed over; what `read` throws.
 void read_yaml(const std::string& text, const std::string& origin, const std::function<void(const YAML::Node&)>& read);
+
+/// Of a list or a map, whose tag would otherwise be passed over. Throws kInvalidArgument.
+void refuse_tag(const YAML::Node& node, const std::string& key, const std::string& origin);
 
 /// A value as it stands there. Throws kInvalidArgument: a list, a map or a tag; kUnsupported: an escape that the YAML
 /// library reads wrongly.

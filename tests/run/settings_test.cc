@@ -57,11 +57,18 @@ TEST(Settings, RefuseEscapesThatTheYamlLibraryGetsWrong) {
 
 TEST(Settings, RefuseTagsNestingAndKeysGivenTwice) {
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system x"), HasSubstr("'a' must be a value"));
+  EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system [x]"), HasSubstr("'a' has the tag"));
+  EXPECT_THAT(refused(Code::kInvalidArgument, "!!set {a: b}"), HasSubstr("the file' has the tag"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: {b: c}"), HasSubstr("'a'"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\na: 2"), HasSubstr("'a' twice"));
   EXPECT_THAT(refused(Code::kInvalidArgument, std::string(129, 'k') + ": 1"), HasSubstr("at most 128"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "- a"), HasSubstr("key: value"));
   EXPECT_THAT(refused(Code::kDataCorruption, "a: [1, 2\n"), HasSubstr("not YAML at line"));
+}
+
+TEST(Settings, RefuseASecondDocument) {
+  EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\n---\nb: 2\n"), HasSubstr("holds 2 documents"));
+  EXPECT_EQ(parse_settings("---\na: b\n...\n", "x.yaml"), (Settings{{"a", {"b"}}}));
 }
 
 TEST(Settings, RefuseDeepNestingWithoutRunningOutOfStack) {

@@ -42,6 +42,7 @@ TEST(SettingsTree, RefusesWhatIsNoTreeOfTexts) {
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\na: 2"), HasSubstr("'a' twice"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: [[1]]"), HasSubstr("'a' must be a value"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system x"), HasSubstr("'a' must be a value"));
+  EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system {b: c}"), HasSubstr("'a' has the tag"));
   EXPECT_THAT(refused(Code::kInvalidArgument, "a: {b: {c: {d: {e: {f: 1}}}}}"), HasSubstr("deeper than 6"));
   EXPECT_THAT(refused(Code::kDataCorruption, "a: [1\nb: 2"), HasSubstr("not YAML at line"));
   EXPECT_THAT(refused(Code::kDataCorruption, "a: \xff"), HasSubstr("UTF-8"));
