@@ -115,11 +115,17 @@ struct Columns {
 };
 
 Columns find_columns(const Row& header, const std::string& origin) {
-  const auto find = [&](std::string_view wanted) -> std::optional<std::size_t> {
+  const auto find = [&](std::string_view wanted) {
+    std::optional<std::size_t> found;
     for (std::size_t i = 0; i < header.fields.size(); ++i) {
-      if (lower_case(header.fields[i]) == wanted) return i;
+      if (lower_case(header.fields[i]) != wanted) continue;
+      if (found) {
+        fail(Code::kUnsupported, "[data] {}: columns {} and {} are both called '{}'; rename one of them", origin,
+             *found + 1, i + 1, wanted);
+      }
+      found = i;
     }
-    return std::nullopt;
+    return found;
   };
   const auto path = find("path"), label = find("label");
   if (!path || !label) {

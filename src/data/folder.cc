@@ -72,7 +72,11 @@ class FolderSource final : public RecordSource {
   bool add_own_splits() {
     const bool train = is_split_folder("train"), test = is_split_folder("test");
     const bool val = is_split_folder("val"), validation = is_split_folder("validation");
-    if (!train || !(test || val || validation || folders_in(root_).size() == 1)) return false;
+    const auto names = folders_in(root_);
+    if (!train || !(test || val || validation || names.size() == 1)) {
+      refuse_misspelt_splits(names);
+      return false;
+    }
     if (val && validation) {
       fail(Code::kUnsupported, "[data] {}: holds both val/ and validation/; keep one of them", shown(root_));
     }
@@ -80,6 +84,24 @@ class FolderSource final : public RecordSource {
     if (test) add_classes("test", Given::kTest);
     if (val || validation) add_classes(val ? "val" : "validation", Given::kValidation);
     return true;
+  }
+
+  /// Train/ and Test/ would be two classes, and what is meant to test with would be learned from.
+  void refuse_misspelt_splits(const std::vector<std::string>& names) const {
+    const auto spelling_of = [&](std::string_view split) {
+      const auto found = std::find_if(names.begin(), names.end(), [&](const std::string& name) {
+        return lower_case(name) == split && is_split_folder(name);
+      });
+      return found == names.end() ? std::string() : *found;
+    };
+    const std::string train = spelling_of("train");
+    for (const char* split : {"test", "val", "validation"}) {
+      const std::string other = spelling_of(split);
+      if (train.empty() || other.empty()) continue;
+      fail(Code::kUnsupported,
+           "[data] {}: '{}' and '{}' hold class folders; as splits they must be called 'train' and '{}' in lower case",
+           shown(root_), printable(train), printable(other), split);
+    }
   }
 
   void add_classes(const std::string& below, Given given) {

@@ -89,6 +89,7 @@ TEST(CsvDataset, RefusesByLine) {
   EXPECT_THAT(csv.refusal(kUnsupported, "file,label\n" + rows()),
               HasSubstr("no column 'path'; its first line must name the columns path and label, found: file, label"));
   EXPECT_THAT(csv.refusal(kUnsupported, "path;label\n"), HasSubstr("found: path;label"));
+  EXPECT_THAT(csv.refusal(kUnsupported, "path,label,Path\n"), HasSubstr("columns 1 and 3 are both called 'path'"));
   EXPECT_THAT(csv.refusal(kNotFound, "path,label\n\n" + rows() + "images/none.png,odd\n"),
               testing::AllOf(HasSubstr("list.csv line 13: no file"), HasSubstr("images/none.png")));
   EXPECT_THAT(csv.refusal(kDataCorruption, "path,label\n" + rows() + "images/../images/3.png,odd\n"),

@@ -255,6 +255,15 @@ TEST(Splits, OwnTestAndValidationFoldersAreTaken) {
   EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("both val/ and validation/"));
 }
 
+TEST(Splits, FoldersOfAnotherSpellingAreNoClasses) {
+  const TemporaryFolder folder;
+  for (const auto* name : {"Train/a", "Train/b", "TEST/a", "TEST/b"}) write_images(folder / name, 3);
+  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("'Train' and 'TEST' hold class folders"));
+  const TemporaryFolder classes;
+  for (const auto* name : {"Train", "Test"}) write_images(classes / name, 5);
+  EXPECT_EQ(open_dataset(classes.path())->classes(), (std::vector<std::string>{"Test", "Train"}));
+}
+
 TEST(Splits, ValidationAloneIsTheTestSet) {
   const TemporaryFolder folder;
   for (const auto* name : {"a", "b"}) {
