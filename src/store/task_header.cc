@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <set>
 
 #include "plugs_json.h"
@@ -23,11 +24,11 @@ constexpr std::array kKeys{"base_fingerprint", "created_utc", "data",    "follow
 /// Only there where a task has such numbers.
 constexpr std::array kOptionalKeys{"scalars", "shared/scalars"};
 
-/// The whole text as a decimal number of at least `low`, or nothing.
+/// The whole text as a decimal number of at least `low`, written as the writer does, or nothing.
 std::optional<std::int64_t> integer_of(std::string_view text, std::int64_t low) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < low) return {};
+  if (error != std::errc{} || value < low || std::to_string(value) != text) return {};
   return value;
 }
 
@@ -55,7 +56,16 @@ bool is_fingerprint(std::string_view text) {
 bool is_time(std::string_view text) {
   constexpr std::string_view kShape = "0000-00-00T00:00:00Z";
   const auto same = [](char c, char shape) { return shape == '0' ? c >= '0' && c <= '9' : c == shape; };
-  return std::equal(text.begin(), text.end(), kShape.begin(), kShape.end(), same);
+  if (!std::equal(text.begin(), text.end(), kShape.begin(), kShape.end(), same)) return false;
+  const auto number = [&](std::size_t at, std::size_t digits) {
+    int value = 0;
+    std::from_chars(text.data() + at, text.data() + at + digits, value);
+    return value;
+  };
+  const std::chrono::year_month_day date{std::chrono::year(number(0, 4)),
+                                         std::chrono::month(static_cast<unsigned>(number(5, 2))),
+                                         std::chrono::day(static_cast<unsigned>(number(8, 2)))};
+  return date.ok() && number(11, 2) < 24 && number(14, 2) < 60 && number(17, 2) < 60;
 }
 
 bool is_clean(std::string_view text, std::size_t max_bytes) {
