@@ -8,10 +8,13 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -25,6 +28,8 @@
 
 namespace recast {
 namespace {
+
+constexpr std::size_t kMaxMessageBytes = 10'000;
 
 std::atomic<bool> stop_requested{false};
 std::atomic<int> stop_signal{0};
@@ -73,9 +78,14 @@ std::string key_of(const CLI::Option* option) {
   return option->get_positional() ? option->get_name(true) : "";
 }
 
+std::string upper_case(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
 std::string environment_name(std::string key) {
-  for (char& c : key) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return "RECAST_" + key;
+  std::replace(key.begin(), key.end(), '-', '_');
+  return "RECAST_" + upper_case(std::move(key));
 }
 
 /// Flags that make sense once and on the spot only.
@@ -145,6 +155,44 @@ nlohmann::json describe_command(const CLI::App& app) {
           {"commands", commands}};
 }
 
+/// Whole, decimal and within T. The parser by itself takes a number beyond T for T's limit, -1 for the largest, 010 for
+/// eight and an empty text for zero.
+template <class T>
+std::string whole_number(std::string text) {
+  T value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc{} && end == text.data() + text.size()) return std::to_string(value);
+  throw CLI::ValidationError(fmt::format("must be a whole number from {} to {}, got '{}'",
+                                         std::numeric_limits<T>::min(), std::numeric_limits<T>::max(), text));
+}
+
+/// The parser by itself takes 1e400 for infinity and an empty text for zero.
+std::string real_number(std::string text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc{} && end == text.data() + text.size() && std::isfinite(value)) return text;
+  throw CLI::ValidationError(fmt::format("must be a finite number such as 0.01 or 1e-3, got '{}'", text));
+}
+
+/// An empty text comes from a variable that is not set, not from somebody who wants nothing.
+std::string no_empty_text(std::string text) {
+  if (text.empty()) throw CLI::ValidationError("got an empty text; expected a value");
+  return text;
+}
+
+/// "recast tasks DIR diff": what to write before --help.
+std::string typed_as(const CLI::App* command) {
+  std::string words;
+  for (const CLI::App* level = command; level; level = level->get_parent()) {
+    std::string word = level->get_name();
+    if (level != command)
+      for (const CLI::Option* option : level->get_options())
+        if (option->get_positional() && option->get_lnames().empty()) word += " " + upper_case(option->get_name(true));
+    words = words.empty() ? word : word + " " + words;
+  }
+  return words;
+}
+
 }  // namespace
 
 std::string joined(const nlohmann::json& texts, const char* separator) {
@@ -161,6 +209,14 @@ Command& Command::option(const std::string& flags, T& target, const std::string&
   last_ = app_->add_option(flags, target, help);
   if (!type.empty()) last_->type_name(type);
   constexpr bool kCounts = std::is_same_v<T, std::int64_t> || std::is_same_v<T, std::uint64_t>;
+  if constexpr (std::is_same_v<T, std::uint64_t>)
+    last_->transform(whole_number<std::uint64_t>);
+  else if constexpr (std::is_same_v<T, std::int64_t> || std::is_same_v<T, std::optional<std::int64_t>>)
+    last_->transform(whole_number<std::int64_t>);
+  else if constexpr (std::is_same_v<T, std::optional<double>>)
+    last_->transform(real_number);
+  else
+    last_->transform(no_empty_text);
   if constexpr (kCounts) last_->capture_default_str();
   // One value each time the flag is given: otherwise it would swallow the positionals after it.
   if (std::is_same_v<T, std::vector<std::string>> && flags.starts_with("-")) last_->allow_extra_args(false);
@@ -181,7 +237,7 @@ template Command& Command::option(const std::string&, std::optional<double>&, co
 
 Command& Command::triple(const std::string& flags, std::vector<double>& target, const std::string& help,
                          const std::string& type) {
-  last_ = app_->add_option(flags, target, help)->expected(3)->delimiter(',')->type_name(type);
+  last_ = app_->add_option(flags, target, help)->expected(3)->delimiter(',')->type_name(type)->transform(real_number);
   return *this;
 }
 
@@ -244,7 +300,8 @@ Command& CommandLine::add(const std::string& name, const std::string& summary, c
   command.flag("-q,--quiet", quiet_, "no progress").flag("-v,--verbose", verbose_, "say more of what is done");
   app->add_option("--threads", threads_, "processor threads (default: all cores, or OMP_NUM_THREADS)")
       ->type_name("N")
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::Range(1, 1024))
+      ->transform(whole_number<std::int64_t>);
   command.option("--log-level", log_level_, "report events from this level on (default: off)", "LEVEL")
       .one_of({"debug", "info", "warn", "error", "off"});
   command.last_->group("Log");
@@ -286,7 +343,9 @@ std::map<std::string, std::string> CommandLine::take_other_sources() {
     if (option == options.end() || key == "config" || key == "help") {
       const std::string near = nearest(key, keys);
       fail(Code::kInvalidArgument, "[config] {}: no setting '{}'{}", config_file, printable(key),
-           near.empty() ? "" : ", did you mean '" + near + "'?");
+           near.empty()  ? ""
+           : near == key ? " for a file: give it on the command line"
+                         : ", did you mean '" + near + "'?");
     }
     if (!given.insert(option->second).second) continue;
     give(option->second, values, config_file + ": " + key);
@@ -372,11 +431,9 @@ void CommandLine::usage_error(const CLI::ParseError& error) {
     const std::string bare = word.substr(0, flag ? word.find('=') : word.npos);
     const std::string near = nearest(bare, flag ? flags : commands);
     fail(Code::kInvalidArgument, "[usage] unknown {} '{}'{}; see {} --help", flag ? "flag" : "command", printable(bare),
-         near.empty() ? "" : ", did you mean '" + near + "'?",
-         at == app_.get() ? "recast" : "recast " + at->get_name());
+         near.empty() ? "" : ", did you mean '" + near + "'?", typed_as(at));
   }
-  fail(Code::kInvalidArgument, "[usage] {}; see {} --help", printable(error.what(), 300),
-       at == app_.get() ? "recast" : "recast " + at->get_name());
+  fail(Code::kInvalidArgument, "[usage] {}; see {} --help", printable(error.what(), 300), typed_as(at));
 }
 
 std::map<std::string, std::string> CommandLine::parse(int argc, char** argv) {
@@ -398,7 +455,8 @@ void CommandLine::report(const Failure& failure) const {
   // What was typed wrongly is explained where it stands; the other codes have a page.
   const bool explained = failure.code == Code::kCancelled || exit_status(failure.code) == 2;
   const std::string code = explained ? "" : fmt::format(" ({})", name(failure.code));
-  std::fputs(("recast: " + failure.message + code + "\n").c_str(), stderr);
+  // One line, whatever the names of files and settings in it hold.
+  std::fputs(("recast: " + printable(failure.message, kMaxMessageBytes) + code + "\n").c_str(), stderr);
 }
 
 int CommandLine::finish(const std::function<void()>& work) {

@@ -94,6 +94,36 @@ TEST_F(CommandLineTest, EndsWithTwoForBadFlagsAndOptions) {
   EXPECT_THAT(refused(2, {"mimic", path("model"), "--groups", "2", "--out", path("model")}), HasSubstr("--force"));
 }
 
+TEST_F(CommandLineTest, TakesNumbersAsTheyAreMeantOrNotAtAll) {
+  const auto with = [&](const char* flag, const char* value) {
+    return std::vector<std::string>{"learn", path("model"), "--task", "x", "--data", path("data"), flag, value};
+  };
+  for (const char* seed : {"18446744073709551616", "-1", "0x10", "1e3", " 1", ""})
+    EXPECT_THAT(refused(2, with("--seed", seed)), HasSubstr("--seed: must be a whole number from 0 to 1844674407"));
+  EXPECT_THAT(refused(2, with("--epochs", "99999999999999999999")), HasSubstr("whole number"));
+  for (const char* rate : {"inf", "nan", "1e400", "", "1,5"})
+    EXPECT_THAT(refused(2, with("--lr", rate)), HasSubstr("--lr: must be a finite number"));
+  auto words = with("--seed", "010");
+  words.push_back("--print-config");
+  EXPECT_THAT(recast(words).out, HasSubstr("\nseed: 10\n"));
+}
+
+TEST_F(CommandLineTest, RefusesEmptyTextsInsteadOfTakingADefault) {
+  EXPECT_THAT(refused(2, {"eval", path("model"), "--data", ""}), HasSubstr("--data: got an empty text"));
+  EXPECT_THAT(refused(2, {"doctor", ""}), HasSubstr("got an empty text"));
+  EXPECT_THAT(refused(2, {"learn", path("model"), "--task", "x", "--data", path("data"), "--config", ""}),
+              HasSubstr("--config: got an empty text"));
+}
+
+TEST_F(CommandLineTest, SaysItInOneLineWhateverANameHolds) {
+  EXPECT_THAT(refused(4, {"inspect", path("a\nb\x1b[31m")}), HasSubstr("a\\x0ab\\x1b[31m: no such directory"));
+}
+
+TEST_F(CommandLineTest, PointsToHelpThatIsThere) {
+  EXPECT_THAT(refused(2, {"tasks", path("model"), "diff", "a"}), HasSubstr("see recast tasks DIR diff --help\n"));
+  EXPECT_THAT(refused(2, {"learn", "--nonsense"}), HasSubstr("see recast learn --help\n"));
+}
+
 TEST_F(CommandLineTest, EndsWithThreeForContentThatDoesNotFit) {
   write_toy_images(path("one"), {"only"}, 5);
   refused(3, {"learn", path("model"), "--task", "x", "--data", path("one")});
