@@ -181,8 +181,10 @@ Preprocessing ModelDirectory::preprocessing(const TaskRecord& record) const {
 
 Model ModelDirectory::model(const TaskRecord& record) const {
   if (record.fingerprint != fingerprint_)
-    fail(Code::kShapeMismatch, "[task] '{}' belongs to backbone {}, this directory holds {}", record.name,
-         record.fingerprint, fingerprint_);
+    fail(Code::kShapeMismatch,
+         "[task] '{}' belongs to backbone {}, this directory holds {}: use the directory that it was learned on, or "
+         "learn it again here",
+         record.name, record.fingerprint, fingerprint_);
   const auto recipe = compose(record.plugs, backbone_->anatomy());
   check_numbers(record, *recipe);
   Numbers numbers = with_own_classes(record.numbers, *recipe, static_cast<std::int64_t>(record.labels.size()));

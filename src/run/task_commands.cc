@@ -42,12 +42,23 @@ nlohmann::json describe_summary(const TaskSummary& task) {
           {"test_top1", top1_of(task.metrics, "test")}};
 }
 
+/// What is wrong here is wrong with the file: no option, name or path that somebody has typed.
+Model model_of_file(const ModelDirectory& directory, const TaskRecord& record, const std::string& origin) {
+  try {
+    directory.preprocessing(record);
+    return directory.model(record);
+  } catch (const Error& error) {
+    const bool of_another_recast = error.code() == Code::kInvalidArgument || error.code() == Code::kNotFound;
+    throw Error(of_another_recast ? Code::kUnsupported : error.code(),
+                fmt::format("[tasks] {}: {}", origin, printable(error.what(), 1000)));
+  }
+}
+
 /// Shapes that only show when the model runs: one black image goes through it, of the backbone's own size, since the
 /// file's could ask for any amount of memory.
 void require_runs(const ModelDirectory& directory, const TaskRecord& record, const std::string& origin) {
   const at::NoGradGuard no_grad;
-  const Model model = directory.model(record);
-  directory.preprocessing(record);
+  const Model model = model_of_file(directory, record, origin);
   const std::int64_t size = directory.files().config.preprocessing.size_px;
   const Batch batch{{{"input", at::zeros({1, 3, size, size}, at::device(directory.device()))}}, 1};
   const auto misfit = [&](const std::string& why) {

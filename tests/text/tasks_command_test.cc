@@ -128,6 +128,23 @@ TEST_F(TasksCommand, WriteAndReadAdapterFoldersOfPeft) {
   EXPECT_THAT(tasks({"import", folder_.path().string()}).err, HasSubstr("adapter_config.json"));
 }
 
+TEST_F(TasksCommand, BlameTheFileForWhatAFileHolds) {
+  const auto import_with = [&](const PlugSpec& plug) {
+    TaskRecord task = sample_task("odd");
+    task.fingerprint = ModelDirectory::open(model(), false).fingerprint();
+    task.plugs = {plug};
+    write_text(folder_ / "odd.safetensors", encode_task(task));
+    return tasks({"import", (folder_ / "odd.safetensors").string()});
+  };
+  const Answer method = import_with({"recastt", "recast", {}});
+  EXPECT_EQ(method.status, 3);
+  EXPECT_THAT(method.err, ::testing::AllOf(HasSubstr("odd.safetensors"), HasSubstr("no plug-in 'recastt'"),
+                                           HasSubstr("(unsupported)")));
+  const Answer option = import_with({"recast", "recast", {{"grain", "huge"}}});
+  EXPECT_EQ(option.status, 3);
+  EXPECT_THAT(option.err, ::testing::AllOf(HasSubstr("odd.safetensors"), HasSubstr("grain must be")));
+}
+
 TEST_F(TasksCommand, RefuseNamesThatCannotBe) {
   for (const std::string name : {"../x", "con"}) {
     EXPECT_EQ(tasks({"tag", "pets", name}).status, 2) << name;
