@@ -30,6 +30,8 @@ class Comparison {
 
   void add_pair(const std::string& a, const std::string& b) {
     const Measured ours = measure(a), theirs = measure(b);
+    require_new("a", ours.about);
+    require_new("b", theirs.about);
     if (ours.evaluation.rows != theirs.evaluation.rows ||
         (!pairs_.empty() && images_.size() != ours.evaluation.correct.size()))
       fail(Code::kDataCorruption, "[compare] the test images changed meanwhile: {} of '{}', {} of '{}'",
@@ -55,6 +57,14 @@ class Comparison {
   }
 
  private:
+  /// Counted twice, a version would pass for two independent ones and make every interval too narrow.
+  void require_new(const char* side, const nlohmann::json& about) const {
+    for (const nlohmann::json& pair : pairs_)
+      if (pair.at(side).at("task") == about.at("task") && pair.at(side).at("version") == about.at("version"))
+        fail(Code::kInvalidArgument, "[compare] '{}:{}' is given twice on one side: each version counts once",
+             about.at("task").get<std::string>(), about.at("version").get<std::int64_t>());
+  }
+
   Measured measure(const std::string& name) {
     const LoadedTask task = directory_.load(name);
     dataset_ ? require_unseen_images(task.record) : require_same_images(task.record);

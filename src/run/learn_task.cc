@@ -54,6 +54,7 @@ Place find_place(const LearnRequest& request, const ModelDirectory& directory, c
     place.folder = numbered(newest);
   RunFolder folder(place.folder, nullptr);
   if (!folder.exists()) return place;
+  if (fs::is_directory(place.folder)) folder.claim();
   if (!request.resume) {
     if (!request.force && !(fs::is_directory(place.folder) && fs::is_empty(place.folder)))
       fail(Code::kAlreadyExists, "[learn] {} exists: {}", place.folder.string(),
@@ -267,7 +268,7 @@ LearnReport learn_task(const LearnRequest& request) {
 
   LearningImages images = open_images(request, plan, directory);
   if (folder.exists() && !place.resumes && request.force) folder.clear();
-  folder.create(settings);
+  folder.create(settings, !request.resume);
   folder.note(plan.recipe.text());
   give_warnings(images, folder);
   if (request.resume && !place.resumes) folder.note("no checkpoint to resume from: starting afresh");

@@ -1,7 +1,13 @@
 #include "run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <random>
+#include <utility>
 
 #include "recast/base/error.h"
 #include "recast/base/utc.h"
@@ -31,11 +37,30 @@ fs::path settled(const fs::path& path) {
   return normal.has_filename() ? normal : normal.parent_path();
 }
 
-void RunFolder::create(const Settings& settings) {
+RunFolder::~RunFolder() {
+  if (claim_ >= 0) ::close(claim_);
+}
+
+void RunFolder::claim() {
+  if (claim_ >= 0) ::close(std::exchange(claim_, -1));  // of a folder that clear() has removed, maybe
+  claim_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (claim_ < 0 || ::flock(claim_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  fail(Code::kUnavailable, "[learn] another process learns in {}: wait for it or end it, or choose another --out",
+       printable(path_.string(), 4096));
+}
+
+void RunFolder::create(const Settings& settings, bool fresh) {
   std::error_code error;
   for (fs::path missing = path_; !missing.empty() && !fs::exists(missing, error); missing = missing.parent_path())
     made_.insert(made_.begin(), missing);
-  fs::create_directories(path_ / "checkpoints", error);
+  fs::create_directories(path_, error);
+  if (!error) {
+    claim();
+    if (fresh && !fs::is_empty(path_))
+      fail(Code::kAlreadyExists, "[learn] {} exists: another process has just learned there; try again",
+           path_.string());
+    fs::create_directories(path_ / "checkpoints", error);
+  }
   if (error) fail(Code::kUnavailable, "[learn] {}: cannot create the run folder: {}", path_.string(), error.message());
   remove_leftovers();
   if (!fs::exists(id_file())) {
@@ -100,6 +125,7 @@ void RunFolder::require_same(const Settings& settings) const {
 void RunFolder::clear() {
   if (!fs::is_directory(path_) || (!fs::is_empty(path_) && !is_run()))
     fail(Code::kAlreadyExists, "[learn] {} is no run folder, so --force does not replace it", path_.string());
+  claim();
   fs::remove_all(path_);
 }
 

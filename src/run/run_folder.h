@@ -21,8 +21,15 @@ class RunFolder final : public Listener {
  public:
   /// Touches nothing yet.
   RunFolder(std::filesystem::path path, Listener* next) : path_(std::move(path)), next_(next) {}
-  /// Creates what is missing and opens the log. Throws kUnavailable.
-  void create(const Settings& settings);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+  /// Keeps every other process and RunFolder out of the folder, which must be there, for as long as this object lives.
+  /// A file system that cannot lock folders lets all in. Throws kUnavailable: another one is in it.
+  void claim();
+  /// Creates what is missing, claims the folder and opens the log. fresh: nothing may lie in it. Throws kUnavailable;
+  /// kAlreadyExists: another process was faster.
+  void create(const Settings& settings, bool fresh = false);
   /// Removes the folder, and the empty ones above it that create() made, unless a checkpoint is in it.
   void discard() noexcept;
   /// From here on `journal` is told of this run too. Throws kUnavailable: it cannot be begun. One that fails later is
@@ -44,7 +51,7 @@ class RunFolder final : public Listener {
   bool exists() const { return std::filesystem::exists(path_); }
   /// Throws kInvalidArgument naming the first setting in which the run that is here differs.
   void require_same(const Settings& settings) const;
-  /// Empties an existing run folder. Throws kAlreadyExists where the folder is not one.
+  /// Empties an existing run folder. Throws kAlreadyExists where the folder is not one; as claim().
   void clear();
 
   void write_metrics(const std::vector<EpochMetrics>& history) const;
@@ -63,6 +70,7 @@ class RunFolder final : public Listener {
   void tell_journals(const std::function<void(Journal&)>& tell);
   std::filesystem::path path_;
   Listener* next_;
+  int claim_ = -1;  ///< descriptor of the folder, locked
   std::ofstream log_;
   std::vector<std::filesystem::path> made_;  ///< folders that create() made, outermost first
   std::vector<EpochMetrics> seen_;

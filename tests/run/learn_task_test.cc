@@ -227,6 +227,33 @@ TEST_F(LearnTask, ResumesARunThatReplacedAnotherInItsFolder) {
   EXPECT_EQ(report.results["seed"], 9);
 }
 
+/// In the middle of a run, tries to learn in its folder with each of these requests.
+class Intruder final : public Listener {
+ public:
+  explicit Intruder(std::vector<LearnRequest> tries) : tries_(std::move(tries)) {}
+  void epoch(const EpochMetrics&) override {
+    for (const LearnRequest& request : std::exchange(tries_, {}))
+      messages.push_back(error_of(Code::kUnavailable, [&] { learn_task(request); }));
+  }
+  std::vector<std::string> messages;
+
+ private:
+  std::vector<LearnRequest> tries_;
+};
+
+TEST_F(LearnTask, KeepsOthersOutOfTheFolderThatItLearnsIn) {
+  LearnRequest first = request(), resumed = request(), forced = request();
+  resumed.resume = true;
+  forced.force = true;
+  Intruder intruder({request(), resumed, forced});
+  first.listener = &intruder;
+  EXPECT_EQ(learn_task(first).results["version"], 1);
+  EXPECT_THAT(intruder.messages, ::testing::SizeIs(3));
+  EXPECT_THAT(intruder.messages, ::testing::Each(HasSubstr("another process learns in")));
+  resumed.listener = nullptr;
+  EXPECT_TRUE(learn_task(resumed).finished_before);
+}
+
 TEST_F(LearnTask, ResumeTakesPathsWithASlashAtTheEnd) {
   StopInTraining stopper;
   LearnRequest stopped = request();

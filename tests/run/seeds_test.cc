@@ -213,6 +213,11 @@ TEST_F(Seeds, ComparisonRefusesTestImagesThatOneMayHaveLearned) {
   learn_task(there);
   EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { compare({"here"}, {"there"}); }), HasSubstr("--data"));
   EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { compare({"here", "here"}, {"there"}); }), HasSubstr("2 and 1"));
+  EXPECT_THAT(error_of(Code::kInvalidArgument,
+                       [&] {
+                         compare({"here", "here:1"}, {"here", "here"});
+                       }),
+              HasSubstr("'here:1' is given twice on one side"));
   CompareRequest seen;
   seen.a = {"here"};
   seen.b = {"there"};
