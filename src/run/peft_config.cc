@@ -240,6 +240,11 @@ nlohmann::json number_of(double value) {
 
 }  // namespace
 
+bool PeftConfig::saves(std::string_view classifier) const {
+  return std::ranges::any_of(modules_to_save,
+                             [&](const std::string& name) { return !name.empty() && classifier.ends_with(name); });
+}
+
 PeftConfig parse_peft_config(std::string_view text, std::string_view origin) {
   if (text.size() > kMostPeftConfigBytes)
     fail(Code::kExhausted, "[peft] {}: {} bytes, at most {} are read", origin, text.size(), kMostPeftConfigBytes);

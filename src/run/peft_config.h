@@ -37,6 +37,9 @@ struct PeftConfig {
   std::vector<std::string> modules_to_save;
   std::string base_model;            ///< as the file names it, from outside
   std::vector<std::string> ignored;  ///< fields that recast does not know
+
+  /// Whether modules_to_save names the classifier.
+  bool saves(std::string_view classifier) const;
 };
 
 /// Throws  kUnsupported: another type of adapter, or a variant of LoRA, named with what is read;  kDataCorruption: not

@@ -108,8 +108,10 @@ std::optional<Reading> read(const Naming& naming, std::string_view name) {
 }
 
 /// How many modules, from the first on, belong to a naming with one prefix; the prefix and the deepest block of these.
+/// The classifier stands outside of the blocks and has no prefix.
 struct Fit {
   std::size_t modules = 0;
+  bool placed = false;
   std::string prefix;
   std::int64_t deepest = 0;
 };
@@ -117,8 +119,13 @@ struct Fit {
 Fit fit(const Naming& naming, const std::vector<std::string>& modules) {
   Fit fit;
   for (const std::string& module : modules) {
+    if (module == naming.classifier) {
+      ++fit.modules;
+      continue;
+    }
     const std::optional<Reading> reading = read(naming, module);
-    if (!reading || (fit.modules > 0 && reading->prefix != fit.prefix)) break;
+    if (!reading || (fit.placed && reading->prefix != fit.prefix)) break;
+    fit.placed = true;
     fit.prefix = reading->prefix;
     fit.deepest = std::max(fit.deepest, reading->block);
     ++fit.modules;
@@ -175,8 +182,7 @@ PeftNaming recognise_peft_naming(const Anatomy& anatomy, const std::vector<std::
   const auto refuse = [&](const std::string& module) {
     fail(Code::kUnsupported,
          "[peft] {}: module {} is none that recast adapts, which are q, k, v, output projection, both layers of the "
-         "MLP and the patch embedding of timm's and transformers' ViT and DINOv2 (a classifier belongs into "
-         "modules_to_save)",
+         "MLP, the patch embedding and the classifier of timm's and transformers' ViT and DINOv2",
          origin, printable(module, 200));
   };
   if (best_fit.modules < modules.size()) refuse(modules[best_fit.modules]);
@@ -185,7 +191,7 @@ PeftNaming recognise_peft_naming(const Anatomy& anatomy, const std::vector<std::
          base, best_fit.deepest, architecture, depth_of(anatomy));
   PeftNaming naming = spelled(anatomy, *best, best_fit.prefix);
   for (const std::string& module : modules)  // "layers.01" reads as a number and is no name
-    if (naming.find(module) == nullptr) refuse(module);
+    if (module != naming.classifier && naming.find(module) == nullptr) refuse(module);
   return naming;
 }
 

@@ -30,9 +30,9 @@ std::vector<std::string> peft_libraries();
 /// unknown library.
 PeftNaming peft_naming(const Anatomy& anatomy, std::string_view library);
 
-/// The naming to which all these modules of an adapter belong. Throws  kUnsupported: none, with the first module that
-/// is foreign;  kShapeMismatch: a block beyond the backbone's depth. `origin` names the folder, `base` and
-/// `architecture` what it was made for and what it meets.
+/// The naming to which all these modules of an adapter belong, the classifier among them or not. Throws  kUnsupported:
+/// none, with the first module that is foreign;  kShapeMismatch: a block beyond the backbone's depth. `origin` names
+/// the folder, `base` and `architecture` what it was made for and what it meets.
 PeftNaming recognise_peft_naming(const Anatomy& anatomy, const std::vector<std::string>& modules,
                                  std::string_view origin, std::string_view base, std::string_view architecture);
 

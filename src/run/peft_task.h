@@ -15,9 +15,9 @@ namespace recast {
 bool is_peft_folder(const std::filesystem::path& path);
 
 struct PeftTask {
-  TaskRecord record;  ///< of this directory, not stored yet; its shapes fit
-  nlohmann::json
-      facts;  ///< {format: "peft", modules, names, base_model, head: "adapter" | "pretrained", ignored: [fields]}
+  TaskRecord record;     ///< of this directory, not stored yet; its shapes fit
+  nlohmann::json facts;  ///< {format: "peft", modules, names, base_model, head: "adapter" | "pretrained" |
+                         ///< "pretrained+lora", ignored: [fields]}
 };
 /// `name`, `labels`: as in `recast tasks import`; may be empty.
 /// Throws  kNotFound: a file of the folder is missing, or the classifier is;  kUnsupported: another type of adapter or

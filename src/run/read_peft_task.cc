@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "labels_file.h"
@@ -111,6 +112,7 @@ class PeftReader {
     pair_up();
     naming_ = recognise_peft_naming(anatomy_, modules(), folder_.origin, base(), architecture());
     refuse_differences();
+    set_classifier_aside();
     PlugSpec adapter = adapter_spec();
     for (const auto& [module, a] : folder_.a) take(*naming_.find(module), a, folder_.b.at(module), adapter.alias);
     take_head(std::move(adapter));
@@ -163,6 +165,9 @@ class PeftReader {
     for (const PeftModule& module : naming_.modules)
       if (rules_.adapts(module.name).value_or(false) && !folder_.a.contains(module.name))
         missing.push_back(module.name);
+    const bool kept_whole = folder_.config.saves(naming_.classifier) || !folder_.saved.empty();
+    if (!kept_whole && rules_.adapts(naming_.classifier).value_or(false) && !folder_.a.contains(naming_.classifier))
+      missing.push_back(naming_.classifier);
     for (const auto& [module, a] : folder_.a)
       if (!rules_.adapts(module).value_or(true)) extra.push_back(module);
     if (!missing.empty())
@@ -171,6 +176,19 @@ class PeftReader {
     if (!extra.empty())
       fail(Code::kShapeMismatch, "[peft] {}: {} modules with tensors are none of target_modules: {}", folder_.origin,
            extra.size(), shown(extra));
+  }
+
+  /// The classifier is no slot of the backbone: what LoRA adds to it goes into the task's head.
+  void set_classifier_aside() {
+    const auto a = folder_.a.find(naming_.classifier);
+    if (a == folder_.a.end()) return;
+    head_a_ = a->second;
+    head_b_ = folder_.b.at(naming_.classifier);
+    folder_.b.erase(naming_.classifier);
+    folder_.a.erase(a);
+    if (folder_.a.empty())
+      fail(Code::kUnsupported, "[peft] {} adapts the classifier alone, which is a task without LoRA: save it whole",
+           folder_.origin);
   }
 
   /// The plug-in that takes any adapter of this type.
@@ -226,14 +244,15 @@ class PeftReader {
     };
     if (a.dim() == static_cast<std::int64_t>(a_shape.size())) refuse_width("inputs", a.size(1), a_shape[1]);
     if (b.dim() == static_cast<std::int64_t>(b_shape.size())) refuse_width("outputs", b.size(0), b_shape[0]);
-    const auto refuse_shape = [&](std::string_view kind, const at::Tensor& given,
-                                  const std::vector<std::int64_t>& fits) {
-      if (given.sizes() == at::IntArrayRef(fits)) return;
-      fail(Code::kShapeMismatch, "[peft] {}: {}{} is {}, expected [{}], since the config gives it rank {}",
-           folder_.origin, printable(module.name, 200), kind, shape_text(given), fmt::join(fits, ", "), a_shape[0]);
-    };
-    refuse_shape(kA, a, a_shape);
-    refuse_shape(kB, b, b_shape);
+    require_shape(module.name, kA, a, a_shape);
+    require_shape(module.name, kB, b, b_shape);
+  }
+
+  void require_shape(const std::string& module, std::string_view kind, const at::Tensor& given,
+                     const std::vector<std::int64_t>& fits) const {
+    if (given.sizes() == at::IntArrayRef(fits)) return;
+    fail(Code::kShapeMismatch, "[peft] {}: {}{} is {}, expected [{}], since the config gives it rank {}",
+         folder_.origin, printable(module, 200), kind, shape_text(given), fmt::join(fits, ", "), rules_.rank(module));
   }
 
   /// The classifier's tensor, out of `saved`; undefined if the file has none.
@@ -253,12 +272,13 @@ class PeftReader {
     if (!folder_.saved.empty())
       fail(Code::kUnsupported, "[peft] {}: {} is saved whole; recast reads the classifier ({}) alone that way",
            folder_.origin, printable(folder_.saved.begin()->first, 200), naming_.classifier);
-    const bool promised = std::ranges::any_of(folder_.config.modules_to_save, [&](const std::string& name) {
-      return !name.empty() && naming_.classifier.ends_with(name);
-    });
+    const bool promised = folder_.config.saves(naming_.classifier);
     if (weight.defined() != bias.defined() || (promised && !weight.defined()))
       fail(Code::kShapeMismatch, "[peft] {}: {}{} is missing", folder_.origin, naming_.classifier,
            weight.defined() ? ".bias" : ".weight");
+    if (weight.defined() && head_a_.defined())
+      fail(Code::kDataCorruption, "[peft] {}: {} is both saved whole and adapted by LoRA", folder_.origin,
+           naming_.classifier);
     weight.defined() ? adopt(std::move(adapter), weight, bias) : borrow(std::move(adapter));
   }
 
@@ -301,6 +321,26 @@ class PeftReader {
     record_.numbers.at(head.alias(), Scope::kTask) = pretrained->numbers.at(head.alias(), Scope::kTask);
     record_.labels = pretrained->labels;
     head_ = kPretrainedTask;
+    if (head_a_.defined()) update(head);
+  }
+
+  /// W + s B A on the classifier of the base model.
+  void update(const Plug& head) {
+    State& own = record_.numbers.at(head.alias(), Scope::kTask);
+    const std::optional<at::Tensor> weight = head.roles.head->class_rows(own);
+    if (!weight || !own.has("bias"))
+      fail(Code::kUnsupported, "[peft] {}: LoRA on the classifier, and the head of the task '{}' is not linear",
+           folder_.origin, kPretrainedTask);
+    const std::string& module = naming_.classifier;
+    const std::int64_t rank = rules_.rank(module);
+    require_shape(module, kA, head_a_, {rank, weight->size(1)});
+    require_shape(module, kB, head_b_, {weight->size(0), rank});
+    const auto r = static_cast<double>(rank);
+    const double scale = rules_.alpha(module) / (folder_.config.rank_stabilised ? std::sqrt(r) : r);
+    const at::Tensor changed = *weight + scale * at::mm(head_b_, head_a_);
+    if (!head.roles.head->adopt(changed, own.tensor("bias"), own))
+      fail(Code::kInternal, "[peft] the head '{}' takes over no linear classifier", head.alias());
+    head_ = fmt::format("{}+lora", kPretrainedTask);
   }
 
   void take_labels(const fs::path& file) {
@@ -351,6 +391,7 @@ class PeftReader {
   PeftRules rules_;
   PeftNaming naming_;
   TaskRecord record_;
+  at::Tensor head_a_, head_b_;  ///< LoRA on the classifier; undefined without
   std::string head_;
 };
 

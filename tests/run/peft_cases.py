@@ -62,6 +62,9 @@ CASES = {
     "vit_base_head": (vit, dict(
         r=3, lora_alpha=5, target_modules=r"vit\.layers\.\d+\.(attention\.(q|k)_proj|mlp\.fc1)",
         exclude_modules=["layers.0.mlp.fc1"])),
+    "vit_all_linear": (vit, dict(  # of which the classifier is one
+        r=3, lora_alpha=5, use_rslora=True, target_modules="all-linear", rank_pattern={"classifier": 2},
+        alpha_pattern={"classifier": 7})),
     "vit_layer": (vit, dict(r=4, lora_alpha=8, target_modules=["q_proj", "o_proj"], layers_to_transform=[1],
                             modules_to_save=["classifier"])),
     "dinov2": (dinov2, dict(r=3, lora_alpha=5, target_modules=["q_proj", "k_proj", "v_proj", "fc2"],

@@ -38,9 +38,15 @@ nlohmann::ordered_json json_of(const fs::path& file) { return nlohmann::ordered_
 
 // ---- Adapters that PEFT wrote --------------------------------------------------------------------------------------
 
-const std::vector<std::string> kCases = {"vit",       "vit_patterns", "vit_overlap", "vit_base_head",
-                                         "vit_layer", "vit_older",    "dinov2",      "dinov2_patches",
-                                         "timm",      "timm_patterns"};
+const std::vector<std::string> kCases = {"vit",       "vit_patterns",  "vit_overlap",   "vit_base_head",
+                                         "vit_layer", "vit_older",     "dinov2",        "dinov2_patches",
+                                         "timm",      "timm_patterns", "vit_all_linear"};
+
+/// Where the logits' last matrix comes from.
+std::string head_of(const std::string& name) {
+  if (name == "vit_base_head") return "pretrained";
+  return name == "vit_all_linear" ? "pretrained+lora" : "adapter";
+}
 
 class Peft : public ::testing::Test {
  protected:
@@ -104,7 +110,7 @@ TEST_F(Peft, GivesTheLogitsOfPeft) {
     SCOPED_TRACE(name);
     const ModelDirectory directory = open(name);
     const nlohmann::json report = import_task_file(directory, adapter(name), "taken");
-    EXPECT_EQ(report["head"], name == "vit_base_head" ? "pretrained" : "adapter");
+    EXPECT_EQ(report["head"], head_of(name));
     EXPECT_TRUE(report["ignored"].empty()) << report["ignored"];
     const at::Tensor images = io(name, "images"), expected = io(name, "logits"), base = io(name, "base_logits");
     EXPECT_GT(relative(base, expected), 0.02) << "the adapter changes nothing: the test proves nothing";
@@ -133,6 +139,7 @@ TEST_F(Peft, GoesOutAndComesInBitByBit) {
     const NamedTensors theirs = read_tensor_file(adapter(name) / "adapter_model.safetensors").tensors;
     const NamedTensors ours = read_tensor_file(folder / "adapter_model.safetensors").tensors;
     for (const auto& [key, tensor] : theirs) {
+      if (key.find(".classifier.lora_") != std::string::npos) continue;  // has become part of the head
       ASSERT_TRUE(ours.contains(key)) << key;
       EXPECT_TRUE(at::equal(tensor, ours.at(key))) << key;
     }
@@ -429,8 +436,7 @@ TEST_F(PeftFolder, WithMissingOrForeignTensorsIsRefused) {
     t["base_model.model.vit.layers.0.attention.q_proj.lora_magnitude_vector"] = at::zeros({32});
   });
   EXPECT_THAT(refusal(Code::kUnsupported), HasSubstr("lora_magnitude_vector"));
-  for (const char* module :
-       {"classifier", "vit.pooler.dense", "vit.layers.00.attention.q_proj", "bert.layers.0.mlp.fc1"}) {
+  for (const char* module : {"vit.pooler.dense", "vit.layers.00.attention.q_proj", "bert.layers.0.mlp.fc1"}) {
     change_tensors([&](NamedTensors& t) {
       const std::string name = std::string("base_model.model.") + module;
       t[name + ".lora_A.weight"] = at::zeros({3, 32});
@@ -440,6 +446,33 @@ TEST_F(PeftFolder, WithMissingOrForeignTensorsIsRefused) {
   }
   change_tensors([](NamedTensors& t) { t.clear(); });
   EXPECT_THAT(refusal(Code::kUnsupported), HasSubstr("no tensors of LoRA"));
+}
+
+TEST_F(PeftFolder, WhoseClassifierIsAdaptedInPartIsRefused) {
+  const auto rows = [](NamedTensors& t, std::int64_t r) {
+    t["base_model.model.classifier.lora_A.weight"] = at::zeros({r, 32});
+    t["base_model.model.classifier.lora_B.weight"] = at::zeros({5, r});
+  };
+  change_tensors([&](NamedTensors& t) { rows(t, 3); });
+  EXPECT_THAT(refusal(Code::kShapeMismatch), HasSubstr("none of target_modules: classifier"));
+  const nlohmann::ordered_json targets = {"q_proj", "v_proj", "fc1", "classifier"};
+  set("target_modules", targets);
+  EXPECT_THAT(refusal(Code::kDataCorruption), HasSubstr("both saved whole and adapted"));
+  const auto without_saved = [&](const auto& change) {
+    change_tensors([&](NamedTensors& t) {
+      t.erase("base_model.model.classifier.weight");
+      t.erase("base_model.model.classifier.bias");
+      change(t);
+    });
+    nlohmann::ordered_json config = json_of(config_file());
+    config["target_modules"] = targets;
+    config["modules_to_save"] = nlohmann::ordered_json::array();
+    write_text(config_file(), config.dump());
+  };
+  without_saved([](NamedTensors&) {});
+  EXPECT_THAT(refusal(Code::kShapeMismatch), HasSubstr("1 modules without tensors: classifier"));
+  without_saved([&](NamedTensors& t) { rows(t, 3); });
+  EXPECT_THAT(refusal(Code::kNotFound), HasSubstr("no task 'pretrained'"));
 }
 
 TEST_F(PeftFolder, OfAnotherBaseIsRefusedNamingBoth) {
