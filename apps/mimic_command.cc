@@ -186,6 +186,11 @@ void check_flags(const Flags& flags) {
   if (study && flags.heal)
     fail(Code::kInvalidArgument, "[mimic] --heal belongs to a model that is written: leave it out, or --{}",
          flags.compare ? "compare" : "sweep");
+  if (flags.compare && flags.options.solver != MimicryOptions{}.solver)
+    fail(Code::kInvalidArgument, "[mimic] --compare runs every solver: leave --solver out");
+  if (flags.sweep && (flags.options.groups != 0 || flags.options.templates != 0))
+    fail(Code::kInvalidArgument,
+         "[mimic] --sweep goes through groups and templates: leave --groups and --templates out");
   if (!study && flags.out.empty())
     fail(Code::kInvalidArgument,
          "[usage] --out DIR is required (without it only --compare and --sweep run); see recast mimic --help");

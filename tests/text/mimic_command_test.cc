@@ -37,10 +37,10 @@ TEST_F(MimicCommandTest, ComparesSweepsAndHeals) {
   ASSERT_EQ(compared.status, 0) << compared.err;
   EXPECT_THAT(compared.out, AllOf(HasSubstr("closed is at least"), HasSubstr("its error is at or below theirs"),
                                   HasSubstr("encoder"), HasSubstr("written to " + path("page.html"))));
-  const Answer swept = mimic({"--sweep", "--json"});
+  const Answer swept = recast({"mimic", path("model"), "--sweep", "--json"});
   ASSERT_EQ(swept.status, 0) << swept.err;
   EXPECT_EQ(swept.json()["points"].size(), 16U);
-  EXPECT_THAT(mimic({"--sweep"}).out, HasSubstr("with --data PATH the outputs"));
+  EXPECT_THAT(recast({"mimic", path("model"), "--sweep"}).out, HasSubstr("with --data PATH the outputs"));
   const Answer healed = mimic({"--heal", "5", "--data", path("data"), "--out", path("healed")});
   ASSERT_EQ(healed.status, 0) << healed.err;
   EXPECT_THAT(healed.out, HasSubstr("steps of healing"));
@@ -51,6 +51,8 @@ TEST_F(MimicCommandTest, RefusesFlagsThatCannotBeRight) {
   EXPECT_THAT(refused(2, words({"--solver", "gradent", "--out", path("new")})), HasSubstr("did you mean gradient?"));
   EXPECT_THAT(refused(2, words({})), HasSubstr("--out DIR is required"));
   EXPECT_THAT(refused(2, words({"--compare", "--sweep"})), HasSubstr("give one of them"));
+  EXPECT_THAT(refused(2, words({"--compare", "--solver", "gradient"})), HasSubstr("leave --solver out"));
+  EXPECT_THAT(refused(2, words({"--sweep"})), HasSubstr("leave --groups and --templates out"));
   EXPECT_THAT(refused(2, words({"--compare", "--heal", "5", "--data", path("data")})), HasSubstr("--heal belongs"));
   EXPECT_THAT(refused(2, words({"--heal", "5", "--out", path("new")})), HasSubstr("give --data PATH"));
   EXPECT_THAT(refused(2, words({"--heal", "0", "--data", path("data"), "--out", path("new")})),
