@@ -131,11 +131,11 @@ std::string streams_markdown(const json& results) {
   }
   return table.text() +
          fmt::format(
-             "\nClasses that come step by step, one head, no task id. Average: of top-1 over the steps; last: after "
-             "the "
-             "last step, on all classes; mean over {} seeds, ± half of its 95 % interval (Student's t). Differences: "
-             "from the row named, paired over streams and seeds (not over images), with 95 % interval and p of the "
-             "paired t test. Stored: after the last step; seconds: of learning all steps, mean.\n",
+             "\nClasses that come step by step, one head, no task id. Average: of top-1 over the steps; last: "
+             "after the last step, on all classes; mean over {} seeds, ± half of its 95 % interval (Student's "
+             "t). Differences: from the row named, paired over streams and seeds (not over images), with 95 % "
+             "interval and p of the paired t test. Stored: after the last step; seconds: of learning all steps, "
+             "mean.\n",
              results.at("seeds").size());
 }
 

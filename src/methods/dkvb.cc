@@ -5,10 +5,10 @@
 // Keys     N(0, 1), then exponential moving averages over batches: N <- D N + (1-D) n, S <- D S + (1-D) s,
 //          K = S / N^, N^ = (N + eps) / (sum N + J eps) sum N. A key that is fetched too seldom is replaced by a row's
 //          projection, with the count and sum of an average key; in the authors' code its old sum comes back.
-// Values   zero at the start; cross-entropy with smoothed labels, SGD without momentum, gradient clipped. In closed
-// form
-//          d/dV[c,j] = 1/(C n) sum of (softmax - target) over the rows that fetch j. The paper's softmax is over all
-//          classes from the start: with classes=N those still to come share one row, which a new class begins with.
+// Values   zero at the start; cross-entropy with smoothed labels, SGD without momentum, gradient clipped. In
+//          closed form d/dV[c,j] = 1/(C n) sum of (softmax - target) over the rows that fetch j. The paper's softmax is
+//          over all classes from the start: with classes=N those still to come share one row, which a new class begins
+//          with.
 // State    shared: keys [C, J, k], uses [C, J] (never read where 0), the values of cells in use [classes, cells], fp32;
 //          projections are their seed. C = 64, J = 256, k = 8: 0.6 MB and at most 64 KiB a class.
 // Departs  smaller than the paper's (256 codebooks of 4096 keys of width 14), and as many keys as there are rows for;

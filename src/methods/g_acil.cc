@@ -7,8 +7,7 @@
 // State    shared, in double: A or R of width d, one triangle packed: 4 d (d + 2) bytes (d = 2048: 16.8 MB), B and W
 //          [C, d]; V is its seed. Does not grow with the rows. With balance a triangle and a count a class.
 // Balance  AIR, of the authors' repository: A = sum w_c A_c, B's rows times w_c, w_c = 1/n_c, scaled to a mean of 1
-// over
-//          the classes that have rows: each class counts alike, however many rows it brings.
+//          over the classes that have rows: each class counts alike, however many rows it brings.
 // Departs  d by default is 32 times the width of the features and 4096 at most: the paper takes 8192 for CIFAR-100 and
 //          16384 for ImageNet, 268 MB and 1.1 GB packed.
 #include <ATen/ATen.h>
