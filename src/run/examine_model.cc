@@ -149,7 +149,10 @@ nlohmann::json examine_runs(const fs::path& directory, Findings& findings) {
 bool examine_database(const fs::path& directory, Findings& findings) {
   StoreCheck check;
   if (const auto why = trouble([&] { check = check_store(directory); })) {
-    findings.fail("store", *why, "restore tasks.db from a backup; exported task files can be imported again");
+    const bool unread = why->ends_with("(unavailable)");  // it may well be sound
+    findings.fail("store", *why,
+                  unread ? "mend what the message says, then run recast doctor again"
+                         : "restore tasks.db from a backup; exported task files can be imported again");
     return false;
   }
   if (check.network)

@@ -48,7 +48,7 @@ StoreCheck check_store(const fs::path& directory) {
   StoreCheck check;
   check.network = network_file_system(directory);
   if (std::error_code absent; !fs::exists(file, absent)) return check;
-  Database database(file, Database::Access::kRead);
+  Database database = Database::for_reading(file);
   check.present = true;
   check.schema = database.integer("PRAGMA user_version");
   check.faults = faults_of(database);

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <system_error>
@@ -18,6 +19,8 @@ namespace {
 
 /// The log is moved into the database when it has grown to this many pages, as SQLite does by itself.
 constexpr int kCheckpointPages = 1000;
+/// Of the first part of the log's index, which readers need as well.
+constexpr std::int64_t kIndexBytes = 32 << 10;
 
 /// The list of SQLite's "Defense Against The Dark Arts", as far as the store's own statements allow. A state is one
 /// value, of 64 MiB of tensors and a header of at most 16 MiB (advised: 1 MB); the widest statement has 13 parameters
@@ -74,6 +77,20 @@ bool cannot_change(const std::filesystem::path& path) {
   return ::access(folder.c_str(), W_OK) != 0 && !std::filesystem::exists(path.string() + "-wal");
 }
 
+bool is_no_room(int error) { return error == ENOSPC || error == EDQUOT; }
+
+/// Not even the files could be made that a reader needs.
+class NoRoomToRead final : public Error {
+ public:
+  using Error::Error;
+};
+
+bool has_log(const std::filesystem::path& path) {
+  std::error_code absent;
+  const auto bytes = std::filesystem::file_size(path.string() + "-wal", absent);
+  return !absent && bytes > 0;
+}
+
 }  // namespace
 
 Database::Database(const std::filesystem::path& path, Access access)
@@ -91,6 +108,17 @@ Database::Database(const std::filesystem::path& path, Access access)
     open(path.string(), SQLITE_OPEN_READWRITE);
     execute("PRAGMA query_only = ON");
   }
+}
+
+Database Database::for_reading(const std::filesystem::path& path) {
+  try {
+    return Database(path, Access::kRead);  // its settings are read back, which opens the log and its index
+  } catch (const NoRoomToRead&) {
+    if (has_log(path)) throw;
+  }
+  Database lying(printable(path.string(), 4096));
+  lying.open(uri_of_unchanging(path), SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
+  return copy_in_memory(lying);
 }
 
 Database Database::in_memory() {
@@ -169,7 +197,17 @@ void Database::fail_damaged(std::string_view what) const {
 
 void Database::fail_with(int code) const {
   const std::string reason = printable(handle_ != nullptr ? sqlite3_errmsg(handle()) : sqlite3_errstr(code), 200);
-  const bool quota = code == SQLITE_IOERR_WRITE && handle_ != nullptr && sqlite3_system_errno(handle()) == EDQUOT;
+  const int error = handle_ != nullptr ? sqlite3_system_errno(handle()) : 0;
+  const bool quota = code == SQLITE_IOERR_WRITE && error == EDQUOT;
+  if (is_no_room(error) &&
+      (code == SQLITE_IOERR_SHMSIZE || code == SQLITE_IOERR_SHMOPEN || (code & 0xff) == SQLITE_CANTOPEN)) {
+    if ((code & 0xff) == SQLITE_IOERR) distrust();
+    throw NoRoomToRead(
+        Code::kUnavailable,
+        fmt::format("[store] {}: the disk is full ({}), nothing was changed; make room for about {} bytes "
+                    "and a file, and try again",
+                    shown_, std::generic_category().message(error), std::max(expected_bytes_, kIndexBytes)));
+  }
   switch (quota ? SQLITE_FULL : code & 0xff) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:

@@ -18,6 +18,9 @@ class Database {
   static constexpr int kBusyTimeoutMs = 10'000;
   /// kWrite creates the file if need be. Throws as TaskStore.
   Database(const std::filesystem::path& path, Access access);
+  /// To read from, on a full disk too: a reader needs a file for the index of the log, and where there is no room for
+  /// it and no log either, this is the file as it lies, copied into memory.
+  static Database for_reading(const std::filesystem::path& path);
   /// A database of its own that exists in memory only.
   static Database in_memory();
   /// All of `database` as it is now, in memory.

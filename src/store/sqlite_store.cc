@@ -409,7 +409,7 @@ std::unique_ptr<TaskStore> open_sqlite_store(const std::filesystem::path& direct
       database.emplace(path, Access::kWrite);
       prepare_for_writing(*database);
     } else if (there) {
-      database = ready_for_reading(Database(path, Access::kRead));
+      database = ready_for_reading(Database::for_reading(path));
     }
     if (!database) create_schema(database.emplace(Database::in_memory()));
     return std::make_unique<SqliteStore>(std::move(*database), directory, fingerprint, read_only);

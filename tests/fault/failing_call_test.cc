@@ -11,6 +11,7 @@
 
 #include "fault_layer.h"
 #include "format/expect_error.h"
+#include "recast/store/check_store.h"
 #include "store_script.h"
 
 namespace recast {
@@ -233,6 +234,23 @@ TEST(TaskStoreFullDisk, KeepsOldTasksSaysWhatItNeedsAndWorksAgainWithRoom) {
     perform(*store, after);
     expected.apply(after);
     EXPECT_EQ(judge(folder, {expected}), "");
+  }));
+}
+
+TEST(TaskStoreFullDisk, IsReadByAProcessThatStartsWhenNothingIsLeft) {
+  at::set_num_threads(1);
+  RECAST_EXPECT_GOOD_OR_SKIP(with_tmpfs("size=6m", [](const auto& folder) {
+    ExpectedStore expected;
+    const Operation first{.name = "old", .seed = 1, .large = true};
+    perform(*open_for_writing(folder), first);  // closed again: neither log nor index is there
+    expected.apply(first);
+    fill(folder / "filler");
+    EXPECT_EQ(difference(expected, *open_sqlite_store(folder, fingerprint_of("base"), true)), "");
+    EXPECT_TRUE(check_store(folder).faults.empty());
+    EXPECT_THAT(error_of(Code::kUnavailable, [&] { open_for_writing(folder)->commit(sample_task("new")); }),
+                testing::ContainsRegex("the disk is full.*[0-9]+ bytes"));
+    std::filesystem::remove(folder / "filler");
+    EXPECT_EQ(open_for_writing(folder)->commit(sample_task("new")), 1);
   }));
 }
 
