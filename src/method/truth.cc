@@ -14,6 +14,14 @@ std::int64_t sample_of(const Batch& truth, std::int64_t row) {
 
 }  // namespace
 
+void append_rows(Context& context, std::string_view family, const at::Tensor& rows) {
+  State& own = context.own(Scope::kShared);
+  if (!own.has(family))
+    context.create(family, rows);
+  else
+    own.set(std::string(family), at::cat({own.tensor(family), rows}));
+}
+
 at::Tensor finite_features(std::string_view plug, const Fields& in, const Batch& truth) {
   const at::Tensor features = in.at("features");
   const at::Tensor bad = features.isfinite().all(1).logical_not();

@@ -120,10 +120,10 @@ class Fetril final : public Method, public Head {
     if (own.has("centroid") && own.tensor("centroid").size(1) != context.feature_width())
       fail(Code::kShapeMismatch, "[fetril] the centroids are {} wide, the features {}: they are another backbone's",
            own.tensor("centroid").size(1), context.feature_width());
-    append(context, "centroid", at::zeros({more, context.feature_width()}));
-    append(context, "seen", at::zeros({more}, at::kLong));
-    append(context, "weight", first_rows(columns, context));
-    append(context, "bias", at::zeros({more}));
+    append_rows(context, "centroid", at::zeros({more, context.feature_width()}));
+    append_rows(context, "seen", at::zeros({more}, at::kLong));
+    append_rows(context, "weight", first_rows(columns, context));
+    append_rows(context, "bias", at::zeros({more}));
   }
 
   bool visit(const Batch& batch, const Fields& out, Context& context) const override {
@@ -167,14 +167,6 @@ class Fetril final : public Method, public Head {
 
  private:
   static at::Tensor unit_rows(const at::Tensor& x) { return x / x.norm(2, {1}, true).clamp_min(1e-12); }
-
-  static void append(Context& context, const char* family, const at::Tensor& rows) {
-    State& own = context.own(Scope::kShared);
-    if (!own.has(family))
-      context.create(family, rows);
-    else
-      own.set(family, at::cat({own.tensor(family), rows}));
-  }
 
   /// As linear layers of PyTorch start, for the head that goes on from its rows.
   at::Tensor first_rows(std::span<const std::int64_t> columns, Context& context) const {

@@ -135,10 +135,10 @@ class Gacil final : public Method, public Head {
   void grow(std::span<const std::int64_t> columns, Context& context) const override {
     State& own = context.own(Scope::kShared);
     const std::int64_t more = static_cast<std::int64_t>(columns.size()), d = width(context.feature_width());
-    append(context, recursive_ ? "weight" : "moment", at::zeros({more, d}, at::kDouble));
+    append_rows(context, recursive_ ? "weight" : "moment", at::zeros({more, d}, at::kDouble));
     if (options_.balance) {
-      append(context, square(), at::zeros({more, d, d}, at::kDouble));
-      append(context, "seen", at::zeros({more}, at::kDouble));
+      append_rows(context, square(), at::zeros({more, d, d}, at::kDouble));
+      append_rows(context, "seen", at::zeros({more}, at::kDouble));
     }
     if (!recursive_) own.erase("weight");
   }
@@ -178,14 +178,6 @@ class Gacil final : public Method, public Head {
  private:
   const char* square() const { return recursive_ ? "inverse" : options_.balance ? "class_gram" : "gram"; }
   const char* half() const { return options_.balance ? "class_half" : "half"; }
-
-  static void append(Context& context, const char* family, const at::Tensor& rows) {
-    State& own = context.own(Scope::kShared);
-    if (!own.has(family))
-      context.create(family, rows);
-    else
-      own.set(family, at::cat({own.tensor(family), rows}));
-  }
 
   /// What is stored into what is learned with.
   void unpack(State& own) const {

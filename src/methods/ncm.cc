@@ -33,17 +33,9 @@ class Ncm final : public Method, public Head {
   }
 
   void grow(std::span<const std::int64_t> columns, Context& context) const override {
-    State& own = context.own(Scope::kShared);
     const auto more = static_cast<std::int64_t>(columns.size());
-    const at::Tensor sums = at::zeros({more, context.feature_width()}, at::kDouble),
-                     counts = at::zeros({more}, at::kDouble);
-    if (!own.has("sum")) {
-      context.create("sum", sums);
-      context.create("count", counts);
-      return;
-    }
-    own.set("sum", at::cat({own.tensor("sum"), sums}));
-    own.set("count", at::cat({own.tensor("count"), counts}));
+    append_rows(context, "sum", at::zeros({more, context.feature_width()}, at::kDouble));
+    append_rows(context, "count", at::zeros({more}, at::kDouble));
   }
 
   void observe(const Fields& in, const Fields&, const Batch& truth, State& own) const override {

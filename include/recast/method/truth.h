@@ -9,7 +9,11 @@
 
 namespace recast {
 
-// What a head that learns without gradient asks of the rows it learns from.
+// What a head that learns without gradient asks of the rows it learns from, and where it keeps what they teach.
+
+/// Adds rows for new columns to a family of the shared state: creates it, or continues the one that is there. Throws as
+/// Context::create().
+void append_rows(Context& context, std::string_view family, const at::Tensor& rows);
 
 /// The batch's "features" [B, D]. Throws kDataCorruption naming the sample of the first row with NaN or infinity.
 at::Tensor finite_features(std::string_view plug, const Fields& in, const Batch& truth);
