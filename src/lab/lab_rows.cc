@@ -38,14 +38,8 @@ class Table {
 /// Null for none.
 json spread_or_null(const std::vector<double>& values) { return values.empty() ? json() : spread_json(values); }
 
-/// Of shares: an interval does not leave 0..1. Null for none.
-json share_spread(const std::vector<double>& shares) {
-  json out = spread_or_null(shares);
-  if (out.is_null()) return out;
-  if (json& interval = out["interval95"]; !interval.is_null())
-    interval = {std::max(0.0, interval[0].get<double>()), std::min(1.0, interval[1].get<double>())};
-  return out;
-}
+/// Null for none.
+json share_spread(const std::vector<double>& shares) { return shares.empty() ? json() : share_spread_json(shares); }
 
 /// Paired: of the row less its baseline. Null without pairs; p null for one.
 json difference(const std::string& baseline, const std::vector<double>& differences) {

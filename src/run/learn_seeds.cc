@@ -17,14 +17,6 @@ namespace recast {
 namespace {
 namespace fs = std::filesystem;
 
-/// Of accuracies: an interval does not leave 0..1.
-nlohmann::json share_spread(const std::vector<double>& shares) {
-  nlohmann::json out = spread_json(shares);
-  if (nlohmann::json& interval = out["interval95"]; !interval.is_null())
-    interval = {std::max(0.0, interval[0].get<double>()), std::min(1.0, interval[1].get<double>())};
-  return out;
-}
-
 nlohmann::json summary(const LearnRequest& request, const nlohmann::json& runs) {
   std::vector<double> validation, test;
   std::vector<std::int64_t> versions;
@@ -39,8 +31,8 @@ nlohmann::json summary(const LearnRequest& request, const nlohmann::json& runs) 
           {"plugs", runs.at(0).at("plugs")},
           {"seeds", request.seeds},
           {"task_versions", versions},
-          {"validation_top1", share_spread(validation)},
-          {"test_top1", test.empty() ? nlohmann::json() : share_spread(test)},
+          {"validation_top1", share_spread_json(validation)},
+          {"test_top1", test.empty() ? nlohmann::json() : share_spread_json(test)},
           {"runs", runs}};
 }
 
@@ -70,6 +62,13 @@ nlohmann::json spread_json(const std::vector<double>& values) {
           {"mean", s.mean},
           {"deviation", s.deviation},
           {"interval95", s.interval95 ? nlohmann::json{s.interval95->low, s.interval95->high} : nlohmann::json()}};
+}
+
+nlohmann::json share_spread_json(const std::vector<double>& shares) {
+  nlohmann::json out = spread_json(shares);
+  if (nlohmann::json& interval = out["interval95"]; !interval.is_null())
+    interval = {std::max(0.0, interval[0].get<double>()), std::min(1.0, interval[1].get<double>())};
+  return out;
 }
 
 nlohmann::json learn_with_seeds(const LearnRequest& request) {

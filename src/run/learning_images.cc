@@ -8,7 +8,6 @@
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/files.h"
-#include "recast/run/feature_cache.h"
 #include "recast/run/image_pool.h"
 #include "run_folder.h"
 
@@ -100,13 +99,19 @@ void read_images(LearningImages& images, const LearnRequest& request, const Lear
   decode(*images.validation, Split::kValidation, request, images);
 }
 
+SplitFeatures split_features(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                             const LearningImages& images, Split split, bool bf16, Listener& listener,
+                             const ImageSource* source) {
+  return feature_cache().features({directory, *images.dataset, *images.contents, split,
+                                   preprocessing_of(plan, directory), request.bad_images, bf16, request.stop, &listener,
+                                   source});
+}
+
 std::optional<FeatureTable> bare_features(const LearnRequest& request, const LearnPlan& plan,
                                           const ModelDirectory& directory, const LearningImages& images, Split split,
                                           bool bf16, Listener& listener) {
   const ImageSource& source = *(split == Split::kTrain ? images.train : images.validation);
-  const SplitFeatures kept =
-      feature_cache().features({directory, *images.dataset, *images.contents, split, preprocessing_of(plan, directory),
-                                request.bad_images, bf16, request.stop, &listener, &source});
+  const SplitFeatures kept = split_features(request, plan, directory, images, split, bf16, listener, &source);
   if (!at::equal(kept.rows, at::tensor(source.split_rows(), at::kLong))) return {};
   listener.note(fmt::format("features of {} {} images from {}", kept.rows.size(0), name(split), kept.from));
   const at::Tensor labels = images.classes.label_of_class.empty()

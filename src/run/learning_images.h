@@ -8,6 +8,7 @@
 #include "learn_plan.h"
 #include "recast/data/contents.h"
 #include "recast/data/dataset.h"
+#include "recast/run/feature_cache.h"
 #include "recast/run/image_source.h"
 
 namespace recast {
@@ -34,6 +35,11 @@ void decode(ImageSource& source, Split split, const LearnRequest& request, Learn
 /// Opens and decodes the splits to learn from and to validate on.
 void read_images(LearningImages& images, const LearnRequest& request, const LearnPlan& plan,
                  const ModelDirectory& directory);
+/// The bare backbone's features of a split, kept or made: from `source`, that split opened and decoded, else from the
+/// files.
+SplitFeatures split_features(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                             const LearningImages& images, Split split, bool bf16, Listener& listener,
+                             const ImageSource* source = nullptr);
 /// The bare backbone's features of one of `images`' splits, with the task's labels; none where what was kept is not of
 /// the same rows.
 std::optional<FeatureTable> bare_features(const LearnRequest& request, const LearnPlan& plan,

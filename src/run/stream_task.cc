@@ -13,7 +13,6 @@
 #include "recast/format/printable.h"
 #include "recast/run/class_incremental.h"
 #include "recast/run/describe_methods.h"
-#include "recast/run/feature_cache.h"
 #include "recast/run/figures.h"
 #include "recast/run/provenance.h"
 #include "recast/run/row_sources.h"
@@ -148,11 +147,8 @@ class Setting {
   void use_features(ClassIncremental& setting) {
     std::array<SplitFeatures, 3> splits;
     for (const Split split : kSplits) {
-      Preprocessing preprocessing = directory_.files().config.preprocessing;
-      preprocessing.size_px = plan_.image_size;
       SplitFeatures& made = splits[static_cast<std::size_t>(split)] =
-          feature_cache().features({directory_, *images_.dataset, *images_.contents, split, preprocessing,
-                                    request_.bad_images, plan_.recipe.bf16, request_.stop, &listener_});
+          split_features(request_, plan_, directory_, images_, split, plan_.recipe.bf16, listener_);
       features_[name(split)] = describe(made);
       images_.bad[name(split)] = features_[name(split)]["bad"];
       if (!made.bad.empty())

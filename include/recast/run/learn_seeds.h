@@ -24,5 +24,7 @@ nlohmann::json learn_with_seeds(const LearnRequest& request);
 
 /// {values, mean, deviation, interval95: [low, high] or null}.
 nlohmann::json spread_json(const std::vector<double>& values);
+/// The same of accuracies: the interval does not leave 0..1.
+nlohmann::json share_spread_json(const std::vector<double>& shares);
 
 }  // namespace recast
