@@ -1,5 +1,5 @@
-// ResNets and EfficientNets of torchvision, timm and efficientnet_pytorch under recast's names, which are torchvision's
-// for ResNets and timm's for EfficientNets but for the projections of a ResNet.
+// ResNets and EfficientNets of torchvision, timm, Hugging Face and efficientnet_pytorch under recast's names, which are
+// torchvision's for ResNets and timm's for EfficientNets but for the projections of a ResNet.
 #include <ATen/ATen.h>
 #include <fmt/ranges.h>
 
@@ -15,14 +15,16 @@
 namespace recast {
 namespace {
 
-constexpr std::array<Library, 3> kLibraries = {{{"torchvision", "layer1.0.conv1.weight"},  // timm has the same names
+constexpr std::array<Library, 4> kLibraries = {{{"torchvision", "layer1.0.conv1.weight"},  // timm has the same names
                                                 {"timm", "conv_stem.weight"},
+                                                {"huggingface", "embedder.embedder.convolution.weight"},
                                                 {"efficientnet-pytorch", "_conv_stem.weight"}}};
 
 bool is(const Library& library, std::string_view name) { return library.name == name; }
 
 Names classifier_names(const Library& library) {
   if (is(library, "timm")) return {"classifier"};
+  if (is(library, "huggingface")) return {"classifier.1"};
   return is(library, "torchvision") ? Names{"fc", "linear"} : Names{"_fc"};
 }
 
@@ -40,6 +42,8 @@ class WantedList {
     const CnnPlan plan = plan_of(cnn);
     if (is(library, "efficientnet-pytorch")) {
       add_renamed(plan);
+    } else if (is(library, "huggingface")) {
+      add_resnet(plan);
     } else {
       for (const ConvPlan* conv : plan.convs()) add(*conv, named_alike(conv->slot), named_alike(conv->norm));
     }
@@ -68,6 +72,26 @@ class WantedList {
     if (name.ends_with(conv)) return both(conv, "0");
     if (name.ends_with(norm)) return both(norm, "1");
     return {name};
+  }
+
+  /// Hugging Face numbers stages, their blocks and the convolutions of a block.
+  void add_resnet(const CnnPlan& plan) {
+    const auto add_one = [&](const ConvPlan& conv, const std::string& name) {
+      add(conv, {name + ".convolution"}, {name + ".normalization"});
+    };
+    add_one(plan.stem, "embedder.embedder");
+    std::size_t stage = 0, number = 0;
+    const std::string* before = nullptr;
+    for (const BlockPlan& block : plan.blocks) {
+      const bool next = before && *before != block.stage;
+      stage += next;
+      number = before && !next ? number + 1 : 0;
+      before = &block.stage;
+      const std::string place = fmt::format("encoder.stages.{}.layers.{}.", stage, number);
+      for (std::size_t i = 0; i < block.convs.size(); ++i) add_one(block.convs[i], fmt::format("{}layer.{}", place, i));
+      if (block.projection) add_one(*block.projection, place + "shortcut");
+    }
+    if (plan.head) add_one(*plan.head, "head");  // of no network that it has: what wants one does not fit
   }
 
   /// efficientnet_pytorch numbers blocks through all stages, and norms by what they follow.

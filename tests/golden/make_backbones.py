@@ -75,6 +75,12 @@ def hf_model(kind, shape, image_px, patch_px, **options):
     return getattr(transformers, kind[0])(config)
 
 
+def hf_resnet(**options):
+    import transformers
+
+    return transformers.ResNetForImageClassification(transformers.ResNetConfig(num_labels=CLASSES, **options))
+
+
 def torchvision_model(name):
     import torchvision
 
@@ -152,6 +158,9 @@ CASES = {
     "torchvision_resnet18": cnn("resnet18", "torchvision", lambda: torchvision_model("resnet18"), (96, 65)),
     "torchvision_resnet34": cnn("resnet34", "torchvision", lambda: torchvision_model("resnet34"), (96, 65)),
     "torchvision_resnet50": cnn("resnet50", "torchvision", lambda: torchvision_model("resnet50"), (64, 97)),
+    "hf_resnet18": cnn("resnet18", "transformers", lambda: hf_resnet(
+        layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512]), (96, 65)),
+    "hf_resnet50": cnn("resnet50", "transformers", hf_resnet, (64, 97)),
     "timm_resnet18": cnn("resnet18", "timm", lambda: timm_cnn("resnet18", 0), (64, 97), classes=0),
     "timm_resnet34": cnn("resnet34", "timm", lambda: timm_cnn("resnet34"), (64,)),
     "timm_resnet50": cnn("resnet50", "timm", lambda: timm_cnn("resnet50"), (64, 97)),
@@ -203,6 +212,8 @@ def answers(case, model, images):
     """(features [B, D], logits [B, C] or None), by the library's own forward pass at any size."""
     if case.library == "cifar":
         return model.features(images), model(images)
+    if case.library == "transformers" and case.network == "cnn":
+        return model.resnet(images).pooler_output.flatten(1), model(images).logits
     if case.library in ("timm", "efficientnet-pytorch"):
         features = model.forward_head(model.forward_features(images), pre_logits=True)
         return features, model(images) if case.classes else None

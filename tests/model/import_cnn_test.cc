@@ -53,6 +53,28 @@ NamedTensors renamed_checkpoint(const ModelFiles& files) {
   return out;
 }
 
+/// Hugging Face's names of the toy ResNet: stages, blocks and convolutions are numbered from 0.
+NamedTensors numbered_checkpoint(const ModelFiles& files, const std::string& prefix = "") {
+  NamedTensors out;
+  for (const auto& [name, tensor] : files.backbone) {
+    const auto dot = name.rfind('.');
+    std::string place = name.substr(0, dot);
+    const bool norm = place.find("bn") != std::string::npos;
+    if (!place.starts_with("layer")) {
+      place = "embedder.embedder";
+    } else {
+      const std::string inside = place.substr(9);  // after "layer1.0."
+      place = std::string("encoder.stages.") + static_cast<char>(place[5] - 1) + ".layers." + place[7] + "." +
+              (inside.starts_with("downsample") ? "shortcut"
+                                                : std::string("layer.") + static_cast<char>(inside.back() - 1));
+    }
+    out[prefix + place + (norm ? ".normalization" : ".convolution") + name.substr(dot)] = tensor;
+    if (name.ends_with(".running_var"))
+      out[prefix + place + ".normalization.num_batches_tracked"] = at::zeros({}, at::kLong);
+  }
+  return out;
+}
+
 TEST(ImportCnn, TakesEveryNamingWithAndWithoutPrefix) {
   for (const char* block : {"basic", "bottleneck"}) {
     const ModelFiles toy = toy_cnn(1, toy_cnn_config(block));
@@ -64,7 +86,20 @@ TEST(ImportCnn, TakesEveryNamingWithAndWithoutPrefix) {
     EXPECT_TRUE(
         equal(import_checkpoint(resnet_checkpoint(toy, "", "shortcut"), toy.config, "x").files.backbone, toy.backbone));
   }
+  for (const char* block : {"basic", "bottleneck"}) {
+    const ModelFiles toy = toy_cnn(1, toy_cnn_config(block));
+    for (const char* prefix : {"", "resnet."}) {
+      NamedTensors tensors = numbered_checkpoint(toy, prefix);
+      tensors["classifier.1.weight"] = Key(1).normal({5, 16});
+      tensors["classifier.1.bias"] = Key(2).normal({5});
+      const ImportedCheckpoint got = import_checkpoint(tensors, toy.config, "x");
+      EXPECT_EQ(got.naming, "huggingface");
+      EXPECT_TRUE(equal(got.files.backbone, toy.backbone)) << block;
+      EXPECT_TRUE(got.classifier_weight.equal(tensors.at("classifier.1.weight")));
+    }
+  }
   const ModelFiles lite = toy_cnn(1, toy_cnn_config("inverted"));
+  EXPECT_SAYS(failure(numbered_checkpoint(toy_cnn()), lite.config, Code::kShapeMismatch), "missing");
   const ImportedCheckpoint timm = import_checkpoint(lite.backbone, lite.config, "x");
   EXPECT_EQ(timm.naming, "timm");
   EXPECT_TRUE(equal(timm.files.backbone, lite.backbone));

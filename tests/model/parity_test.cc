@@ -57,11 +57,27 @@ INSTANTIATE_TEST_SUITE_P(Golden, Parity, testing::ValuesIn(golden_cases()),
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Parity);
 
 TEST(ParityCases, CoverTheBackbonesThatWePromise) {
-  for (const char* name :
-       {"timm_vit_tiny", "timm_vit_small", "timm_vit_base", "timm_dinov2_small", "hf_vit_base", "hf_dinov2_small",
-        "torchvision_vit_b_16", "torchvision_resnet18", "torchvision_resnet34", "torchvision_resnet50", "timm_resnet18",
-        "timm_resnet34", "timm_resnet50", "timm_efficientnet_lite0", "timm_tf_efficientnet_lite0",
-        "renamed_efficientnet_lite0", "cifar_resnet20", "cifar_resnet32_shortcut", "cifar_resnet56_downsample"}) {
+  for (const char* name : {"timm_vit_tiny",
+                           "timm_vit_small",
+                           "timm_vit_base",
+                           "timm_dinov2_small",
+                           "hf_vit_base",
+                           "hf_dinov2_small",
+                           "torchvision_vit_b_16",
+                           "torchvision_resnet18",
+                           "torchvision_resnet34",
+                           "torchvision_resnet50",
+                           "hf_resnet18",
+                           "hf_resnet50",
+                           "timm_resnet18",
+                           "timm_resnet34",
+                           "timm_resnet50",
+                           "timm_efficientnet_lite0",
+                           "timm_tf_efficientnet_lite0",
+                           "renamed_efficientnet_lite0",
+                           "cifar_resnet20",
+                           "cifar_resnet32_shortcut",
+                           "cifar_resnet56_downsample"}) {
     RECAST_REQUIRE_GOLDEN(name);
   }
 }
