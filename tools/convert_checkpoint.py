@@ -6,6 +6,7 @@ torch.jit.save (TorchScript) or with whole pickled modules are refused.
 """
 import argparse
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -15,6 +16,8 @@ PREFIX = "module."
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 SAFE_TORCH = (2, 10)  # weights_only could be bypassed before: CVE-2025-32434, CVE-2026-24747
 
+MOST = 10_000  # characters of a message
+
 USAGE, CONTENT, MISSING, CORRUPT, OTHER = 2, 3, 4, 5, 1  # exit statuses, as those of the command recast
 
 
@@ -22,6 +25,19 @@ class Refused(Exception):
     def __init__(self, status, message):
         super().__init__(message)
         self.status = status
+
+
+def printable(text, limit=300):
+    """One line without what a terminal would obey: names of tensors, types and files are whatever somebody wrote there."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+    return shown if len(shown) <= limit else shown[:limit] + "..."
+
+
+def say(text, to=None):
+    """Prints a line, in a terminal of another encoding with its characters spelled out."""
+    stream = to or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def parse_arguments(argv):
@@ -68,7 +84,7 @@ def load(source):
     except OSError as error:
         raise Refused(OTHER, f"{source}: {error.strerror or error}") from error
     except Exception as error:  # torch raises many kinds: a line for each would promise more than it keeps
-        text = " ".join(str(error).split())
+        text = " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())  # torch sets parts of it in bold
         if "TorchScript" in text:
             raise Refused(CONTENT, f"{source}: is a TorchScript program, not weights; save its state_dict() instead") from error
         if "Unsupported" in text or "WeightsUnpickler" in text or "GLOBAL" in text:
@@ -83,7 +99,8 @@ def unwrap(content, key, source):
         raise Refused(CONTENT, f"{source}: holds a {type(content).__name__}; expected a dictionary of tensors")
     if key is not None:
         if key not in content:
-            raise Refused(CONTENT, f"{source}: has no entry '{key}'; it has {', '.join(map(str, list(content)[:10]))}")
+            has = ", ".join(printable(name) for name in list(content)[:10])
+            raise Refused(CONTENT, f"{source}: has no entry '{key}'; it has {has}")
         inner = content[key]
         if not isinstance(inner, dict):
             raise Refused(CONTENT, f"{source}: entry '{key}' is a {type(inner).__name__}; expected a dictionary")
@@ -101,16 +118,16 @@ def collect(weights, source):
     tensors, others = {}, []
     for name, value in weights.items():
         if not isinstance(value, torch.Tensor):
-            others.append(str(name))
+            others.append(printable(name))
             continue
         name = str(name)
         short = name[len(PREFIX):] if name.startswith(PREFIX) else name
         if short in tensors:
-            raise Refused(CONTENT, f"{source}: two tensors are called '{short}' once '{PREFIX}' is dropped")
+            raise Refused(CONTENT, f"{source}: two tensors are called '{printable(short)}' once '{PREFIX}' is dropped")
         if value.layout != torch.strided or value.is_quantized:
-            raise Refused(CONTENT, f"{source}: tensor '{name}' is sparse or quantised; make it dense first")
+            raise Refused(CONTENT, f"{source}: tensor '{printable(name)}' is sparse or quantised; make it dense first")
         if str(value.dtype).removeprefix("torch.") not in DTYPES:
-            raise Refused(CONTENT, f"{source}: tensor '{name}' is {value.dtype}; recast reads {', '.join(DTYPES)}")
+            raise Refused(CONTENT, f"{source}: tensor '{printable(name)}' is {value.dtype}; recast reads {', '.join(DTYPES)}")
         # A clone of its own: tied weights share memory, which the format does not allow.
         tensors[short] = value.detach().clone(memory_format=torch.contiguous_format)
     if not tensors:
@@ -148,15 +165,15 @@ def main(argv=None):
         tensors, others = collect(weights, arguments.input)
         write(tensors, arguments.output)
     except Refused as error:
-        print(f"convert_checkpoint: {error}", file=sys.stderr)
+        say(f"convert_checkpoint: {printable(error, MOST)}", sys.stderr)
         return error.status
     except ImportError as error:
-        print(f"convert_checkpoint: {error}; run it with the Python of .venv (tools/setup.sh makes it)", file=sys.stderr)
+        say(f"convert_checkpoint: {printable(error)}; run it with the Python of .venv (tools/setup.sh makes it)", sys.stderr)
         return OTHER
     if others:
-        print(f"convert_checkpoint: left out, no tensors: {', '.join(others)}", file=sys.stderr)
+        say(f"convert_checkpoint: left out, no tensors: {printable(', '.join(others), MOST)}", sys.stderr)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    print(f"{arguments.output}: {len(tensors)} tensors, {size} bytes")
+    say(f"{printable(arguments.output, MOST)}: {len(tensors)} tensors, {size} bytes")
     return 0
 
 

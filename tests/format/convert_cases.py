@@ -42,6 +42,10 @@ def make_checkpoints():
     torch.save({"module.a": shared, "a": shared}, path("clash.pt"))
     torch.save({"a": shared.to_sparse()}, path("sparse.pt"))
     torch.save({"a": shared.to(torch.complex64)}, path("complex.pt"))
+    escape = "\x1b]0;owned\x07\x1b[2J\n\u202e"
+    torch.save({"a": shared, escape: 7}, path("hostile_extra.pt"))
+    torch.save({escape: shared.to_sparse()}, path("hostile_tensor.pt"))
+    torch.save({escape: 7, "b" * 5000: 8}, path("hostile_key.pt"))
     torch.save([shared], path("list.pt"))
     torch.save({"a": shared, "trap": Trap()}, path("trap.pt"))
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path("script.pt"))
@@ -67,10 +71,11 @@ def main():
     spec.loader.exec_module(tool)
     for source in ("plain.pth", "legacy.bin", "state_dict.pt", "model.pt", "state_dict_ema.pt", "model_state_dict.pt",
                    "tied.pt", "clash.pt", "sparse.pt", "complex.pt", "list.pt", "trap.pt", "script.pt", "cut.pth",
-                   "empty.pth", "none.pth", "student.pt"):
+                   "empty.pth", "none.pth", "student.pt", "hostile_extra.pt", "hostile_tensor.pt"):
         convert(tool, source.split(".")[0], source)
     convert(tool, "key", "student.pt", "--key", "student")
     convert(tool, "wrong_key", "student.pt", "--key", "teacher")
+    convert(tool, "hostile_key", "hostile_key.pt", "--key", "\x1b[31mx")
     convert(tool, "plain", "plain.pth", "--force")
 
 

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "format/expect_error.h"
@@ -103,6 +105,22 @@ TEST_F(ConvertCheckpoint, RefusesWhatItCannotConvertInOneLine) {
     EXPECT_EQ(found->second.lines, 1);
     EXPECT_THAT(found->second.text, HasSubstr(part));
     EXPECT_FALSE(std::filesystem::exists(output(name)));
+  }
+}
+
+TEST_F(ConvertCheckpoint, SendsNothingToTheTerminalThatItWouldObey) {
+  const std::string spelled = "\\x1b]0;owned\\x07\\x1b[2J\\n\\u202e";
+  for (const auto& [name, status] :
+       std::map<std::string, int>{{"hostile_extra", 0}, {"hostile_tensor", 3}, {"hostile_key", 3}}) {
+    SCOPED_TRACE(name);
+    const auto found = conversions().by_name.find(name);
+    ASSERT_NE(found, conversions().by_name.end());
+    const auto& [got, lines, text] = found->second;
+    EXPECT_EQ(got, status) << text;
+    EXPECT_EQ(lines, status == 0 ? 2 : 1);
+    EXPECT_THAT(text, HasSubstr(spelled));
+    EXPECT_TRUE(std::all_of(text.begin(), text.end(), [](unsigned char c) { return c >= ' ' && c < 0x7f; })) << text;
+    EXPECT_LT(text.size(), 2000u) << "a long name is cut";
   }
 }
 
