@@ -185,8 +185,10 @@ class Importer {
 
   ImportedCheckpoint run() {
     refuse_swiglu();
+    refuse_distilled();
     from_.require_floating();
     refuse_other_architectures();
+    take_grid();
     adjust_config();
     take_backbone();
     take_classifier();
@@ -201,7 +203,9 @@ class Importer {
   VitConfig& vit() { return out_.files.config.vit(); }
 
   void refuse_swiglu() const;
+  void refuse_distilled() const;
   void refuse_other_architectures();
+  void take_grid();
   void adjust_config();
   bool has_qkv_bias() const;
   void take_backbone();
@@ -226,6 +230,33 @@ void Importer::refuse_swiglu() const {
            printable(name));
     }
   }
+}
+
+/// timm's and Hugging Face's distilled DeiT: its answer is the mean of two classifiers, which read a token each.
+void Importer::refuse_distilled() const {
+  for (const char* token : {"embeddings.distillation_token", "dist_token"})
+    if (from_.find(token) != nullptr)
+      fail(Code::kUnsupported,
+           "[import] {} is a distilled DeiT ({}{}): its second token and classifier are not computed here; take the "
+           "weights of the same name without 'distilled'",
+           from_.origin(), printable(from_.prefix()), token);
+}
+
+/// A network that was fine-tuned at another size has the position grid of that size. Asked for images of that size it
+/// is taken as it is: positions are resampled where it runs at others.
+void Importer::take_grid() {
+  const Look seen = look_at(from_, naming_);
+  if (seen.grid == 0 || seen.grid == vit().grid) return;
+  Look other = look_of(vit());
+  other.grid = seen.grid;
+  if (seen != other) return;  // more is different: the list of differences says what
+  const std::int64_t given_px = seen.grid * seen.patch_px, expected_px = vit().grid * vit().patch_px;
+  if (config().preprocessing.size_px != given_px)
+    fail(Code::kShapeMismatch,
+         "[import] {0} has positions for {1} x {1} patches (images of {2} px), {3} expects {4} x {4} ({5} px): give "
+         "--image-size {2} to import it as it is; it runs at other sizes too, with positions resampled",
+         from_.origin(), seen.grid, given_px, config().architecture, vit().grid, expected_px);
+  vit().grid = seen.grid;
 }
 
 /// Says in one line what the checkpoint looks like where it cannot be the architecture asked for. Tensors that are

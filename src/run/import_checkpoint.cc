@@ -62,9 +62,10 @@ TaskRecord classifier_task(const ImportedCheckpoint& imported, const ImportReque
 
 nlohmann::json import_model(const ImportRequest& request) {
   const Stopwatch watch;
-  const ModelConfig config = architecture(request.architecture);
+  ModelConfig config = architecture(request.architecture);
   Preprocessing tried = config.preprocessing;
   override_preprocessing(request, tried);  // a bad value shows before a large file is read
+  config.preprocessing.size_px = tried.size_px;
   const std::string origin = printable(request.checkpoint.string(), 300);
   ImportedCheckpoint imported = import_checkpoint(read_tensor_file(request.checkpoint).tensors, config, origin);
   override_preprocessing(request, imported.files.config.preprocessing);

@@ -261,8 +261,46 @@ TEST(Import, NamesTensorsThatAreMissingExtraOrMisshapen) {
   EXPECT_SAYS(failure(query, toy.config, Code::kShapeMismatch), "encoder.layer.1.attention.attention.key.weight");
 
   NamedTensors positions = checkpoint(toy, kTimm);
-  positions["pos_embed"] = at::zeros({1, 50, 32});
-  EXPECT_SAYS(failure(positions, toy.config, Code::kShapeMismatch), "pos_embed is [1, 50, 32], expected [17, 32]");
+  positions["pos_embed"] = at::zeros({1, 52, 32});
+  EXPECT_SAYS(failure(positions, toy.config, Code::kShapeMismatch), "pos_embed is [1, 52, 32], expected [17, 32]");
+}
+
+TEST(Import, TakesAFineTunedPositionGridWhereItsImageSizeIsAsked) {
+  VitConfig larger = toy_vit_config();
+  larger.grid = 7;
+  const ModelFiles tuned = toy_vit(1, larger);
+  ModelConfig asked = toy_vit().config;
+  for (const Table* table : {&kTimm, &kVit}) {
+    const NamedTensors tensors = checkpoint(tuned, *table);
+    EXPECT_SAYS(failure(tensors, asked, Code::kShapeMismatch), "has positions for 7 x 7 patches (images of 28 px), " +
+                                                                   asked.architecture +
+                                                                   " expects 4 x 4 (16 px): give --image-size 28");
+    ModelConfig at_28 = asked;
+    at_28.preprocessing.size_px = 28;
+    const ImportedCheckpoint got = import_checkpoint(tensors, at_28, "x");
+    EXPECT_TRUE(equal(got.files.backbone, tuned.backbone));
+    EXPECT_EQ(got.files.config.vit().grid, 7);
+    EXPECT_EQ(got.files.config.preprocessing.size_px, 28);
+    EXPECT_EQ(make_backbone(got.files)->feature_width(), 32);
+  }
+  // A grid that is damaged as well is told tensor by tensor.
+  asked.preprocessing.size_px = 28;
+  NamedTensors damaged = checkpoint(tuned, kTimm);
+  damaged["pos_embed"] = at::zeros({1, 50, 31});
+  EXPECT_SAYS(failure(damaged, asked, Code::kShapeMismatch), "pos_embed is [1, 50, 31], expected [50, 32]");
+}
+
+TEST(Import, RefusesADistilledDeitByName) {
+  const ModelFiles toy = toy_vit();
+  NamedTensors theirs = checkpoint(toy, kVit, "deit.");
+  theirs["deit.embeddings.distillation_token"] = at::zeros({1, 1, 32});
+  EXPECT_SAYS(failure(theirs, toy.config, Code::kUnsupported),
+              "is a distilled DeiT (deit.embeddings.distillation_token)");
+  NamedTensors timm = checkpoint(toy, kTimm);
+  timm["dist_token"] = at::zeros({1, 1, 32});
+  EXPECT_SAYS(failure(timm, toy.config, Code::kUnsupported), "is a distilled DeiT (dist_token)");
+  // Without that token it is a vision transformer like any other.
+  EXPECT_TRUE(equal(import_checkpoint(checkpoint(toy, kVit, "deit."), toy.config, "x").files.backbone, toy.backbone));
 }
 
 TEST(Import, RefusesNanAndInfinityByName) {

@@ -92,6 +92,22 @@ TEST_F(ImportModel, TakesPreprocessingFromTheRequest) {
   EXPECT_THAT(refused(Code::kInvalidArgument, wanted), HasSubstr("crop_pct"));
 }
 
+TEST_F(ImportModel, TakesThePositionGridOfAnotherSizeWhereThatSizeIsAsked) {
+  NamedTensors tuned = tiny_checkpoint(2);
+  tuned["pos_embed"] = Key(7).normal({1, 1 + 6 * 6, 192});
+  ImportRequest wanted = request(write(tuned));
+  EXPECT_THAT(refused(Code::kShapeMismatch, wanted), HasSubstr("give --image-size 96"));
+  wanted.image_size = 96;
+  const nlohmann::json report = import_model(wanted);
+  EXPECT_EQ(report["preprocessing"]["size_px"], 96);
+  EXPECT_EQ(report["vit"]["grid"], 6);
+  write_toy_images(folder_ / "images", {"x"}, 1);
+  const fs::path image = folder_ / "images" / "x" / "0.png";
+  predict(wanted.out, image, folder_ / "features.safetensors");
+  EXPECT_TRUE(
+      at::isfinite(read_tensor_file(folder_ / "features.safetensors").tensors.at("features")).all().item<bool>());
+}
+
 TEST_F(ImportModel, TakesPoolingFromTheRequest) {
   ImportRequest wanted = request(write(tiny_checkpoint(0)));
   wanted.pooling = "token+average";
