@@ -10,9 +10,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 
 packages=(
-  ccache cmake curl dataset-fashion-mnist fish g++ git libboost1.81-dev libcli11-dev libfmt-dev libgmock-dev libgtest-dev
-  libjpeg62-turbo-dev libpng-dev libprotozero-dev libsqlite3-dev libssl-dev libwebp-dev libyaml-cpp-dev mold ninja-build
-  nlohmann-json3-dev openclipart-png openssl pkg-config prometheus-cpp-dev python3-dev python3-venv zlib1g-dev zsh)
+  ccache cmake curl dataset-fashion-mnist fish g++ git libboost1.81-dev libcli11-dev libfmt-dev libgmock-dev
+  libgrpc++-dev libgtest-dev libjpeg62-turbo-dev libpng-dev libprotobuf-dev libprotozero-dev libsqlite3-dev libssl-dev
+  libwebp-dev libyaml-cpp-dev mold ninja-build nlohmann-json3-dev openclipart-png openssl pkg-config prometheus-cpp-dev
+  protobuf-compiler protobuf-compiler-grpc python3-dev python3-venv zlib1g-dev zsh)
 venv=$root/.venv
 stamp=$venv/recast-stamp
 unfinished=$venv/recast-unfinished
