@@ -6,8 +6,8 @@
 #include "recast/format/canonical_json.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "recast/format/settled_path.h"
 #include "recast/run/mimic_directory.h"
-#include "run/run_folder.h"
 
 namespace recast {
 namespace {

@@ -7,10 +7,10 @@
 #include "recast/format/canonical_json.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "recast/format/settled_path.h"
 #include "recast/run/evaluate_task.h"
 #include "recast/store/task_store.h"
 #include "run/learn_plan.h"
-#include "run/run_folder.h"
 #include "stream_cell.h"
 
 namespace recast {

@@ -16,6 +16,7 @@
 #include "recast/base/error.h"
 #include "recast/format/canonical_json.h"
 #include "recast/format/files.h"
+#include "recast/format/settled_path.h"
 
 namespace recast {
 namespace {
@@ -116,11 +117,6 @@ bool may_replace(const fs::path& target, bool force) {
        target.string());
 }
 
-fs::path without_trailing_slash(const fs::path& path) {
-  const fs::path full = fs::absolute(path).lexically_normal();
-  return full.has_filename() ? full : full.parent_path();
-}
-
 void hash_tensor(Sha256& hash, const std::string& name, const at::Tensor& tensor) {
   const at::Tensor t = tensor.cpu().contiguous();
   RECAST_ASSERT(t.scalar_type() == at::kFloat);
@@ -167,11 +163,11 @@ ModelFiles read_model_files(const fs::path& directory) {
   return files;
 }
 
-void check_model_target(const fs::path& directory, bool force) { may_replace(without_trailing_slash(directory), force); }
+void check_model_target(const fs::path& directory, bool force) { may_replace(settled(directory), force); }
 
 void write_model_files(const fs::path& directory, const ModelFiles& files, bool force) {
   check_files(files, directory.string());
-  const fs::path target = without_trailing_slash(directory);
+  const fs::path target = settled(directory);
   const bool replace = may_replace(target, force);
   fs::create_directories(target.parent_path());
   SiblingDirectory sibling(target);

@@ -6,9 +6,9 @@
 #include "recast/base/error.h"
 #include "recast/base/statistics.h"
 #include "recast/format/printable.h"
+#include "recast/format/settled_path.h"
 #include "recast/run/learn_seeds.h"
 #include "recast/run/provenance.h"
-#include "run_folder.h"
 #include "test_data.h"
 
 namespace recast {

@@ -10,11 +10,11 @@
 #include "recast/base/error_table.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "recast/format/settled_path.h"
 #include "recast/format/tensor_file.h"
 #include "recast/run/figures.h"
 #include "recast/run/model_directory.h"
 #include "recast/store/check_store.h"
-#include "run_folder.h"
 
 namespace recast {
 namespace {

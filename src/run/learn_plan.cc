@@ -7,10 +7,11 @@
 #include <cctype>
 #include <charconv>
 
+#include "journal.h"
 #include "recast/base/error.h"
 #include "recast/data/augment.h"
+#include "recast/format/settled_path.h"
 #include "recast/run/machine.h"
-#include "run_folder.h"
 
 namespace recast {
 namespace {

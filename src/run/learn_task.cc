@@ -12,6 +12,7 @@
 #include "recast/base/log.h"
 #include "recast/data/contents.h"
 #include "recast/format/files.h"
+#include "recast/format/settled_path.h"
 #include "recast/run/describe_methods.h"
 #include "recast/run/figures.h"
 #include "recast/run/image_source.h"

@@ -8,8 +8,8 @@
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/files.h"
+#include "recast/format/settled_path.h"
 #include "recast/run/image_pool.h"
-#include "run_folder.h"
 
 namespace recast {
 namespace {

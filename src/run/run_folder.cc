@@ -32,11 +32,6 @@ std::string joined(const std::vector<std::string>& values) { return fmt::format(
 
 }  // namespace
 
-fs::path settled(const fs::path& path) {
-  const fs::path normal = fs::absolute(path).lexically_normal();
-  return normal.has_filename() ? normal : normal.parent_path();
-}
-
 RunFolder::~RunFolder() {
   if (claim_ >= 0) ::close(claim_);
 }

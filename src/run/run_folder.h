@@ -12,9 +12,6 @@
 
 namespace recast {
 
-/// Absolute, without "..", "." and a slash at the end: one folder has one name.
-std::filesystem::path settled(const std::filesystem::path& path);
-
 /// The folder that one learning run leaves behind: config.yaml, run.log, metrics.csv, checkpoints/last.safetensors and,
 /// once it is complete, results.json. Passes events on to another listener. From one thread.
 class RunFolder final : public Listener {
