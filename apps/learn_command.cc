@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <memory>
 
 #include "command_line.h"
@@ -18,14 +17,9 @@ namespace {
 struct Flags {
   LearningFlags learning;
   std::optional<std::string> seeds;
-  bool no_test = false, mlflow = false;
+  bool no_test = false;
   LearnRequest request;
 };
-
-std::string environment(const char* variable) {
-  const char* value = std::getenv(variable);
-  return value != nullptr ? value : "";
-}
 
 std::string figures_text(const nlohmann::json& figures) {
   return fmt::format("{} images: top1 {:.4f} (95 % interval {:.4f} to {:.4f}), top5 {:.4f}, loss {:.4f}",
@@ -93,11 +87,6 @@ void add_options(Command& command, Flags& flags) {
   command.flag("--resume", request.resume,
                "go on from the checkpoint of a stopped run, or with the unfinished one of --seeds");
   command.flag("--no-test", flags.no_test, "leave the test images alone");
-  command.flag("--tensorboard", request.tensorboard,
-               "write the figures into the run folder as TensorBoard reads them, too");
-  command.flag("--mlflow", flags.mlflow,
-               "write the figures as a run of MLflow's file store, too: MLFLOW_TRACKING_URI (a folder or file:FOLDER), "
-               "default ./mlruns");
 }
 
 }  // namespace
@@ -113,10 +102,6 @@ void add_learn(CommandLine& line) {
     flags->learning.settle(request);
     request.test = !flags->no_test;
     if (flags->seeds) request.seeds = parse_seeds(*flags->seeds);
-    if (flags->mlflow) {
-      request.mlflow = environment("MLFLOW_TRACKING_URI");
-      request.mlflow_experiment = environment("MLFLOW_EXPERIMENT_NAME");
-    }
     if (flags->learning.print_config) return line.print_text(learn_settings_yaml(request));
     Progress progress(line.quiet(), line.verbose());
     attach(request, line, progress);

@@ -1,8 +1,18 @@
 #include "learning_options.h"
 
+#include <cstdlib>
+
 #include "progress.h"
 
 namespace recast {
+namespace {
+
+std::string environment(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr ? value : "";
+}
+
+}  // namespace
 
 void LearningFlags::declare(Command& command, CommandLine& line, LearnRequest& request) {
   command.option("dir", directory, "the model directory");
@@ -32,6 +42,11 @@ void LearningFlags::declare(Command& command, CommandLine& line, LearnRequest& r
       .one_of({"stop", "skip"});
   command.option("--shared-state", request.shared, "name of the shared state, for methods that are not isolated",
                  "NAME");
+  command.flag("--tensorboard", request.tensorboard,
+               "write the figures into the run folder as TensorBoard reads them, too");
+  command.flag("--mlflow", mlflow,
+               "write the figures as a run of MLflow's file store, too: MLFLOW_TRACKING_URI (a folder or file:FOLDER), "
+               "default ./mlruns");
   command.option("--device", request.device, "cpu, cuda or cuda:N", "NAME");
   command.flag("--force", request.force, "replace an existing run folder");
   command.option("--config", line.config_file, "YAML with these flags' long names as keys", "FILE");
@@ -44,6 +59,9 @@ void LearningFlags::settle(LearnRequest& request) const {
   request.run_folder = out;
   if (!amp.empty()) request.bf16 = amp == "bf16";
   request.bad_images = parse_bad_images(bad_images);
+  if (!mlflow) return;
+  request.mlflow = environment("MLFLOW_TRACKING_URI");
+  request.mlflow_experiment = environment("MLFLOW_EXPERIMENT_NAME");
 }
 
 void attach(LearnRequest& request, CommandLine& line, Progress& progress) {

@@ -12,7 +12,7 @@ class Progress;
 
 struct LearningFlags {
   std::string directory, data, out, amp, bad_images = "stop";
-  bool print_config = false;
+  bool print_config = false, mlflow = false;
 
   /// Declares the options that fill these and the request; both must live as long as the command.
   void declare(Command& command, CommandLine& line, LearnRequest& request);

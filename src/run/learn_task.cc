@@ -176,18 +176,12 @@ nlohmann::json make_results(const TaskStore& store, const TaskRecord& record) {
   return results;
 }
 
-void open_journals(const LearnRequest& request, const Settings& settings, RunFolder& folder) {
-  if (request.tensorboard) folder.add(tensorboard_journal(), request.task, settings);
-  if (request.mlflow)
-    folder.add(mlflow_journal(mlflow_folder(*request.mlflow), request.mlflow_experiment), request.task, settings);
-}
-
 /// A run that was killed between the commit and results.json gets these and what its journals lack.
 void complete(const LearnRequest& request, const Settings& settings, const nlohmann::json& results, RunFolder& folder) {
   folder.write_results(results);
-  open_journals(request, settings, folder);
+  folder.open_journals(request, "learn", settings);
   folder.resumed(history_of(results));
-  folder.finish_journals(results);
+  folder.finish_journals(end_of(results));
 }
 
 LearnReport finished_report(const ModelDirectory& directory, const LearnRequest& request, const Settings& settings,
@@ -243,7 +237,7 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
                                           : store->commit(record, &shared, shared_name(request, *plan.composition));
   LearnReport report{make_results(*store, record), false};
   folder.write_results(report.results);
-  folder.finish_journals(report.results);
+  folder.finish_journals(end_of(report.results));
   return report;
 }
 
@@ -274,7 +268,7 @@ LearnReport learn_task(const LearnRequest& request) {
   give_warnings(images, folder);
   if (request.resume && !place.resumes) folder.note("no checkpoint to resume from: starting afresh");
   try {
-    open_journals(request, settings, folder);
+    folder.open_journals(request, "learn", settings);
     return learn_and_store(request, plan, directory, images, folder);
   } catch (const Error& error) {
     const bool stopped = request.stop && *request.stop && error.code() == Code::kCancelled;

@@ -149,7 +149,7 @@ class MlflowJournal final : public Journal {
       put(folder_ / "params" / key, fmt::format("{}", fmt::join(values, " ")).substr(0, kMostParameterBytes));
     tag("mlflow.runName", run_name());
     tag("mlflow.user", user());
-    tag("mlflow.source.name", "recast learn");
+    tag("mlflow.source.name", "recast " + facts.command);
     tag("mlflow.source.type", "LOCAL");
     for (const auto& [program, version] : facts.versions.items()) tag("version." + program, version.get<std::string>());
     tag("recast.run_id", facts.id);
@@ -157,19 +157,19 @@ class MlflowJournal final : public Journal {
     take_earlier_lines();
   }
 
-  void resumed(const std::vector<EpochMetrics>& history) override {
-    for (const EpochMetrics& metrics : history) epoch(metrics);
+  void resumed(const std::vector<Point>& history) override {
+    for (const Point& point : history) add(point);
   }
 
-  void epoch(const EpochMetrics& metrics) override {
-    for (const Figure& figure : epoch_figures(metrics)) add(figure, metrics.epoch);
+  void add(const Point& point) override {
+    for (const Figure& figure : point.figures) add(figure, point.at);
   }
 
-  void finish(const nlohmann::json& results) override {
-    for (const Figure& figure : final_figures(results)) add(figure, results.at("best_epoch"));
+  void finish(const RunEnd& end) override {
+    add(end.figures);
     tag("recast.task", facts_.task);
-    tag("recast.task_version", std::to_string(results.at("version").get<std::int64_t>()));
-    tag("recast.fingerprint", results.at("fingerprint").get<std::string>());
+    if (end.version > 0) tag("recast.task_version", std::to_string(end.version));
+    tag("recast.fingerprint", end.fingerprint);
     for (const char* file : {"config.yaml", "metrics.csv", "results.json"}) {
       std::error_code error;
       fs::copy_file(facts_.folder / file, folder_ / "artifacts" / file, fs::copy_options::overwrite_existing, error);
@@ -196,7 +196,7 @@ class MlflowJournal final : public Journal {
     start_ms_ = now_ms();
   }
 
-  /// Lines of an earlier sitting, each taken up again with its time when its epoch is told again.
+  /// Lines of an earlier sitting, each taken up again with its time when its point is told again.
   void take_earlier_lines() {
     std::error_code ignored;
     std::vector<fs::path> files;

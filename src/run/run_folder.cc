@@ -13,6 +13,7 @@
 #include "recast/base/utc.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "recast/run/learn_task.h"
 #include "recast/run/machine.h"
 
 namespace recast {
@@ -124,20 +125,33 @@ void RunFolder::clear() {
   fs::remove_all(path_);
 }
 
-void RunFolder::add(std::unique_ptr<Journal> journal, const std::string& task, const Settings& settings) {
-  journal->begin({path_, id(), task, settings, versions()});
-  journals_.push_back(std::move(journal));
+void RunFolder::open_journals(const LearnRequest& request, const std::string& command, const Settings& settings) {
+  std::vector<std::unique_ptr<Journal>> asked;
+  if (request.tensorboard) asked.push_back(tensorboard_journal());
+  if (request.mlflow) asked.push_back(mlflow_journal(mlflow_folder(*request.mlflow), request.mlflow_experiment));
+  for (std::unique_ptr<Journal>& journal : asked) {
+    journal->begin({command, path_, id(), request.task, settings, versions()});
+    journals_.push_back(std::move(journal));
+  }
 }
 
-void RunFolder::finish_journals(const nlohmann::json& results) {
-  tell_journals([&](Journal& journal) { journal.finish(results); });
+void RunFolder::tell_journals(const Point& point) {
+  tell_each([&](Journal& journal) { journal.add(point); });
+}
+
+void RunFolder::resume_journals(const std::vector<Point>& history) {
+  tell_each([&](Journal& journal) { journal.resumed(history); });
+}
+
+void RunFolder::finish_journals(const RunEnd& end) {
+  tell_each([&](Journal& journal) { journal.finish(end); });
 }
 
 void RunFolder::stop_journals(bool resumable) {
-  tell_journals([&](Journal& journal) { journal.stopped(resumable); });
+  tell_each([&](Journal& journal) { journal.stopped(resumable); });
 }
 
-void RunFolder::tell_journals(const std::function<void(Journal&)>& tell) {
+void RunFolder::tell_each(const std::function<void(Journal&)>& tell) {
   std::vector<std::unique_ptr<Journal>> sound;
   for (std::unique_ptr<Journal>& journal : std::exchange(journals_, {})) {
     try {
@@ -175,14 +189,16 @@ void RunFolder::epoch(const EpochMetrics& m) {
       m.epoch, m.train_loss, m.validation_loss, m.validation_top1, m.rate, m.seconds, m.skipped_steps));
   seen_.push_back(m);
   write_metrics(seen_);
-  tell_journals([&](Journal& journal) { journal.epoch(m); });
+  tell_journals(Point{m.epoch, epoch_figures(m)});
   if (next_) next_->epoch(m);
 }
 
 void RunFolder::resumed(const std::vector<EpochMetrics>& history) {
   seen_ = history;
   write_metrics(seen_);
-  tell_journals([&](Journal& journal) { journal.resumed(history); });
+  std::vector<Point> points;
+  for (const EpochMetrics& m : history) points.push_back({m.epoch, epoch_figures(m)});
+  resume_journals(points);
 }
 
 void RunFolder::warning(const std::string& text) {

@@ -12,6 +12,8 @@
 
 namespace recast {
 
+struct LearnRequest;
+
 /// The folder that one learning run leaves behind: config.yaml, run.log, metrics.csv, checkpoints/last.safetensors and,
 /// once it is complete, results.json. Passes events on to another listener. From one thread.
 class RunFolder final : public Listener {
@@ -29,10 +31,14 @@ class RunFolder final : public Listener {
   void create(const Settings& settings, bool fresh = false);
   /// Removes the folder, and the empty ones above it that create() made, unless a checkpoint is in it.
   void discard() noexcept;
-  /// From here on `journal` is told of this run too. Throws kUnavailable: it cannot be begun. One that fails later is
-  /// told no more, with a warning: its figures stand in metrics.csv as well.
-  void add(std::unique_ptr<Journal> journal, const std::string& task, const Settings& settings);
-  void finish_journals(const nlohmann::json& results);
+  /// From here on the journals that the request asks for are told of this run of the command, too. Throws kUnavailable:
+  /// one cannot be begun. One that fails later is told no more, with a warning: its figures stand in metrics.csv as
+  /// well.
+  void open_journals(const LearnRequest& request, const std::string& command, const Settings& settings);
+  /// Beside epochs, of which it hears as a listener.
+  void tell_journals(const Point& point);
+  void resume_journals(const std::vector<Point>& history);
+  void finish_journals(const RunEnd& end);
   void stop_journals(bool resumable);
 
   const std::filesystem::path& path() const { return path_; }
@@ -64,7 +70,7 @@ class RunFolder final : public Listener {
  private:
   void remove_leftovers() const;
   void log(const std::string& line);
-  void tell_journals(const std::function<void(Journal&)>& tell);
+  void tell_each(const std::function<void(Journal&)>& tell);
   std::filesystem::path path_;
   Listener* next_;
   int claim_ = -1;  ///< descriptor of the folder, locked

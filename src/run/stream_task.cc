@@ -257,10 +257,12 @@ class StreamRun {
       const bool last = s + 1 == setting.stream.steps.size();
       if (request_.keep == "all" || (request_.keep == "last" && last)) commit(setting, outcome);
       write_figures();
+      folder_.tell_journals(stream_point(steps_.back()));
     }
     listener_.within("");
     const nlohmann::json results = make_results(setting);
     folder_.write_results(results);
+    folder_.finish_journals(stream_end(results));
     return results;
   }
 
@@ -278,6 +280,9 @@ class StreamRun {
       steps_.push_back(step.entry);
       versions_.push_back(step.version);
     }
+    std::vector<Point> points;
+    for (const nlohmann::json& step : steps_) points.push_back(stream_point(step));
+    folder_.resume_journals(points);
     const auto record = directory_.store().load(request_.task, versions_.back());
     if (!record) fail(Code::kNotFound, "[stream] version {} of '{}' was removed", versions_.back(), request_.task);
     numbers_ = record->numbers;
@@ -449,8 +454,10 @@ StreamReport stream_task(const StreamRequest& request) {
   folder.create(settings);
   folder.note(plan.recipe.text());
   try {
+    folder.open_journals(request, "stream", settings);
     return {run.run(), false};
   } catch (const Error& error) {
+    folder.stop_journals(run.stored_any());
     const bool stopped = request.stop && *request.stop && error.code() == Code::kCancelled;
     if (run.stored_any() && stopped)
       fail(Code::kCancelled, "{}; --resume goes on from the last step that is stored, in {}", error.what(),
@@ -458,6 +465,7 @@ StreamReport stream_task(const StreamRequest& request) {
     if (!run.stored_any()) folder.discard();
     throw;
   } catch (...) {
+    folder.stop_journals(run.stored_any());
     if (!run.stored_any()) folder.discard();
     throw;
   }

@@ -130,7 +130,7 @@ std::string as_code(const std::string& text) {
   return out;
 }
 
-/// Records of the file: its version, the settings, one for each epoch, the final figures. So that a sitting knows where
+/// Records of the file: its version, the settings, one for each point, the final figures. So that a sitting knows where
 /// to cut it without reading what is in them.
 class TensorboardJournal final : public Journal {
  public:
@@ -146,25 +146,26 @@ class TensorboardJournal final : public Journal {
     append(event_of([&](auto& event) { fill_text(event, "config", text); }));
   }
 
-  void resumed(const std::vector<EpochMetrics>& history) override {
-    while (epochs_ < history.size() && ends_.size() > kHeaderRecords + epochs_) ++epochs_;
-    while (epochs_ < history.size()) epoch(history[epochs_]);
-    cut(kHeaderRecords + epochs_);
+  void resumed(const std::vector<Point>& history) override {
+    while (points_ < history.size() && ends_.size() > kHeaderRecords + points_) ++points_;
+    while (points_ < history.size()) add(history[points_]);
+    cut(kHeaderRecords + points_);
   }
 
-  void epoch(const EpochMetrics& metrics) override {
-    cut(kHeaderRecords + epochs_);
-    append(event_of([&](auto& event) { fill_figures(event, metrics.epoch, epoch_figures(metrics)); }));
-    ++epochs_;
+  void add(const Point& point) override {
+    append_point(point);
+    ++points_;
   }
 
-  void finish(const nlohmann::json& results) override {
-    cut(kHeaderRecords + epochs_);
-    append(event_of([&](auto& event) { fill_figures(event, results.at("best_epoch"), final_figures(results)); }));
-  }
+  void finish(const RunEnd& end) override { append_point(end.figures); }
 
  private:
   static constexpr std::size_t kHeaderRecords = 2;
+
+  void append_point(const Point& point) {
+    cut(kHeaderRecords + points_);
+    append(event_of([&](auto& event) { fill_figures(event, point.at, point.figures); }));
+  }
 
   /// Drops all but the first `records`, and what was left half-written.
   void cut(std::size_t records) {
@@ -185,7 +186,7 @@ class TensorboardJournal final : public Journal {
 
   fs::path path_;
   std::vector<std::uint64_t> ends_;
-  std::size_t epochs_ = 0;
+  std::size_t points_ = 0;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What `learn --tensorboard --mlflow` leaves, read back by TensorBoard's and MLflow's own readers.
+// What `learn` and `stream` with --tensorboard --mlflow leave, read back by TensorBoard's and MLflow's own readers.
 #include "../../src/run/journal.h"
 
 #include <gmock/gmock.h>
@@ -11,6 +11,7 @@
 #include "format/python_tool.h"
 #include "recast/format/files.h"
 #include "recast/run/learn_task.h"
+#include "recast/run/stream_task.h"
 #include "run/toy_model.h"
 
 namespace recast {
@@ -30,6 +31,18 @@ class AtEpoch final : public Listener {
 
  private:
   std::int64_t left_;
+  std::function<void()> act_;
+};
+
+class AtNote final : public Listener {
+ public:
+  AtNote(std::string begin, std::function<void()> act) : begin_(std::move(begin)), act_(std::move(act)) {}
+  void note(const std::string& text) override {
+    if (text.starts_with(begin_)) act_();
+  }
+
+ private:
+  std::string begin_;
   std::function<void()> act_;
 };
 
@@ -149,6 +162,38 @@ TEST_F(Journals, AreCompletedWhereTheRunWasKilledAfterItsCommit) {
   again.resume = true;
   EXPECT_TRUE(learn_task(again).finished_before);
   expect_all(results);
+}
+
+TEST_F(Journals, HoldEveryStepOfAStreamOnceAfterItWasStopped) {
+  RECAST_NEED_PYTHON("tensorboard, mlflow");
+  StreamRequest stream;
+  static_cast<LearnRequest&>(stream) = request();
+  stream.plugs = {"ncm"};
+  stream.stream.increment = 1;
+  std::atomic<bool> stop{false};
+  AtNote stopper("step 2 of 3: top1", [&] { stop = true; });
+  StreamRequest interrupted = stream;
+  interrupted.stop = &stop;
+  interrupted.listener = &stopper;
+  error_of(Code::kCancelled, [&] { stream_task(interrupted); });
+  EXPECT_EQ(read("mlflow", store())["runs"][0]["status"], "KILLED");
+  stream.resume = true;
+  const nlohmann::json results = stream_task(stream).results;
+  ASSERT_EQ(results["steps"].size(), 3u);
+  const nlohmann::json events = read("tensorboard", run().string() + "-stream"), seen = read("mlflow", store());
+  ASSERT_EQ(seen["runs"].size(), 1u);
+  EXPECT_EQ(seen["runs"][0]["status"], "FINISHED");
+  EXPECT_EQ(seen["runs"][0]["tags"]["recast.task_version"], "3");
+  nlohmann::json wanted;
+  for (const nlohmann::json& step : results["steps"])
+    for (const char* figure : {"top1", "validation_top1", "classes", "test_rows", "alone"})
+      if (step[figure].is_number())
+        wanted[fmt::format("stream/{}", figure)].push_back({step["step"], step[figure].get<double>()});
+  for (const char* figure : {"average", "last", "forgetting"})
+    wanted[fmt::format("stream/{}", figure)].push_back({2, results[figure].get<double>()});
+  ASSERT_EQ(wanted["stream/top1"].size(), 3u);
+  expect_figures(wanted, events["figures"]);
+  expect_figures(wanted, seen["runs"][0]["figures"]);
 }
 
 TEST_F(Journals, ThatFailDoNotEndTheRun) {
