@@ -5,6 +5,8 @@
 
 #include "listing.h"
 #include "recast/base/error.h"
+#include "recast/data/dataset.h"
+#include "recast/data/left_out.h"
 #include "recast/format/printable.h"
 #include "source.h"
 
@@ -171,6 +173,29 @@ class FolderSource final : public RecordSource {
 };
 
 }  // namespace
+
+LeftOut images_beside_classes(const Dataset& dataset) {
+  LeftOut out;
+  if (dataset.kind() != "folder") return out;
+  try {
+    for (const ListedEntry& entry : list_folder(dataset.path()).entries) {
+      if (entry.type != fs::file_type::regular || !is_one_of(ending_of(entry.name), kRead)) continue;
+      if (out.count++ == 0) out.first = entry.name;
+    }
+  } catch (const fs::filesystem_error&) {
+    return {};  // whoever opens its images says why
+  }
+  return out;
+}
+
+std::string warning_of(const LeftOut& left_out) {
+  if (left_out.count == 0) return "";
+  return fmt::format(
+      "{} {} directly in the data folder, beside its class folders, and {} left out: {}; put those of a class into its "
+      "folder",
+      left_out.count, left_out.count == 1 ? "image lies" : "images lie", left_out.count == 1 ? "is" : "are",
+      printable(left_out.first, 200));
+}
 
 std::unique_ptr<RecordSource> open_folder(const fs::path& root) { return std::make_unique<FolderSource>(root); }
 

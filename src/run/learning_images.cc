@@ -7,6 +7,7 @@
 
 #include "recast/base/error.h"
 #include "recast/base/log.h"
+#include "recast/data/left_out.h"
 #include "recast/format/files.h"
 #include "recast/format/settled_path.h"
 #include "recast/run/image_pool.h"
@@ -45,6 +46,10 @@ void scan(const LearnRequest& request, LearningImages& images) {
   if (const std::string warning = warning_of(duplicates); !warning.empty()) {
     log_event(LogLevel::kWarn, "images.duplicated", {{"test_in_train", duplicates.test_in_train}});
     images.warnings.push_back(warning);
+  }
+  if (const LeftOut left_out = images_beside_classes(dataset); left_out.count > 0) {
+    log_event(LogLevel::kWarn, "images.left_out", {{"count", left_out.count}});
+    images.warnings.push_back(warning_of(left_out));
   }
   images.duplicates = describe(duplicates);
   images.digest = digest_of_learning(dataset, *images.contents);

@@ -13,6 +13,7 @@
 #include "format/expect_error.h"
 #include "format/python_tool.h"
 #include "format/temporary_folder.h"
+#include "recast/data/left_out.h"
 
 namespace recast {
 namespace {
@@ -109,6 +110,27 @@ TEST(FolderDataset, RefusesWhatCannotBeLearntFrom) {
   write_bytes(folder / "dogs/new.gif", "GIF89a");
   EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("gif images are not read; convert"));
   EXPECT_THAT(refusal(Code::kUnsupported, folder / "loose.png"), HasSubstr("not a dataset"));
+}
+
+TEST(FolderDataset, CountsImagesThatLieBesideItsClasses) {
+  const TemporaryFolder folder;
+  write_images(folder / "ant", 10);
+  write_images(folder / "zebra", 10);
+  EXPECT_EQ(images_beside_classes(*open_dataset(folder.path())).count, 0);
+  EXPECT_EQ(warning_of(LeftOut{}), "");
+  for (const char* name : {"b.png", "a.JPG", ".hidden.png", "notes.txt"}) write_bytes(folder / name, plain_png(1));
+  const auto data = limit_per_class(open_dataset(folder.path()), 3, 0);
+  const LeftOut found = images_beside_classes(*data);
+  EXPECT_EQ(found.count, 2);
+  EXPECT_EQ(found.first, "a.JPG");
+  EXPECT_THAT(warning_of(found), HasSubstr("2 images lie directly in the data folder"));
+  EXPECT_EQ(counts(*data)[0], 6u) << "they are no training images";
+
+  const TemporaryFolder split;
+  for (const char* name : {"train/ant", "train/zebra", "test/ant", "test/zebra"}) write_images(split / name, 5);
+  write_images(split.path(), 1);
+  EXPECT_THAT(warning_of(images_beside_classes(*open_dataset(split.path()))),
+              HasSubstr("1 image lies directly in the data folder, beside its class folders, and is left out: 0.png"));
 }
 
 TEST(FolderDataset, RefusesNamesThatAreNotUtf8) {
