@@ -304,6 +304,30 @@ TEST_F(OnnxExport, ATaskOfWholeSlotsOrOfAHeadAloneFitsAFinerGraph) {
   EXPECT_EQ(facts[0]["inputs"]["coefficients"], nlohmann::json::array({report["coefficients"]}));
 }
 
+TEST_F(OnnxExport, ATaskOfAFewChosenCoefficientsIsWhole) {
+  RECAST_NEED_PYTHON(kModules);
+  make_vit("all");
+  learn("few", {"recast:grain=block,block=24,keep=40"});
+  learn("rounded", {"recast:grain=block,block=24,keep=40,bits=8"});
+  learn("whole", {"recast:grain=block,block=24"});
+  learn("probe", {"linear-probe"}, "two");
+  const std::vector<std::string> tasks = {"few", "probe", "rounded", "whole"};
+  EXPECT_EQ(write("one.onnx")["tasks"], nlohmann::json(tasks));
+  write("rows.onnx", {}, true);
+  write("baked.onnx", "few");
+  for (const std::string& task : tasks) expect_task("one.onnx", task, 3);
+  expect_mixed("rows.onnx", {"few", "whole", "rounded", "few"});
+  expect("baked.onnx", {{"image", toy_images(3)}}, logits("few", toy_images(3)));
+  check();
+  const at::Tensor own = inputs("probe").at("coefficients");  // the backbone's, of a head alone
+  for (const char* task : {"few", "rounded"}) {
+    const auto moved = inputs(task).at("coefficients").ne(own).sum().item<std::int64_t>();
+    EXPECT_GT(moved, 0) << task;
+    EXPECT_LE(moved, 40) << task;
+  }
+  EXPECT_GT(inputs("whole").at("coefficients").ne(own).sum().item<std::int64_t>(), 40);
+}
+
 TEST_F(OnnxExport, SaysWhichTasksAreNoInputsAndWhy) {
   make_vit("attn");
   learn("fine", {"recast:grain=head"});
