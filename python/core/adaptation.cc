@@ -77,7 +77,8 @@ py::list slots_of(const Adaptation& adaptation) {
 }  // namespace
 
 void add_adaptation(py::module_& m) {
-  py::class_<Adaptation>(m, "Adaptation", "The frozen half of an adapted network.")
+  py::class_<Adaptation> adaptation(m, "Adaptation", "The frozen half of an adapted network.");
+  adaptation
       .def_static("of_tensors", &adapt_tensors, py::arg("tensors"), py::arg("config"), py::arg("plugs"),
                   py::arg("mimicry"), py::arg("seed"), py::arg("report"))
       .def_static("of_directory", &adapt_directory, py::arg("directory"), py::arg("tensors"), py::arg("plugs"),
@@ -143,6 +144,8 @@ void add_adaptation(py::module_& m) {
       // Const: copies of a module share it.
       .def(
           "__deepcopy__", [](const py::object& self, const py::dict&) { return self; }, py::arg("memo"));
+  refuse_pickle(adaptation,
+                "an adapted module cannot be pickled: keep its state_dict(), or store it with recast.save_task()");
 }
 
 }  // namespace recast::python

@@ -23,9 +23,13 @@ void add_task(py::module_& m);
 void add_tasks(py::module_& m);
 void add_models(py::module_& m);
 void add_adaptation(py::module_& m);
+void add_lab(py::module_& m);
 
 /// None, bool, int, float, str, list, dict.
 py::object to_python(const nlohmann::json& document);
+/// Pickling an object of this class, or copying it where it has no __deepcopy__, raises TypeError with this one line,
+/// which says what to do instead.
+void refuse_pickle(const py::object& bound_class, const std::string& text);
 /// A path as Python gives it: str or os.PathLike, turned into str by the caller.
 using Path = std::string;
 

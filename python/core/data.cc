@@ -91,8 +91,8 @@ py::object next_batch(Stream& stream) {
 }  // namespace
 
 void add_data(py::module_& m) {
-  py::class_<Dataset, std::shared_ptr<Dataset>>(m, "Dataset", "Labelled images in three splits.")
-      .def_property_readonly("classes", [](const Dataset& d) { return d.classes(); })
+  py::class_<Dataset, std::shared_ptr<Dataset>> dataset(m, "Dataset", "Labelled images in three splits.");
+  dataset.def_property_readonly("classes", [](const Dataset& d) { return d.classes(); })
       .def_property_readonly("superclasses", [](const Dataset& d) { return d.superclasses(); })
       .def_property_readonly("path", [](const Dataset& d) { return d.path().string(); })
       .def_property_readonly("kind", [](const Dataset& d) { return std::string(d.kind()); })
@@ -108,7 +108,12 @@ void add_data(py::module_& m) {
           },
           py::arg("split"), py::arg("row"), "uint8 [3, H, W], as stored.")
       .def(
-          "describe", [](const Dataset& d) { return to_python(describe_splits(d)); }, "Counts and digests of splits.");
+          "describe", [](const Dataset& d) { return to_python(describe_splits(d)); }, "Counts and digests of splits.")
+      // Const: copies share it.
+      .def(
+          "__deepcopy__", [](const py::object& self, const py::dict&) { return self; }, py::arg("memo"));
+  refuse_pickle(dataset,
+                "a recast.Dataset cannot be pickled: open it again where it is needed, recast.Dataset(path, ...)");
   m.def(
       "open_dataset",
       [](const py::dict& settings) {
@@ -125,7 +130,9 @@ void add_data(py::module_& m) {
       },
       py::arg("settings"), "Opens a dataset, or some of its classes.");
 
-  py::class_<ImageSource, std::shared_ptr<ImageSource>>(m, "Images", "A split's images, prepared for a backbone.")
+  py::class_<ImageSource, std::shared_ptr<ImageSource>> source(m, "Images",
+                                                               "A split's images, prepared for a backbone.");
+  source
       .def(py::init([](std::shared_ptr<Dataset> dataset, const std::string& split, const py::dict& preprocessing,
                        const std::string& augmentation, int threads, std::int64_t cache_bytes,
                        const std::string& bad_images) {
@@ -139,7 +146,12 @@ void add_data(py::module_& m) {
           "skipped", [](const ImageSource& images) { return to_python(describe_skipped(images.skipped(), 1000)); },
           "{count, first: [{image, reason}]} of what was left out.")
       .def("order", &order_of, py::arg("shuffled"), py::arg("seed"), py::arg("epoch"), "Rows in the order of a pass.");
-  py::class_<Stream>(m, "Stream", "Batches of one pass.")
+  refuse_pickle(
+      source,
+      "the images of a recast.DataLoader or Split are decoded in threads of this process and cannot be copied "
+      "or pickled: make another loader of the same Dataset, and give torch's own num_workers=0");
+  py::class_<Stream> stream(m, "Stream", "Batches of one pass.");
+  stream
       .def(py::init([](std::shared_ptr<ImageSource> images, std::vector<std::int64_t> order, std::int64_t batch_size,
                        bool augmented, std::uint64_t seed, std::uint64_t epoch) {
              return open_stream(std::move(images), std::move(order), batch_size, augmented, seed, epoch);
@@ -147,6 +159,7 @@ void add_data(py::module_& m) {
            py::arg("images"), py::arg("order"), py::arg("batch_size"), py::arg("augmented"), py::arg("seed"),
            py::arg("epoch"))
       .def("next", &next_batch, "(input, label, sample), or None at the end.");
+  refuse_pickle(stream, "a pass over a recast.DataLoader cannot be copied or pickled: iterate the loader again");
 
   m.def(
       "decode_image",

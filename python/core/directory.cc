@@ -11,6 +11,7 @@
 #include "recast/run/model_directory.h"
 #include "recast/run/predict_images.h"
 #include "recast/run/report.h"
+#include "recast/run/stream_task.h"
 #include "task.h"
 #include "watch.h"
 
@@ -22,8 +23,7 @@ ModelDirectory open_directory(const Path& path, bool read_only, const std::strin
   return ModelDirectory::open(path, read_only, parse_device(device));
 }
 
-LearnRequest learn_request(const ModelDirectory& directory, const py::dict& settings) {
-  LearnRequest request;
+void take_learning(const ModelDirectory& directory, const py::dict& settings, LearnRequest& request) {
   request.directory = directory.path();
   request.device = directory.device().str();
   take(settings, "task", request.task);
@@ -59,7 +59,32 @@ LearnRequest learn_request(const ModelDirectory& directory, const py::dict& sett
   std::string bad_images = "stop";
   take(settings, "bad_images", bad_images);
   request.bad_images = parse_bad_images(bad_images);
+}
+
+LearnRequest learn_request(const ModelDirectory& directory, const py::dict& settings) {
+  LearnRequest request;
+  take_learning(directory, settings, request);
   return request;
+}
+
+py::object stream(const ModelDirectory& directory, const py::dict& settings, const py::object& report) {
+  StreamRequest request;
+  take_learning(directory, settings, request);
+  std::string kind = "disjoint";
+  take(settings, "increment", request.stream.increment);
+  take(settings, "base", request.stream.base);
+  take(settings, "class_seed", request.stream.class_seed);
+  take(settings, "kind", kind);
+  take(settings, "share", request.stream.share);
+  take(settings, "unlabelled", request.unlabelled);
+  take(settings, "keep", request.keep);
+  take(settings, "forward_transfer", request.forward_transfer);
+  request.stream.kind = parse_stream_kind(kind);
+  return to_python(watched(report, [&](const std::atomic<bool>* stop, Listener* listener) {
+    request.stop = stop;
+    request.listener = listener;
+    return stream_task(request).results;
+  }));
 }
 
 py::object learn(const ModelDirectory& directory, const py::dict& settings, const py::object& report) {
@@ -182,8 +207,8 @@ std::map<std::string, at::Tensor> weights_of(const ModelDirectory& directory) {
 }  // namespace
 
 void add_directory(py::module_& m) {
-  py::class_<ModelDirectory>(m, "ModelDirectory", "An opened model directory.")
-      .def(py::init(&open_directory), py::arg("path"), py::arg("read_only"), py::arg("device"))
+  py::class_<ModelDirectory> directory(m, "ModelDirectory", "An opened model directory.");
+  directory.def(py::init(&open_directory), py::arg("path"), py::arg("read_only"), py::arg("device"))
       .def_property_readonly("path", [](const ModelDirectory& d) { return d.path().string(); })
       .def_property_readonly("fingerprint", &ModelDirectory::fingerprint)
       .def_property_readonly("device", [](const ModelDirectory& d) { return d.device().str(); })
@@ -220,12 +245,16 @@ void add_directory(py::module_& m) {
             return learn_settings_yaml(request);
           },
           py::arg("settings"))
+      .def("stream", &stream, py::arg("settings"), py::arg("report"))
       .def("evaluate", &evaluate, py::arg("settings"), py::arg("report"))
       .def("predict", &predict, py::arg("settings"), py::arg("report"))
       .def("compare", &compare, py::arg("settings"), py::arg("report"))
       .def("export_onnx", &export_graph, py::arg("settings"))
       .def("export_onnx_inputs", &export_inputs, py::arg("task"), py::arg("file"), py::arg("like"), py::arg("force"))
       .def("report", &report_page, py::arg("settings"), py::arg("report"));
+  refuse_pickle(directory,
+                "a recast.ModelDirectory is open files and cannot be copied or pickled: open it again where it is "
+                "needed, recast.open(path)");
 }
 
 }  // namespace recast::python

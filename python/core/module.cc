@@ -15,4 +15,5 @@ PYBIND11_MODULE(_core, m) {
   add_tasks(m);
   add_models(m);
   add_adaptation(m);
+  add_lab(m);
 }

@@ -111,8 +111,8 @@ void require_pixels(const at::Tensor& input) {
 }
 
 void add_task(py::module_& m) {
-  py::class_<Task>(m, "Task", "A stored task that can be called.")
-      .def_property_readonly("record", [](const Task& t) { return record_of(t.loaded.record); })
+  py::class_<Task> task(m, "Task", "A stored task that can be called.");
+  task.def_property_readonly("record", [](const Task& t) { return record_of(t.loaded.record); })
       .def_property_readonly("preprocessing",
                              [](const Task& t) { return to_python(nlohmann::json(t.loaded.preprocessing)); })
       .def("numbers", [](const Task& t) { return numbers_of(t.loaded.model.numbers()); })
@@ -130,7 +130,19 @@ void add_task(py::module_& m) {
             record.created_utc.clear();
             return t.directory.store().commit(record);
           },
-          py::arg("name"));
+          py::arg("name"))
+      .def(
+          "__deepcopy__",
+          [](const Task& t, const py::dict&) {
+            const Computing computing;
+            Task copy = t;
+            copy.loaded.model.numbers() = t.loaded.model.numbers().clone();
+            return copy;
+          },
+          py::arg("memo"));
+  refuse_pickle(task,
+                "a recast.Task cannot be pickled: load it again where it is needed, recast.open(path).tasks[name], or "
+                "write it to a file with model.tasks.export(name, file)");
 }
 
 }  // namespace recast::python

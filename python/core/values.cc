@@ -46,4 +46,10 @@ void require_dense(const at::Tensor& tensor, std::string_view what) {
          tensor.is_quantized() ? "quantised " : "", c10::str(tensor.layout()), tensor.device().str());
 }
 
+void refuse_pickle(const py::object& bound_class, const std::string& text) {
+  bound_class.attr("__reduce_ex__") =
+      py::cpp_function([text](const py::object&, int) -> py::object { throw py::type_error(text); },
+                       py::name("__reduce_ex__"), py::is_method(bound_class), py::arg("protocol"));
+}
+
 }  // namespace recast::python

@@ -31,6 +31,7 @@ from .data import DataLoader, Dataset, Preprocessing, Split, decode_image, encod
 from .directory import ModelDirectory, open
 from .errors import (AlreadyExistsError, CancelledError, DataCorruptionError, Error, ExhaustedError, InternalError,
                      InvalidArgumentError, NotFoundError, ShapeMismatchError, UnavailableError, UnsupportedError)
+from .lab import lab_list, lab_report, lab_run
 from .models import compare_solvers, import_checkpoint, mimic, sweep_mimicry
 from .plugs import Plug
 from .progress import Progress, RecastWarning, print_progress
@@ -45,6 +46,6 @@ __all__ = [
     "InternalError", "InvalidArgumentError", "ModelDirectory", "NotFoundError", "Plug", "Preprocessing", "Progress",
     "RecastWarning", "ShapeMismatchError", "Split", "Task", "Tasks", "UnavailableError", "UnsupportedError", "adapt",
     "architectures", "coefficients", "compare_solvers", "decode_image", "doctor", "encode_png", "evaluation_pixels",
-    "head_of", "import_checkpoint", "load_task", "log_to", "machine", "methods", "mimic", "normalise", "open", "plugs",
+    "head_of", "import_checkpoint", "lab_list", "lab_report", "lab_run", "load_task", "log_to", "machine", "methods", "mimic", "normalise", "open", "plugs",
     "print_progress", "recipes", "save_task", "solvers", "sweep_mimicry", "versions", "write_model",
 ]

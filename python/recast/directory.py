@@ -131,6 +131,42 @@ class ModelDirectory:
                     "mlflow_experiment": mlflow_experiment}
         return self._core.learn({**settings, "command": _given(settings)}, forwarded(progress))
 
+    def stream(self, task: str, data: StrPath, *, increment: int, base: int = 0, class_seed: int = 1993,
+               kind: str = "disjoint", share: float | None = None, unlabelled: str = "base", keep: str = "all",
+               forward_transfer: bool = True, plugs: Iterable[Plug | str] | Plug | str = (), recipe: str = "fast",
+               image_size: int | None = None, epochs: int | None = None, batch_size: int | None = None,
+               lr: float | None = None, head_lr: float | None = None, weight_decay: float | None = None,
+               augmentation: str | None = None, bn: str = "frozen", bf16: bool | None = None, seed: int = 42,
+               split_seed: int = 42, limit_train: int = 0, limit_test: int = 0, bad_images: str = "stop",
+               shared: str = "", run_folder: StrPath | None = None, resume: bool = False, force: bool = False,
+               tensorboard: bool = False, mlflow: str | None = None, mlflow_experiment: str = "",
+               progress: ProgressFunction | None = None) -> dict[str, Any]:
+        """Learns the classes of a dataset step by step with one head and no task id, as `recast stream` does
+        (docs/streams.md), and stores the task after each step.
+
+        base, increment: classes of the first step (0: as many as of the others) and of each later one, in the order of
+        class_seed. kind: disjoint, mixed or recurring, with `share`. unlabelled: rows without labels for plug-ins that
+        prepare themselves, of the first step (base) or of all. keep: versions stored, all, last or none. The other
+        keywords as in learn(). Returns {steps, matrix, top1, average, last, forgetting, backward_transfer,
+        forward_transfer, formulas, ...}.
+
+        Ctrl-C, or an exception of `progress`, stops; resume=True goes on from the last step that is stored. Raises as
+        learn() does; UnsupportedError: classes come back, and the head learns each once.
+        """
+        if self._read_only and keep != "none":
+            _core.raise_error("unavailable", f"[stream] {self.path}: was opened for reading only; open it for writing")
+        settings = {"task": task, "data": os.fspath(data), "increment": increment, "base": base,
+                    "class_seed": class_seed, "kind": kind, "share": share, "unlabelled": unlabelled, "keep": keep,
+                    "forward_transfer": forward_transfer, "plugs": plug_texts(plugs), "recipe": recipe,
+                    "image_size": image_size, "epochs": epochs, "batch_size": batch_size, "lr": lr, "head_lr": head_lr,
+                    "weight_decay": weight_decay, "augmentation": augmentation, "bn": bn, "bf16": bf16, "seed": seed,
+                    "split_seed": split_seed, "limit_train": limit_train, "limit_test": limit_test,
+                    "bad_images": bad_images, "shared": shared,
+                    "run_folder": None if run_folder is None else os.fspath(run_folder), "resume": resume,
+                    "force": force, "tensorboard": tensorboard, "mlflow": mlflow,
+                    "mlflow_experiment": mlflow_experiment}
+        return self._core.stream({**settings, "command": _given(settings)}, forwarded(progress))
+
     def evaluate(self, task: str = "", data: StrPath | None = None, *, bf16: bool = False, bad_images: str = "stop",
                  progress: ProgressFunction | None = None) -> dict[str, Any]:
         """Measures a task on the test split of its data, or of other data with the same labels: {task, version, rows,

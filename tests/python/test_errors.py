@@ -177,6 +177,42 @@ def test_what_makes_figures_doubtful_is_a_warning(model, images, tmp_path):
     assert any(issubclass(warning.category, recast.RecastWarning) for warning in heard)
 
 
+def _cannot_be_pickled(learned, images):
+    dataset = recast.Dataset(images)
+    loader = recast.DataLoader(dataset, "test", preprocessing=learned.preprocessing)
+    return {
+        "recast.open(path)": learned,
+        "recast.open(path).tasks[name]": learned.tasks["colours"],
+        "recast.Dataset(path, ...)": dataset,
+        "num_workers=0": loader._images,
+        "recast.save_task()": recast.adapt(toy_network(), target="attn", groups=2)._recast,
+    }
+
+
+def test_what_cannot_be_pickled_says_what_to_do_instead(learned, images):
+    import pickle
+    for advice, what in _cannot_be_pickled(learned, images).items():
+        with pytest.raises(TypeError, match=re.escape(advice)) as raised:
+            pickle.dumps(what)
+        assert "\n" not in str(raised.value)
+
+
+def test_copies_of_tasks_and_datasets_are_made_and_others_say_what_to_do_instead(learned, images):
+    import copy
+    task = learned.tasks["colours"]
+    other = copy.deepcopy(task)
+    name, number = next((name, number) for name, number in other.numbers().items() if isinstance(number, torch.Tensor))
+    assert torch.equal(number, task.numbers()[name])
+    number.add_(1)
+    assert not torch.equal(number, task.numbers()[name]), "a copy has numbers of its own"
+    assert other.labels == task.labels and other.labels is not task.labels
+    dataset = recast.Dataset(images)
+    assert copy.deepcopy(dataset).describe() == dataset.describe()
+    for advice, what in {"recast.open(path)": learned, "another loader": recast.DataLoader(dataset, "test")}.items():
+        with pytest.raises(TypeError, match=re.escape(advice)):
+            copy.deepcopy(what)
+
+
 def test_stubs_name_what_the_module_has():
     import ast
     tree = ast.parse((ROOT / "python/recast/_core.pyi").read_text())
