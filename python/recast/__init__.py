@@ -18,12 +18,12 @@ try:
 except ImportError as error:  # symbols of another libtorch are missing: there is no version to compare yet
     raise ImportError(
         f"recast's extension module cannot be loaded with PyTorch {torch.__version__}; it needs the one that it was built "
-        f"with: build it again with 'pip install --no-build-isolation .' ({error})") from error
+        f"with: build it again with 'pip install .' ({error})") from error
 
 if torch.__version__.split("+")[0] != _core.torch_version.split("+")[0]:
     raise ImportError(
         f"recast was built with PyTorch {_core.torch_version} and finds {torch.__version__}; libtorch keeps no binary "
-        "interface between versions: build it again with 'pip install --no-build-isolation .'")
+        "interface between versions: build it again with 'pip install .'")
 
 from . import plugs
 from .adapting import adapt, coefficients, head_of, load_task, save_task, write_model
