@@ -43,6 +43,13 @@ Recipe resolved_recipe(const LearnRequest& request) {
   return recipe;
 }
 
+/// A head for fixed features learns in one exact pass, and is measured in fp32: it gets the features that it is
+/// measured on. A rounding that training would walk off stays in sums and inverses for good, and the pass is made once.
+bool wants_exact_features(const Composition& recipe) {
+  return std::any_of(recipe.plugs().begin(), recipe.plugs().end(),
+                     [](const Plug& plug) { return plug.info->has(Need::kFixedFeatures); });
+}
+
 /// Those of --bn task beside the others.
 std::vector<PlugSpec> with_own_statistics(std::vector<PlugSpec> plugs) {
   for (const MethodInfo* info : Registry::instance().all()) {
@@ -116,6 +123,7 @@ LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& direc
   if (request.bn == "task") plugs = with_own_statistics(std::move(plugs));
   plan.composition = compose(plugs, anatomy);
   plan.recipe.plugs = plan.composition->specs();
+  if (wants_exact_features(*plan.composition)) plan.recipe.bf16 = request.bf16.value_or(false);
   plan.image_size = request.image_size.value_or(directory.files().config.preprocessing.size_px);
   Preprocessing preprocessing = directory.files().config.preprocessing;
   preprocessing.size_px = plan.image_size;

@@ -5,6 +5,7 @@
 
 #include "format/expect_error.h"
 #include "recast/run/evaluate_task.h"
+#include "recast/run/machine.h"
 #include "recast/run/model_directory.h"
 #include "recast/run/predict_images.h"
 #include "recast/run/settings.h"
@@ -14,6 +15,7 @@ namespace recast {
 namespace {
 namespace fs = std::filesystem;
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::Not;
@@ -428,6 +430,35 @@ TEST_F(LearnTask, WarnsOfTheSameImageInTrainAndTest) {
   ASSERT_EQ(warnings.texts.size(), 1u);
   EXPECT_THAT(warnings.texts[0], HasSubstr("again.png"));
   EXPECT_THAT(read_file(fs::path(results["run"].get<std::string>()) / "run.log", 1 << 20), HasSubstr("WARNING"));
+}
+
+TEST_F(LearnTask, WarnsOfImagesThatLieInNoClassFolder) {
+  Warnings warnings;
+  fs::copy_file(data() / "red" / "0.png", data() / "stray.png");
+  LearnRequest asked = request();
+  asked.listener = &warnings;
+  learn_task(asked);
+  EXPECT_THAT(warnings.texts, ElementsAre(HasSubstr("left out: stray.png")));
+}
+
+TEST_F(LearnTask, HeadsForFixedFeaturesLearnOnTheFeaturesThatTheyAreMeasuredOn) {
+  const auto sums = [&](std::optional<bool> bf16, const std::string& task) {
+    LearnRequest asked = request(task);
+    asked.plugs = {"ncm"};
+    asked.bf16 = bf16;
+    asked.shared = task;  // or they would add up
+    learn_task(asked);
+    const auto record = ModelDirectory::open(model(), true).load(task);
+    return record.model.numbers().at("ncm", Scope::kShared).tensor("sum").clone();
+  };
+  const at::Tensor by_default = sums({}, "default"), fp32 = sums(false, "fp32"), bf16 = sums(true, "bf16");
+  EXPECT_TRUE(by_default.equal(fp32));
+  EXPECT_FALSE(by_default.equal(bf16)) << "the format matters";
+  LearnRequest asked = request();
+  asked.plugs = {"g-acil:width=64"};
+  EXPECT_THAT(learn_settings_yaml(asked), HasSubstr("amp: fp32"));
+  asked.plugs = {"linear-probe"};
+  EXPECT_THAT(learn_settings_yaml(asked), HasSubstr(multiplies_bf16() ? "amp: bf16" : "amp: fp32"));
 }
 
 TEST_F(LearnTask, NamesAMissingModelDirectory) {
