@@ -1,5 +1,7 @@
 #include "recast/method/compose.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 namespace recast {
@@ -48,6 +50,29 @@ Plug make_plug(const PlugSpec& spec) {
   if (plug.spec.alias.empty()) plug.spec.alias = spec.method;
   plug.roles = plug.method->roles();
   return plug;
+}
+
+/// The plug-ins that change this backbone as they are, without options.
+std::vector<std::string> those_that_act_on(const Anatomy& anatomy) {
+  std::vector<std::string> names;
+  for (const MethodInfo* info : Registry::instance().all()) {
+    try {
+      const Plug plug = make_plug({info->name, info->name, {}});
+      if (!plug.roles.weight && !plug.roles.branch) continue;
+      check_needs(plug, anatomy);
+      if (!plug.method->slots(anatomy).empty()) names.push_back(info->name);
+    } catch (const Error&) {
+      continue;  // it says itself that it does not go here
+    }
+  }
+  return names;
+}
+
+[[noreturn]] void refuse_to_do_nothing(const Plug& plug, const Anatomy& anatomy) {
+  const std::vector<std::string> others = those_that_act_on(anatomy);
+  fail(Code::kUnsupported, "[{}] finds nothing to act on in this backbone ({}); {}", plug.alias(), plug.info->summary,
+       others.empty() ? "'recast inspect' lists its slots"
+                      : fmt::format("these do: {} ('recast inspect' lists its slots)", fmt::join(others, ", ")));
 }
 
 }  // namespace
@@ -140,9 +165,7 @@ std::shared_ptr<const Composition> compose(const std::vector<PlugSpec>& specs, c
   for (const Plug& plug : plugs) {
     check_needs(plug, anatomy);
     const std::vector<std::string> slots = plug.method->slots(anatomy);
-    if (slots.empty() && (plug.roles.weight || plug.roles.branch))
-      fail(Code::kUnsupported, "[{}] finds nothing to act on in this backbone ({}): 'recast inspect' lists its slots",
-           plug.alias(), plug.info->summary);
+    if (slots.empty() && (plug.roles.weight || plug.roles.branch)) refuse_to_do_nothing(plug, anatomy);
     for (const std::string& name : slots) {
       if (is_param_slot(name)) {
         if (plug.roles.weight) made->weight_rules_[name].push_back(&plug);
