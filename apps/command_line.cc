@@ -447,6 +447,16 @@ std::map<std::string, std::string> CommandLine::parse(int argc, char** argv) {
   return take_other_sources();
 }
 
+std::string CommandLine::less_memory() const {
+  std::vector<std::string> flags;
+  for (const char* flag :
+       {"--batch-size", "--templates", "--sets", "--heal-batch", "--images", "--image-size", "--jobs"})
+    if (chosen_ && chosen_->get_option_no_throw(flag)) flags.emplace_back(flag);
+  std::string out;
+  for (std::size_t i = 0; i < flags.size(); ++i) out += (i == 0 ? "" : i + 1 < flags.size() ? ", " : " or ") + flags[i];
+  return out;
+}
+
 void CommandLine::report(const Failure& failure) const {
   if (json_) {
     std::fputs(dump({{"error", {{"code", name(failure.code)}, {"message", failure.message}}}}).c_str(), stderr);
@@ -470,7 +480,7 @@ int CommandLine::finish(const std::function<void()>& work) {
   } catch (const ReaderGone&) {
     return 128 + SIGPIPE;
   } catch (...) {
-    const Failure failure = failure_at_hand();
+    const Failure failure = failure_at_hand(less_memory());
     log_event(failure.code == Code::kCancelled ? LogLevel::kWarn : LogLevel::kError, "command.failed",
               {{"code", name(failure.code)}, {"message", failure.message}, {"ms", watch.ms()}});
     report(failure);

@@ -98,6 +98,8 @@ class CommandLine {
   void begin() const;
   void begin_log() const;
   [[noreturn]] void usage_error(const CLI::ParseError& error);
+  /// Flags of the chosen command by which it takes less memory: "--templates, --sets or --image-size".
+  std::string less_memory() const;
   void report(const Failure& failure) const;
   int finish(const std::function<void()>& work);
 

@@ -60,7 +60,7 @@ class ModelMaker {
     try {
       prepared.directory = make(model);
     } catch (...) {
-      prepared.failure = failure_at_hand();
+      prepared.failure = failure_at_hand("batch-size or image-size");
       if (stop_ && *stop_) throw;
       if (listener_) listener_->warning(fmt::format("model {}: {}", name, prepared.failure->message));
     }

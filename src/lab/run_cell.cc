@@ -168,7 +168,7 @@ void learn_and_measure(const CellSurroundings& around, CellRecord& record, bool 
 }
 
 void record_failure(const CellSurroundings& around, CellRecord& record) {
-  const Failure failure = failure_at_hand();
+  const Failure failure = failure_at_hand("batch-size or image-size");
   record.error = {{"code", name(failure.code)}, {"message", failure.message}};
   record.state = CellRecord::State::kFailed;
   log_event(LogLevel::kError, "cell.failed",

@@ -10,14 +10,15 @@
 
 namespace recast {
 
-Failure failure_at_hand() {
-  constexpr std::string_view kLess = "lower --batch-size or --image-size, end other programs or raise the limit";
+Failure failure_at_hand(std::string_view less_memory) {
+  const std::string less =
+      (less_memory.empty() ? "" : fmt::format("lower {}, ", less_memory)) + "end other programs or raise the limit";
   try {
     throw;
   } catch (const Error& error) {
     return {error.code(), error.what()};
   } catch (const c10::OutOfMemoryError& error) {
-    return {Code::kExhausted, fmt::format("[memory] the device has not enough memory: {}", kLess)};
+    return {Code::kExhausted, fmt::format("[memory] the device has not enough memory: {}", less)};
   } catch (const c10::Error& error) {
     const std::string text = error.msg().substr(0, error.msg().find('\n'));
     if (text.find("can't allocate memory") == text.npos) return {Code::kInternal, "[torch] " + text};
@@ -25,9 +26,9 @@ Failure failure_at_hand() {
     return {
         Code::kExhausted,
         fmt::format("[memory] not enough memory{}: {}",
-                    asked == text.npos ? "" : " (" + text.substr(asked, text.find('.', asked) - asked) + ")", kLess)};
+                    asked == text.npos ? "" : " (" + text.substr(asked, text.find('.', asked) - asked) + ")", less)};
   } catch (const std::bad_alloc&) {
-    return {Code::kExhausted, fmt::format("[memory] not enough memory: {}", kLess)};
+    return {Code::kExhausted, fmt::format("[memory] not enough memory: {}", less)};
   } catch (const std::filesystem::filesystem_error& error) {
     const std::string path = printable(error.path1().string(), 300);
     if (error.code() == std::errc::filename_too_long)
