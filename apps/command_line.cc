@@ -195,6 +195,12 @@ std::string typed_as(const CLI::App* command) {
 
 }  // namespace
 
+std::string typed(int argc, char** argv) {
+  std::string command = "recast";
+  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
+  return command;
+}
+
 std::string joined(const nlohmann::json& texts, const char* separator) {
   std::string out;
   for (const auto& text : texts)
@@ -489,10 +495,9 @@ int CommandLine::finish(const std::function<void()>& work) {
 }
 
 int CommandLine::run(int argc, char** argv) {
-  for (int i = 0; i < argc; ++i) {
-    command_ += (i > 0 ? " " : "") + std::string(i > 0 ? argv[i] : "recast");
+  command_ = typed(argc, argv);
+  for (int i = 1; i < argc; ++i)
     if (std::string_view(argv[i]) == "--json") json_ = true;  // so that a usage error is JSON as well
-  }
   return finish([&] {
     const std::map<std::string, std::string> taken = parse(argc, argv);
     begin_log();

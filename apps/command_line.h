@@ -131,6 +131,9 @@ void add_errors(CommandLine&);
 void add_completion(CommandLine&);
 void add_man(CommandLine&);
 
+/// The command as it was typed, for records and reports: "recast learn model ...".
+std::string typed(int argc, char** argv);
+
 /// "a, b, c", each as printable() shows it.
 std::string joined(const nlohmann::json& texts, const char* separator = ", ");
 

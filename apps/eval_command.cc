@@ -19,7 +19,7 @@ std::string per_class_text(const nlohmann::json& result) {
   Table table({"class", "top1"});
   for (const auto& label : result["labels"]) {
     const auto& accuracy = result["per_class"][label.get<std::string>()];
-    table.add({label.get<std::string>(), accuracy.is_null() ? "-" : share_text(accuracy.get<double>())});
+    table.add({label.get<std::string>(), share_or_dash(accuracy)});
   }
   return table.text();
 }

@@ -64,12 +64,6 @@ std::string mean_seconds(const nlohmann::json& costs) {
   return costs["seconds"].is_null() ? "-" : fmt::format("{:.1f}", costs["seconds"]["mean"].get<double>());
 }
 
-bool has_scenario(const nlohmann::json& results, const char* scenario) {
-  for (const auto& task : results["tasks"])
-    if (task["scenario"] == scenario) return true;
-  return false;
-}
-
 std::string tasks_text(const nlohmann::json& results) {
   Table table({"what learns", "numbers", "stored", "seconds", "top1, all tasks", "less", "difference"});
   for (const auto& row : results["rows"]) {
@@ -115,9 +109,6 @@ std::string text(const nlohmann::json& results) {
 }
 
 std::string list_text(const nlohmann::json& document) {
-  const auto share = [](const nlohmann::json& value) {
-    return value.is_null() ? "-" : share_text(value.get<double>());
-  };
   bool streams = false;
   for (const auto& cell : document["cells"]) streams |= cell["scenario"] == "class-il";
   std::vector<std::string> head = {"cell", "state", "top1", "seconds", "error"};
@@ -127,10 +118,10 @@ std::string list_text(const nlohmann::json& document) {
     std::vector<std::string> line = {
         fmt::format("{}/{}/{}", cell["task"].get<std::string>(), cell["recipe"].get<std::string>(),
                     cell["seed"].get<std::uint64_t>()),
-        cell["state"].get<std::string>(), share(cell["top1"]),
+        cell["state"].get<std::string>(), share_or_dash(cell["top1"]),
         cell["seconds"].is_null() ? "-" : fmt::format("{:.1f}", cell["seconds"].get<double>()),
         cell["error"].is_null() ? "" : cell["error"].get<std::string>()};
-    if (streams) line.insert(line.begin() + 3, share(cell["average"]));
+    if (streams) line.insert(line.begin() + 3, share_or_dash(cell["average"]));
     table.add(line);
   }
   return table.text();

@@ -33,18 +33,12 @@ void fill_standard_streams() {
       const int filled = ::open("/dev/null", stream == STDOUT_FILENO ? O_RDONLY : O_RDWR);
 }
 
-std::string typed(int argc, char** argv) {
-  std::string command = "recast";
-  for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
-  return command;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
   fill_standard_streams();
   wait_passively(argc, argv);
-  recast::report_crashes(typed(argc, argv));
+  recast::report_crashes(recast::typed(argc, argv));
   ::signal(SIGPIPE, SIG_IGN);  // who listens no longer must not end a run: writing says so instead
   // Before the first tensor: large pages for activations, and no warnings of libtorch on the user's screen.
   ::setenv("THP_MEM_ALLOC_ENABLE", "1", 0);

@@ -88,7 +88,7 @@ void add_likeness(std::vector<std::string>& cells, const nlohmann::json& likenes
   if (likeness["task"].is_null()) return;
   for (const char* key : {"same_answers", "top1_original", "top1"}) {
     const auto& share = likeness["task"][key];
-    cells.push_back(share.is_null() ? "-" : share_text(share.get<double>()));
+    cells.push_back(share_or_dash(share));
   }
 }
 

@@ -19,10 +19,6 @@ struct Flags {
   StreamRequest request;
 };
 
-std::string share_or_dash(const nlohmann::json& value) {
-  return value.is_null() ? "-" : share_text(value.get<double>());
-}
-
 /// The lower triangle of accuracies, where it fits a screen.
 std::string matrix_text(const nlohmann::json& results) {
   const auto& matrix = results["matrix"];

@@ -55,6 +55,10 @@ std::string bytes_text(double bytes) {
 
 std::string share_text(double share) { return fmt::format("{:.4f}", share); }
 
+std::string share_or_dash(const nlohmann::json& share) {
+  return share.is_null() ? "-" : share_text(share.get<double>());
+}
+
 std::string provenance_text(const nlohmann::json& report) {
   const auto& machine = report["machine"];
   return fmt::format("{:.1f} s on {} ({} threads, {}); recast {}, torch {}", report["seconds"].get<double>(),

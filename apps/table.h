@@ -22,7 +22,9 @@ class Table {
 std::string bytes_text(double bytes);
 /// What provenance() says, as one line: seconds, processor, threads, versions.
 std::string provenance_text(const nlohmann::json& report);
-/// 0.8125 as "0.8125"; a JSON null elsewhere shows as "-".
+/// 0.8125 as "0.8125".
 std::string share_text(double share);
+/// The same of a number, "-" of null.
+std::string share_or_dash(const nlohmann::json& share);
 
 }  // namespace recast

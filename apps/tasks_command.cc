@@ -19,15 +19,14 @@ struct Flags {
   bool all = false, purge = false, force = false, remove = false;
 };
 
-std::string top1_text(const nlohmann::json& top1) { return top1.is_null() ? "-" : share_text(top1.get<double>()); }
 
 std::vector<std::string> summary_row(const nlohmann::json& task) {
   return {task["task"].get<std::string>() + (task["removed"].get<bool>() ? " (removed)" : ""),
           std::to_string(task["version"].get<std::int64_t>()),
           task["tags"].empty() ? "-" : joined(task["tags"]),
           std::to_string(task["classes"].get<std::int64_t>()),
-          top1_text(task["validation_top1"]),
-          top1_text(task["test_top1"]),
+          share_or_dash(task["validation_top1"]),
+          share_or_dash(task["test_top1"]),
           std::to_string(task["state_bytes"].get<std::int64_t>()),
           task["created_utc"].get<std::string>(),
           joined(task["plugs"], " + ")};

@@ -4,6 +4,7 @@
 
 #include "lab_results.h"
 #include "recast/format/printable.h"
+#include "recast/lab/run_lab.h"
 #include "run/report_markup.h"
 #include "run/report_page.h"
 #include "run/report_plots.h"

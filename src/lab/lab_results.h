@@ -31,9 +31,6 @@ std::string plot_over_seconds(const nlohmann::json& results);
 std::string plot_streams_over_bytes(const nlohmann::json& results);
 std::string plot_streams_over_seconds(const nlohmann::json& results);
 
-/// Whether any task is of this scenario: "task" or "class-il".
-bool has_scenario(const nlohmann::json& results, std::string_view scenario);
-
 /// "0.8123 ± 0.0045", "+0.0123 ± 0.0045" with half of the 95 % interval where there is one; "-" for null.
 std::string share_text(const nlohmann::json& spread);
 std::string difference_text(const nlohmann::json& difference);

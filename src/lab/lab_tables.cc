@@ -6,6 +6,7 @@
 #include "lab_results.h"
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
+#include "recast/lab/run_lab.h"
 #include "run/report_markup.h"
 
 namespace recast {

@@ -113,9 +113,9 @@ class Reader {
   void require_lora() const {
     const Json* type = field("peft_type");
     if (type == nullptr || !type->is_string()) bad("peft_type", "the type of the adapter, such as \"LORA\"");
-    if (*type == "LORA") return;
-    fail(Code::kUnsupported, "[peft] {}: an adapter of type {}; recast reads LORA alone", origin_,
-         printable(type->get<std::string>()));
+    if (*type == kPeftLora) return;
+    fail(Code::kUnsupported, "[peft] {}: an adapter of type {}; recast reads {} alone", origin_,
+         printable(type->get<std::string>()), kPeftLora);
   }
 
   void refuse_variants() const {
@@ -268,7 +268,7 @@ std::string encode_peft_config(const PeftConfig& config) {
                                  {"lora_alpha", number_of(config.alpha)},
                                  {"lora_dropout", 0.0},
                                  {"modules_to_save", config.modules_to_save},
-                                 {"peft_type", "LORA"},
+                                 {"peft_type", kPeftLora},
                                  {"r", config.rank},
                                  {"rank_pattern", ranks},
                                  {"target_modules", config.targets.names},

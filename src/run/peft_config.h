@@ -17,6 +17,9 @@ inline constexpr const char* kPeftTensorFile = "adapter_model.safetensors";
 inline constexpr std::uint64_t kMostPeftConfigBytes = 1 << 20;
 inline constexpr std::int64_t kMostPeftRank = 4096;
 
+/// The one type of adapter that is read and written; plug-ins whose numbers are such name it as their peft_type.
+inline constexpr const char* kPeftLora = "LORA";
+
 /// Modules as PEFT names them: whole names or what they end with (after a dot), or one expression for the whole name.
 struct PeftModuleChoice {
   std::vector<std::string> names;

@@ -194,7 +194,7 @@ class PeftReader {
   /// The plug-in that takes any adapter of this type.
   PlugSpec adapter_spec() const {
     const auto takes_any = [](const MethodInfo& info) {
-      return info.peft_type == "LORA" &&
+      return info.peft_type == kPeftLora &&
              std::ranges::any_of(info.options, [](const OptionSpec& option) { return option.name == "targets"; });
     };
     for (const MethodInfo* info : Registry::instance().all()) {

@@ -115,7 +115,7 @@ class PeftWriter {
 
   void collect(const Plug& plug) {
     const bool head = plug.roles.head != nullptr && plug.info->has(Claim::kDefaultHead);
-    if (plug.info->peft_type == "LORA") return collect_updates(plug);
+    if (plug.info->peft_type == kPeftLora) return collect_updates(plug);
     if (head || !(plug.roles.weight || plug.roles.branch || plug.roles.head)) return;
     fail(Code::kUnsupported,
          "[peft] task '{}' uses '{}' ({}), which PEFT cannot express; 'recast tasks export' writes it"

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "recast/train/learn.h"
@@ -52,6 +53,9 @@ nlohmann::json run_lab(const LabRequest& request);
 ///  and is null where the row has none; TASK.stream adds forgetting, backward_transfer, forward_transfer and the curve.
 /// Throws as read_lab_file(); kUnavailable.
 nlohmann::json report_lab(const LabRequest& request);
+
+/// Whether any task of such a document is of this scenario: "task" or "class-il".
+bool has_scenario(const nlohmann::json& results, std::string_view scenario);
 
 /// What has become of every cell that `cells` names: {out, cells: [{task, recipe, seed, state: missing | begun | failed
 /// | changed: its settings differ | done, scenario, top1, average: null but for class-il, seconds, error}]}. Reads
