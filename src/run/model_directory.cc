@@ -89,14 +89,15 @@ at::Device parse_device(const std::string& text) {
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
 }
 
-ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read_only, at::Device device) {
+ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read_only, at::Device device,
+                                    Verify verify) {
   const Stopwatch watch;
   ModelDirectory directory;
   directory.path_ = path;
   directory.files_ = std::make_shared<ModelFiles>(read_model_files(path));
   directory.fingerprint_ = directory.files_->fingerprint();
   directory.backbone_ = make_backbone(*directory.files_, device);
-  directory.store_ = open_sqlite_store(path, directory.fingerprint_, read_only);
+  directory.store_ = open_sqlite_store(path, directory.fingerprint_, read_only, Disk::kLocal, verify);
   directory.device_ = device;
   log_event(LogLevel::kDebug, "model.opened",
             {{"path", path.native()}, {"fingerprint", directory.fingerprint_}, {"ms", watch.ms()}});

@@ -129,23 +129,38 @@ std::string objects_of(const Database& database) {
   return objects;
 }
 
-std::string expected_objects(std::int64_t schema) {
+std::string objects_as_made(std::int64_t schema) {
   Database empty = Database::in_memory();
   migrate(empty, 0, schema);
   return objects_of(empty);
 }
 
-/// Structure of the file, the tables themselves, and the seal of every row. Returns the schema.
-std::int64_t check_store(Database& database) {
+std::string expected_objects(std::int64_t schema) {
+  if (schema != kNewest) return objects_as_made(schema);
+  static const std::string newest = objects_as_made(kNewest);
+  return newest;
+}
+
+/// Whose file it is and the tables themselves; kWhole: its structure too, and the seal of every row. An older schema is
+/// read once and then sealed anew, so it is checked wholly in any case. Returns the schema.
+std::int64_t check_store(Database& database, Verify verify) {
   const Transaction transaction(database, Database::Access::kRead);
   const std::int64_t schema = schema_of(database);
   if (schema == 0) return 0;
-  if (const std::string found = database.text("PRAGMA quick_check(1)"); found != "ok") database.fail_damaged(found);
+  const bool wholly = verify == Verify::kWhole || schema != kNewest;
+  if (wholly) {
+    if (const std::string found = database.text("PRAGMA quick_check(1)"); found != "ok") database.fail_damaged(found);
+  }
   if (objects_of(database) != expected_objects(schema)) {
     database.fail_damaged("its tables are not those that recast made");
   }
-  if (schema >= kSealed) check_seals(database);
+  if (wholly && schema >= kSealed) check_seals(database);
   return schema;
+}
+
+[[noreturn]] void fail_other_schema(const Database& database, std::int64_t schema) {
+  fail(Code::kUnavailable, "[store] {}: was brought to schema {} by another program; open it again", database.shown(),
+       schema);
 }
 
 /// In this one statement SQLite waits for some of the locks of others and not for the rest: all waiting is done here.
@@ -178,8 +193,8 @@ void make_names_durable(Database& database) {
 
 }  // namespace
 
-void prepare_for_writing(Database& database) {
-  const bool newest = check_store(database) == kNewest;
+void prepare_for_writing(Database& database, Verify verify) {
+  const bool newest = check_store(database, verify) == kNewest;
   if (!newest || database.text("PRAGMA journal_mode") != "wal") {
     switch_to_wal(database);
     Transaction transaction(database, Database::Access::kWrite);
@@ -198,9 +213,12 @@ void prepare_for_writing(Database& database) {
 
 void require_newest_schema(Database& database) {
   const std::int64_t schema = database.integer("PRAGMA user_version");
-  if (schema == kNewest) return;
-  fail(Code::kUnavailable, "[store] {}: was brought to schema {} by another program; open it again", database.shown(),
-       schema);
+  if (schema != kNewest) fail_other_schema(database, schema);
+}
+
+void require_known_schema(Database& database) {
+  const std::int64_t schema = database.integer("PRAGMA user_version");
+  if (schema > kNewest) fail_other_schema(database, schema);
 }
 
 void create_schema(Database& database) {
@@ -209,8 +227,8 @@ void create_schema(Database& database) {
   transaction.commit();
 }
 
-std::optional<Database> ready_for_reading(Database database) {
-  const std::int64_t schema = check_store(database);
+std::optional<Database> ready_for_reading(Database database, Verify verify) {
+  const std::int64_t schema = check_store(database, verify);
   if (schema == 0) return {};
   if (schema == kNewest) return database;
   Database copy = Database::copy_in_memory(database);

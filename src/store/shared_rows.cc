@@ -7,19 +7,40 @@
 
 namespace recast {
 
+namespace {
+
+/// Statements that serving runs are kept; they are made of constants alone.
+constexpr Statement::Prepared kKept = Statement::Prepared::kKept;
+
+}  // namespace
+
 std::int64_t SharedRows::newest(const std::string& name) const {
-  Statement row(database_, "SELECT max(version) FROM shared_versions WHERE name = ?");
-  return row.bind(name).step() ? row.integer(0) : 0;
+  static const std::string sql =
+      fmt::format("SELECT version, {} FROM shared_versions WHERE name = ? ORDER BY version DESC LIMIT 1",
+                  seal_holds("shared_versions"));
+  static const std::string again =
+      "SELECT max(follows_version) FROM versions INDEXED BY versions_by_follows WHERE follows = ?";
+  Statement row(database_, sql, kKept), followed(database_, again, kKept);
+  const bool there = row.bind(name).step();
+  if (there) row.require_seal(1);
+  const std::int64_t newest = there ? row.integer(0) : 0;
+  if (followed.bind(name).step() && followed.integer(0) > newest) {
+    database_.fail_damaged("a task follows a version of a shared state that is not there");
+  }
+  return newest;
+}
+
+std::optional<SharedRow> SharedRows::find(const SharedVersion& version) const {
+  static const std::string sql = fmt::format(
+      "SELECT parent, state, {} FROM shared_versions WHERE name = ? AND version = ?", seal_holds("shared_versions"));
+  Statement row(database_, sql, kKept);
+  if (!row.bind(version.name).bind(version.version).step()) return {};
+  row.require_seal(2);
+  return SharedRow{row.integer(0), row.integer(1)};
 }
 
 SharedRow SharedRows::version(const SharedVersion& version) const {
-  Statement row(database_, fmt::format("SELECT parent, state, {} FROM shared_versions WHERE name = ? AND version = ?",
-                                       seal_holds("shared_versions"))
-                               .c_str());
-  if (row.bind(version.name).bind(version.version).step()) {
-    row.require_seal(2);
-    return {row.integer(0), row.integer(1)};
-  }
+  if (const auto row = find(version)) return *row;
   fail(Code::kNotFound, "[store] no version {} of the shared state '{}'", version.version, printable(version.name));
 }
 

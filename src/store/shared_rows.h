@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -18,8 +19,9 @@ class SharedRows {
  public:
   explicit SharedRows(Database& database) : database_(database) {}
 
-  /// 0: none.
+  /// 0: none. Throws kDataCorruption where a version of a task follows a later one.
   std::int64_t newest(const std::string& name) const;
+  std::optional<SharedRow> find(const SharedVersion& version) const;
   /// Throws kNotFound.
   SharedRow version(const SharedVersion& version) const;
   /// The version and those that it came from; none for a number below 1. Throws kNotFound.

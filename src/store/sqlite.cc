@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -99,9 +100,10 @@ Database::Database(const std::filesystem::path& path, Access access)
   if (std::filesystem::is_symlink(path, absent)) {
     fail(Code::kUnsupported, "[store] {}: is a symbolic link; a store is a file of its own, beside its log", shown_);
   }
+  live_ = access == Access::kWrite || !cannot_change(path);
   if (access == Access::kWrite) {
     open(path.string(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
-  } else if (cannot_change(path)) {
+  } else if (!live_) {
     open(uri_of_unchanging(path), SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
   } else {
     // A connection that may not write would leave the log's empty files behind.
@@ -110,15 +112,16 @@ Database::Database(const std::filesystem::path& path, Access access)
   }
 }
 
-Database Database::for_reading(const std::filesystem::path& path) {
+Database Database::for_reading(const std::filesystem::path& path, Lying kept) {
   try {
     return Database(path, Access::kRead);  // its settings are read back, which opens the log and its index
   } catch (const NoRoomToRead&) {
     if (has_log(path)) throw;
   }
   Database lying(printable(path.string(), 4096));
+  lying.path_ = path;
   lying.open(uri_of_unchanging(path), SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
-  return copy_in_memory(lying);
+  return kept == Lying::kCopied ? copy_in_memory(lying) : std::move(lying);
 }
 
 Database Database::in_memory() {
@@ -184,6 +187,34 @@ std::string Database::text(const char* sql) {
   return statement.step() ? statement.text(0) : "";
 }
 
+std::int64_t Database::data_version() const {
+  static const std::string sql = "PRAGMA data_version";
+  Statement statement(*this, sql, Statement::Prepared::kKept);
+  return statement.step() ? statement.integer(0) : 0;
+}
+
+OwnedStatement Database::prepare(const char* sql) const {
+  sqlite3_stmt* statement = nullptr;
+  const int code = sqlite3_prepare_v2(handle(), sql, -1, &statement, nullptr);
+  OwnedStatement owned(statement);
+  if (code != SQLITE_OK) fail_with(code);
+  return owned;
+}
+
+OwnedStatement Database::take(const std::string& sql) const {
+  const auto found = kept_.find(sql);
+  if (found == kept_.end() || !found->second) return prepare(sql.c_str());
+  return std::move(found->second);
+}
+
+void Database::give_back(const std::string& sql, OwnedStatement statement) const noexcept try {
+  sqlite3_reset(statement.get());
+  sqlite3_clear_bindings(statement.get());
+  kept_[sql] = std::move(statement);
+} catch (const std::bad_alloc&) {
+  // prepared again next time
+}
+
 void Database::require_sound() const {
   if (!*sound_) {
     fail(Code::kUnavailable, "[store] {}: an earlier access to the disk failed; open the store again to write", shown_);
@@ -242,11 +273,13 @@ void Database::fail_with(int code) const {
   }
 }
 
-Statement::Statement(const Database& database, const char* sql) : database_(database) {
-  sqlite3_stmt* statement = nullptr;
-  const int code = sqlite3_prepare_v2(database.handle(), sql, -1, &statement, nullptr);
-  statement_.reset(statement);
-  if (code != SQLITE_OK) database_.fail_with(code);
+Statement::Statement(const Database& database, const std::string& sql, Prepared prepared)
+    : database_(database),
+      kept_(prepared == Prepared::kKept ? &sql : nullptr),
+      statement_(kept_ != nullptr ? database.take(sql) : database.prepare(sql.c_str())) {}
+
+Statement::~Statement() {
+  if (kept_ != nullptr) database_.give_back(*kept_, std::move(statement_));
 }
 
 Statement& Statement::bound(int code) {

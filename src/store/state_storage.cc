@@ -20,6 +20,8 @@ namespace {
 
 constexpr std::size_t kBlobBytes = 1 << 20;
 constexpr std::size_t kFileBytes = 64 << 20;
+/// Statements that serving runs are kept; they are made of constants alone.
+constexpr Statement::Prepared kKept = Statement::Prepared::kKept;
 
 /// Where a tensor lies in a record.
 struct Place {
@@ -122,6 +124,16 @@ Place place_of(const Numbers& numbers, const std::string& full, const std::strin
        printable(full));
 }
 
+/// Full names of tensors that look as the stand-in for a blob does.
+std::set<std::string> stand_ins_of(const Numbers& numbers) {
+  std::set<std::string> names;
+  for (const Place& place : dense_tensors(numbers)) {
+    if (numbers.at(place.plug, place.scope).tensor(place.name).sizes() == at::IntArrayRef{0})
+      names.insert(place.plug + "." + place.name);
+  }
+  return names;
+}
+
 }  // namespace
 
 std::int64_t PackedState::stored_bytes() const {
@@ -174,10 +186,12 @@ void StateStorage::place(const Blob& blob) {
   flush(database_, [&] { file.commit(); });
 }
 
+std::string StateStorage::origin(std::int64_t id) const { return fmt::format("{}: state {}", database_.shown(), id); }
+
 TaskRecord StateStorage::read(std::int64_t id) const {
-  const std::string origin = fmt::format("{}: state {}", database_.shown(), id);
-  Statement row(database_,
-                fmt::format("SELECT file, sha256, {} FROM states WHERE id = ?", seal_holds("states")).c_str());
+  static const std::string sql = fmt::format("SELECT file, sha256, {} FROM states WHERE id = ?", seal_holds("states"));
+  const std::string origin = this->origin(id);
+  Statement row(database_, sql, kKept);
   if (!row.bind(id).step())
     fail(Code::kDataCorruption, "[store] {}: is missing; restore the store from a copy", origin);
   row.require_seal(2);
@@ -187,16 +201,47 @@ TaskRecord StateStorage::read(std::int64_t id) const {
          origin);
   }
   TaskRecord record = decode_task(file, origin);
-  Statement blobs(
-      database_,
-      fmt::format("SELECT tensor, shape, bytes, sha256, {} FROM blobs WHERE state = ?", seal_holds("blobs")).c_str());
+  read_blobs(id, record);
+  return record;
+}
+
+void StateStorage::read_blobs(std::int64_t id, TaskRecord& record) const {
+  static const std::string sql =
+      fmt::format("SELECT tensor, shape, bytes, sha256, {} FROM blobs WHERE state = ?", seal_holds("blobs"));
+  std::set<std::string> stand_ins = stand_ins_of(record.numbers);
+  Statement blobs(database_, sql, kKept);
   for (blobs.bind(id); blobs.step();) {
     blobs.require_seal(4);
-    const Place place = place_of(record.numbers, blobs.text(0), origin);
+    const Place place = place_of(record.numbers, blobs.text(0), origin(id));
     State& state = record.numbers.at(place.plug, place.scope);
     state.set(place.name, load(blobs.text(3), blobs.integer(2), state.tensor(place.name), blobs.text(1)));
+    stand_ins.erase(blobs.text(0));
   }
-  return record;
+  require_no_other_blob(id, stand_ins);
+}
+
+/// What is left may be a tensor without elements, or one whose row was lost: then the other index still has it.
+void StateStorage::require_no_other_blob(std::int64_t id, const std::set<std::string>& stand_ins) const {
+  for (const std::string& name : stand_ins) {
+    Statement other(database_, "SELECT 1 FROM blobs INDEXED BY blobs_by_content WHERE state = ? AND tensor = ?");
+    if (other.bind(id).bind(name).step()) database_.fail_damaged("two indexes of blobs differ");
+  }
+}
+
+std::string StateStorage::digest(std::int64_t id) const {
+  static const std::string of_file = fmt::format("SELECT sha256, {} FROM states WHERE id = ?", seal_holds("states"));
+  static const std::string of_blobs =
+      fmt::format("SELECT tensor, shape, sha256, {} FROM blobs WHERE state = ? ORDER BY tensor", seal_holds("blobs"));
+  Statement row(database_, of_file, kKept), blobs(database_, of_blobs, kKept);
+  if (!row.bind(id).step())
+    fail(Code::kDataCorruption, "[store] {}: is missing; restore the store from a copy", origin(id));
+  row.require_seal(1);
+  std::string text = row.text(0);
+  for (blobs.bind(id); blobs.step();) {
+    blobs.require_seal(3);
+    text += fmt::format("\n{}\n{}\n{}", blobs.text(0), blobs.text(1), blobs.text(2));
+  }
+  return sha256_hex(text);
 }
 
 at::Tensor StateStorage::load(const std::string& sha256, std::int64_t bytes, const at::Tensor& like,

@@ -42,8 +42,10 @@ class StateStorage {
 
   /// Returns the id of the new state.
   std::int64_t write(const PackedState& state);
-  /// Throws kDataCorruption: a digest differs, or a blob is missing.
+  /// Throws kDataCorruption: a digest differs, or a blob or its row is missing.
   TaskRecord read(std::int64_t id) const;
+  /// 64 hexadecimal digits over all that read() returns, from the rows alone. Throws as read().
+  std::string digest(std::int64_t id) const;
   /// Erases the rows of states that no version names.
   void erase_unnamed();
   /// Removes files that no row names; returns their bytes.
@@ -51,6 +53,9 @@ class StateStorage {
 
  private:
   void place(const Blob& blob);
+  std::string origin(std::int64_t id) const;
+  void read_blobs(std::int64_t id, TaskRecord& record) const;
+  void require_no_other_blob(std::int64_t id, const std::set<std::string>& stand_ins) const;
   at::Tensor load(const std::string& sha256, std::int64_t bytes, const at::Tensor& like,
                   const std::string& shape) const;
   std::set<std::string> named() const;

@@ -25,6 +25,9 @@ std::vector<std::string> names_in(const Database& database, const char* sql) {
   return names;
 }
 
+/// Statements that serving runs are kept; they are made of constants alone.
+constexpr Statement::Prepared kKept = Statement::Prepared::kKept;
+
 bool changed_rows(const Database& database) { return sqlite3_changes(database.handle()) > 0; }
 
 std::int64_t tensor_bytes(const Numbers& numbers, Scope scope) {
@@ -35,6 +38,21 @@ std::int64_t tensor_bytes(const Numbers& numbers, Scope scope) {
     }
   }
   return bytes;
+}
+
+/// Columns as read_version() takes them.
+std::string select_version(const char* condition) {
+  return fmt::format(
+      "SELECT version, parent, state, created_utc, fingerprint, follows, follows_version, {} FROM versions WHERE {}",
+      seal_holds("versions"), condition);
+}
+
+std::optional<VersionRow> read_version(Statement& row) {
+  if (!row.step()) return {};
+  row.require_seal(7);
+  VersionRow found{row.integer(0), row.integer(1), row.integer(2), row.text(3), row.text(4), {}};
+  if (!row.is_null(5)) found.follows = SharedVersion{row.text(5), row.integer(6)};
+  return found;
 }
 
 /// In the order of the table's primary key, so that no index, which nobody seals, decides what is shown.
@@ -86,6 +104,34 @@ std::vector<TaskSummary> read_summaries(Statement& rows, Tags tags, const std::s
 
 // ---- tasks ----
 
+std::optional<bool> TaskRows::hidden(std::string_view name) const {
+  static const std::string sql =
+      fmt::format("SELECT removed_utc IS NOT NULL, {} FROM tasks WHERE name = ?", seal_holds("tasks"));
+  static const std::string again =
+      "SELECT 1 FROM tasks INDEXED BY tasks_without_case WHERE name = ?1 COLLATE NOCASE AND name = ?1";
+  Statement row(database_, sql, kKept), other(database_, again, kKept);
+  const bool there = row.bind(name).step();
+  if (there != other.bind(name).step()) database_.fail_damaged("two indexes of tasks differ");
+  if (!there) return {};
+  row.require_seal(1);
+  return row.integer(0) == 1;
+}
+
+void TaskRows::visit_after(std::string_view name, const std::function<bool(const std::string&, bool)>& take) const {
+  static const std::string sql = fmt::format(
+      "SELECT name, removed_utc IS NOT NULL, {} FROM tasks WHERE name > ? ORDER BY name", seal_holds("tasks"));
+  std::string last(name);
+  Statement rows(database_, sql, kKept);
+  for (rows.bind(name);;) {
+    const bool there = rows.step();
+    if (there) rows.require_seal(2);
+    const std::string next = there ? rows.text(0) : "";
+    if (next != next_with_versions(last)) database_.fail_damaged("tasks without versions, or versions without a task");
+    if (!there || !take(next, rows.integer(1) == 1)) return;
+    last = next;
+  }
+}
+
 std::vector<std::string> TaskRows::names() const { return names_in(database_, "SELECT name FROM tasks"); }
 
 std::vector<std::string> TaskRows::visible_names() const {
@@ -129,30 +175,43 @@ bool TaskRows::erase(std::string_view name) {
 
 // ---- versions ----
 
-std::int64_t TaskRows::newest(std::string_view name) const {
-  Statement row(database_, "SELECT max(version) FROM versions WHERE task = ?");
-  return row.bind(name).step() ? row.integer(0) : 0;
+std::optional<VersionRow> TaskRows::last(std::string_view name) const {
+  static const std::string sql = select_version("task = ? ORDER BY version DESC LIMIT 1");
+  Statement row(database_, sql, kKept);
+  return read_version(row.bind(name));
 }
 
-std::int64_t TaskRows::newest_visible(std::string_view name) const {
-  Statement task(database_,
-                 fmt::format("SELECT removed_utc, {} FROM tasks WHERE name = ?", seal_holds("tasks")).c_str());
-  if (!task.bind(name).step()) return 0;
-  task.require_seal(1);
-  return task.is_null(0) ? newest(name) : 0;
+std::int64_t TaskRows::newest(std::string_view name) const {
+  const auto row = last(name);
+  return row ? row->version : 0;
 }
 
 std::optional<VersionRow> TaskRows::version(std::string_view name, std::int64_t version) const {
-  Statement row(database_,
-                fmt::format("SELECT version, parent, state, created_utc, fingerprint, follows, follows_version, {} "
-                            "FROM versions WHERE task = ? AND version = ?",
-                            seal_holds("versions"))
-                    .c_str());
-  if (!row.bind(name).bind(version).step()) return {};
-  row.require_seal(7);
-  VersionRow found{row.integer(0), row.integer(1), row.integer(2), row.text(3), row.text(4), {}};
-  if (!row.is_null(5)) found.follows = SharedVersion{row.text(5), row.integer(6)};
-  return found;
+  static const std::string sql = select_version("task = ? AND version = ?");
+  Statement row(database_, sql, kKept);
+  return read_version(row.bind(name).bind(version));
+}
+
+std::int64_t TaskRows::last_alone(std::string_view name) const {
+  static const std::string sql =
+      "SELECT max(version) FROM versions INDEXED BY versions_by_follows "
+      "WHERE follows IS NULL AND follows_version IS NULL AND task = ?";
+  Statement row(database_, sql, kKept);
+  return row.bind(name).step() ? row.integer(0) : 0;
+}
+
+std::int64_t TaskRows::last_following(std::string_view name, const SharedVersion& follows) const {
+  static const std::string sql =
+      "SELECT max(version) FROM versions INDEXED BY versions_by_follows "
+      "WHERE follows = ? AND follows_version = ? AND task = ?";
+  Statement row(database_, sql, kKept);
+  return row.bind(follows.name).bind(follows.version).bind(name).step() ? row.integer(0) : 0;
+}
+
+std::string TaskRows::next_with_versions(std::string_view name) const {
+  static const std::string sql = "SELECT task FROM versions WHERE task > ? ORDER BY task LIMIT 1";
+  Statement row(database_, sql, kKept);
+  return row.bind(name).step() ? row.text(0) : "";
 }
 
 void TaskRows::insert(const TaskRecord& task, std::int64_t version, const std::optional<SharedVersion>& follows,
@@ -211,9 +270,14 @@ std::vector<TaskSummary> TaskRows::all_of(std::string_view name) const {
 // ---- tags ----
 
 std::optional<std::int64_t> TaskRows::tagged(std::string_view name, std::string_view tag) const {
-  Statement row(database_,
-                fmt::format("SELECT version, {} FROM tags WHERE task = ? AND tag = ?", seal_holds("tags")).c_str());
-  if (!row.bind(name).bind(tag).step()) return {};
+  static const std::string sql =
+      fmt::format("SELECT version, {} FROM tags WHERE task = ? AND tag = ?", seal_holds("tags"));
+  static const std::string again =
+      "SELECT 1 FROM tags INDEXED BY tags_without_case WHERE task = ?1 AND tag = ?2 COLLATE NOCASE AND tag = ?2";
+  Statement row(database_, sql, kKept), other(database_, again, kKept);
+  const bool there = row.bind(name).bind(tag).step();
+  if (there != other.bind(name).bind(tag).step()) database_.fail_damaged("two indexes of tags differ");
+  if (!there) return {};
   row.require_seal(1);
   return row.integer(0);
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,6 +39,11 @@ class TaskRows {
   explicit TaskRows(Database& database) : database_(database) {}
 
   // ---- tasks ----
+  /// Whether the task is hidden; nothing: no such task. Looked for in both indexes of the table: throws kDataCorruption
+  /// where one has it and the other has not.
+  std::optional<bool> hidden(std::string_view name) const;
+  /// As names_after() of TaskStore, hidden ones too, one after another; `take` says whether to go on.
+  void visit_after(std::string_view name, const std::function<bool(const std::string& name, bool hidden)>& take) const;
   std::vector<std::string> names() const;
   std::vector<std::string> visible_names() const;
   /// Another task whose name differs in upper and lower case only.
@@ -51,11 +57,15 @@ class TaskRows {
   bool erase(std::string_view name);
 
   // ---- versions ----
+  std::optional<VersionRow> last(std::string_view name) const;
   /// 0: none.
   std::int64_t newest(std::string_view name) const;
-  /// 0: none, or the task is hidden.
-  std::int64_t newest_visible(std::string_view name) const;
   std::optional<VersionRow> version(std::string_view name, std::int64_t version) const;
+  /// The last version that follows no shared state, or `follows`, by the index versions_by_follows; 0: none.
+  std::int64_t last_alone(std::string_view name) const;
+  std::int64_t last_following(std::string_view name, const SharedVersion& follows) const;
+  /// The first task after `name` in the order of bytes that has versions; empty: none.
+  std::string next_with_versions(std::string_view name) const;
   void insert(const TaskRecord& task, std::int64_t version, const std::optional<SharedVersion>& follows,
               const StoredState& state);
   /// Copies a version as the newest, which is returned. follows_version 0: as the version copied.
@@ -66,7 +76,7 @@ class TaskRows {
   std::vector<TaskSummary> all_of(std::string_view name) const;
 
   // ---- tags ----
-  /// The version that a tag names.
+  /// The version that a tag names. Looked for in both indexes of the table, as hidden().
   std::optional<std::int64_t> tagged(std::string_view name, std::string_view tag) const;
   /// Another tag of the task that differs in upper and lower case only.
   std::optional<std::string> tag_twin(std::string_view name, std::string_view tag) const;

@@ -280,6 +280,50 @@ TEST(TaskStoreFullDisk, ReadsFromAReadOnlyMountAndRefusesToWrite) {
   }));
 }
 
+std::unique_ptr<TaskStore> serve(const std::filesystem::path& folder) {
+  return open_sqlite_store(folder, fingerprint_of("base"), true, Disk::kLocal, Verify::kAsRead);
+}
+
+TEST(TaskStoreFullDisk, ServesFromAReadOnlyMountAndSeesWhatWasCommittedWhenItCouldBeWritten) {
+  at::set_num_threads(1);
+  RECAST_EXPECT_GOOD_OR_SKIP(with_tmpfs("size=6m", [](const auto& folder) {
+    const auto remount = [&](unsigned long flags) {
+      return ::mount(nullptr, folder.c_str(), nullptr, MS_REMOUNT | flags, nullptr);
+    };
+    open_for_writing(folder)->commit(sample_task("old", 1));
+    ASSERT_EQ(remount(MS_RDONLY), 0);
+    const auto store = serve(folder);
+    const std::int64_t before = store->changes();
+    EXPECT_EQ(store->changes(), before);
+    EXPECT_TRUE(equal(store->load("old")->numbers, sample_task("old", 1).numbers));
+    ASSERT_EQ(remount(0), 0);
+    {
+      const auto writer = open_for_writing(folder);
+      writer->commit(sample_task("old", 2));
+      EXPECT_NE(store->changes(), before) << "while there is a log";
+      EXPECT_EQ(store->resolve("old")->version, 2);
+    }
+    open_for_writing(folder)->commit(sample_task("old", 3));
+    EXPECT_EQ(store->resolve("old")->version, 3);
+  }));
+}
+
+TEST(TaskStoreFullDisk, ServesWhereNothingIsLeftAndGoesOnWithRoom) {
+  at::set_num_threads(1);
+  RECAST_EXPECT_GOOD_OR_SKIP(with_tmpfs("size=6m", [](const auto& folder) {
+    open_for_writing(folder)->commit(sample_task("old", 1));
+    fill(folder / "filler");
+    const auto store = serve(folder);
+    const std::int64_t before = store->changes();
+    EXPECT_TRUE(equal(store->load("old")->numbers, sample_task("old", 1).numbers));
+    EXPECT_EQ(store->names_after("", 9).size(), 1u);
+    std::filesystem::remove(folder / "filler");
+    open_for_writing(folder)->commit(sample_task("old", 2));
+    EXPECT_NE(store->changes(), before);
+    EXPECT_TRUE(equal(store->load("old")->numbers, sample_task("old", 2).numbers));
+  }));
+}
+
 /// Permissions mean nothing to root.
 TEST(TaskStoreFullDisk, NamesFilesAndFoldersThatItMayNotWrite) {
   at::set_num_threads(1);
