@@ -2,7 +2,8 @@
 // Idea     C codebooks look at fixed random projections of the features; each fetches the value of its nearest key, and
 //          the logits are the mean of what they fetch. Keys are fitted to rows without labels and frozen; learning
 //          moves only the values that were fetched, so that later classes do not write over earlier ones.
-// Keys     N(0, 1), then exponential moving averages over batches: N <- D N + (1-D) n, S <- D S + (1-D) s,
+// Keys     N(0, 1), or the means of k-means (Lloyd 1982, from rows drawn at random); then exponential moving averages
+// over batches: N <- D N + (1-D) n, S <- D S + (1-D) s,
 //          K = S / N^, N^ = (N + eps) / (sum N + J eps) sum N. A key that is fetched too seldom is replaced by a row's
 //          projection, with the count and sum of an average key; in the authors' code its old sum comes back.
 // Values   zero at the start; cross-entropy with smoothed labels, SGD without momentum, gradient clipped. In
@@ -26,6 +27,7 @@ namespace {
 
 struct DkvbOptions {
   std::int64_t codebooks = 64, keys = 0, width = 8, top = 1;
+  std::string key_start = "normal";
   double ema = 0.95, threshold = 0.1;
   std::int64_t key_epochs = 10, key_batch = 256;
   std::int64_t epochs = 60, batch = 0, classes = 0;
@@ -33,6 +35,12 @@ struct DkvbOptions {
 };
 
 constexpr double kEps = 1e-5;
+constexpr int kLloydSteps = 10;  ///< as many as the authors' code takes
+
+/// Keys [C, J, k] on their way, with the moving count [C, J] and sum of the rows that fetch each.
+struct Averages {
+  at::Tensor keys, load, sum;
+};
 
 /// [C, D, k]: Gaussian, each column of unit length.
 at::Tensor projections(std::int64_t seed, std::int64_t codebooks, std::int64_t features, std::int64_t width) {
@@ -200,9 +208,9 @@ class Dkvb final : public Method, public Head {
     State& own = context.own(Scope::kShared);
     const Key key = context.key().fold("keys");
     const std::int64_t count = keys_for(features.size(0));
-    at::Tensor keys = key.fold("start").normal({options_.codebooks, count, options_.width});
-    at::Tensor load = at::zeros({options_.codebooks, count}), sum = keys.clone();
     const at::Tensor project = projections(own.integer("seed"), options_.codebooks, features.size(1), options_.width);
+    auto [keys, load, sum] =
+        options_.key_start == "kmeans" ? means(at::matmul(features, project), count, key) : drawn(count, key);
     for (std::int64_t epoch = 0; epoch < options_.key_epochs; ++epoch) {
       const Key draw = key.fold("epoch", static_cast<std::uint64_t>(epoch));
       const at::Tensor order = at::tensor(draw.permutation(features.size(0)), at::kLong);
@@ -216,6 +224,34 @@ class Dkvb final : public Method, public Head {
     const auto classes = static_cast<std::int64_t>(context.task().labels.size());
     context.create("values", at::zeros({classes, options_.codebooks, count}));
     context.create("rest", at::zeros({options_.codebooks, count}));
+  }
+
+  /// The paper's start: counts of nothing, sums of the keys.
+  Averages drawn(std::int64_t count, const Key& key) const {
+    const at::Tensor keys = key.fold("start").normal({options_.codebooks, count, options_.width});
+    return {keys, at::zeros({options_.codebooks, count}), keys.clone()};
+  }
+
+  /// k-means of queries [C, n, k]; counts and sums as batches of this size leave them on average. A key that no row is
+  /// nearest to stays where it is.
+  Averages means(const at::Tensor& queries, std::int64_t count, const Key& key) const {
+    const std::int64_t n = queries.size(1);
+    std::vector<at::Tensor> all_keys, all_loads;
+    for (std::int64_t c = 0; c < options_.codebooks; ++c) {
+      const at::Tensor rows = queries[c];
+      const Key draw = key.fold("rows", static_cast<std::uint64_t>(c));
+      at::Tensor keys = rows.index_select(0, at::tensor(draw.permutation(n), at::kLong).slice(0, 0, count)), load;
+      for (int step = 0; step < kLloydSteps; ++step) {
+        const at::Tensor nearest = distances(rows.unsqueeze(0), keys.unsqueeze(0)).argmin(2)[0];
+        load = at::zeros({count}).index_add_(0, nearest, at::ones({n}));
+        const at::Tensor sums = at::zeros_like(keys).index_add_(0, nearest, rows);
+        keys = at::where(load.gt(0).unsqueeze(1), sums / load.clamp_min(1).unsqueeze(1), keys);
+      }
+      all_keys.push_back(keys);
+      all_loads.push_back(load * (static_cast<double>(std::min(options_.key_batch, n)) / static_cast<double>(n)));
+    }
+    const at::Tensor keys = at::stack(all_keys), loads = at::stack(all_loads);
+    return {keys, loads, keys * loads.unsqueeze(2)};
   }
 
   /// One step of the moving averages on queries [C, B, k].
@@ -340,6 +376,8 @@ const bool kRegistered =
         .option("ema", &DkvbOptions::ema, in_range(0, 0.9999), "D: how much of the averages a batch leaves")
         .option("threshold", &DkvbOptions::threshold, in_range(0, 1),
                 "a key fetched less than this share of the average is replaced")
+        .option("key_start", &DkvbOptions::key_start, one_of({"normal", "kmeans"}),
+                "keys before the moving averages: drawn, or the means of k-means over the rows")
         .option("key_epochs", &DkvbOptions::key_epochs, at_least(0), "passes over the rows that keys are fitted to")
         .option("key_batch", &DkvbOptions::key_batch, at_least(1), "rows of a step of the averages")
         .option("epochs", &DkvbOptions::epochs, at_least(0), "passes over a step's rows")

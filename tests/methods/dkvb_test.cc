@@ -97,6 +97,35 @@ TEST(Dkvb, FetchesSeveralKeysOfACodebookAndAddsTheirValues) {
             1e-5);
 }
 
+/// Mean squared distance of rows to their nearest keys.
+double energy(const State& own, const at::Tensor& x) {
+  const Reference reference(own);
+  const at::Tensor cells = reference.fetch(x, true), keys = reference.keys.flatten(0, 1);
+  double sum = 0;
+  for (std::int64_t c = 0; c < reference.codebooks; ++c) {
+    const at::Tensor far = at::matmul(x, reference.project[c]) - keys.index_select(0, cells.select(1, c));
+    sum += far.square().sum().item<double>();
+  }
+  return sum / static_cast<double>(x.size(0) * reference.codebooks);
+}
+
+TEST(Dkvb, KeysMayBeginAsTheMeansOfTheRows) {
+  const Table table = random_table(60, kWidth, kClasses, 21);
+  const auto keys_of = [&](const std::string& plug, const Table& rows) {
+    return shared_of(learn_table(head_model(plug + ",width=4,key_start=kmeans,key_epochs=0", kWidth), rows, kClasses));
+  };
+  const State one = keys_of("dkvb:codebooks=3,keys=1", table);
+  const at::Tensor means = at::matmul(table.x, Reference(one).project).mean(1, true);
+  EXPECT_LT((one.tensor("keys") - means).abs().max().item<double>(), 1e-6);
+  const Table eight = table.rows(at::arange(8));
+  EXPECT_LT(energy(keys_of("dkvb:codebooks=3,keys=8", eight), eight.x), 1e-10) << "a key for each row is that row";
+  const State drawn = shared_of(learn_small(",key_epochs=0", table));
+  const double started = energy(keys_of("dkvb:codebooks=3,keys=8", table), table.x);
+  EXPECT_LT(started, 0.8 * energy(drawn, table.x));
+  // The averages go on from there: they do not throw the means away.
+  EXPECT_LT(energy(shared_of(learn_small(",key_start=kmeans", table)), table.x), 1.5 * started);
+}
+
 TEST(Dkvb, ValuesThatNoRowFetchesKeepTheirBits) {
   const Table table = random_table(60, kWidth, kClasses, 5), few = random_table(2, kWidth, 2, 6);
   const Learned first = learn_small("", table), second = learn_small("", few, first.model.numbers());
