@@ -1,6 +1,7 @@
 // MeLo: LoRA on q and v with the paper's numbers, and nothing else.
 #include <gtest/gtest.h>
 
+#include "format/expect_error.h"
 #include "methods/adapter_case.h"
 #include "methods/adapter_effect.h"
 
@@ -30,6 +31,22 @@ TEST(Melo, IsLoraOnQAndV) {
     EXPECT_TRUE(equal(a.model.weights(), b.model.weights())) << melo;
     EXPECT_FALSE(equal(a.model.weights(), learn_plug(backbone, melo, 0).model.weights())) << "nothing was learned";
   }
+}
+
+std::string refusal_on(const std::shared_ptr<const Backbone>& backbone) {
+  return error_of(Code::kUnsupported, [&] { compose({parse_plug("melo")}, backbone->anatomy()); });
+}
+
+TEST(Melo, IsRefusedInItsOwnNameOnAConvolutionalNetwork) {
+  const std::string text = refusal_on(make_backbone(toy_cnn()));
+  EXPECT_EQ(text.find("[melo] finds nothing to act on in this backbone (LoRA of rank 4 on q and v"), 0u) << text;
+  EXPECT_EQ(text.find("[lora]"), std::string::npos) << text;
+  for (const char* other : {" clr,", " lora,", " norm-tuning,", " piggyback"})
+    EXPECT_NE(text.find(other), std::string::npos) << text;
+  // Those that find nothing either, or need a mimicked directory, are not named as a way out.
+  for (const char* other : {" melo", " adaptformer", ", recast"})
+    EXPECT_EQ(text.find(other), std::string::npos) << text;
+  EXPECT_NE(refusal_on(toy_cnn_backbone()).find(", recast"), std::string::npos) << "a mimicked one";
 }
 
 TEST(MeloEffect, LearnsARealTaskAloneAndOverRecast) {

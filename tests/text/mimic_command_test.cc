@@ -74,6 +74,21 @@ TEST_F(MimicCommandTest, RefusesFlagsThatCannotBeRight) {
   EXPECT_THAT(refused(2, words({"--solver", "gradient", "--out", path("model")})), HasSubstr("--force"));
 }
 
+TEST_F(MimicCommandTest, NamesItsOwnFlagsWhereMemoryIsShort) {
+  SKIP_WITH_SANITIZER();
+  VitConfig wide = toy_vit_config();
+  wide.width = 384;
+  write_model_files(folder_ / "wide", toy_vit(1, wide), false);
+  // 1,024 templates of 1152 x 384: 1.8 GB, and 1.5 GB are allowed.
+  const Answer answer = run_bash(output_.path(), "ulimit -v 1500000; \"$RECAST\" mimic " + path("wide") +
+                                                     " --groups 1 --templates 1024 --threads 1 --out " + path("new"));
+  EXPECT_EQ(answer.status, 3) << answer.err;
+  EXPECT_THAT(answer.err, AllOf(HasSubstr("[memory] not enough memory"), HasSubstr("lower --templates, --sets, "),
+                                HasSubstr("end other programs or raise the limit")));
+  EXPECT_THAT(answer.err, ::testing::Not(HasSubstr("--batch-size")));
+  EXPECT_FALSE(fs::exists(path("new")));
+}
+
 TEST_F(MimicCommandTest, StopsOnCtrlCWithNothingWritten) {
   const auto before = paths_below(folder_.path());
   for (const std::vector<std::string>& more : {std::vector<std::string>{"--solver", "gradient", "--out", path("new")},
