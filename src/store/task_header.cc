@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <chrono>
 #include <set>
 
 #include "plugs_json.h"
+#include "recast/base/utc.h"
 #include "recast/format/canonical_json.h"
 #include "recast/format/printable.h"
 
@@ -51,21 +51,6 @@ bool is_task_name(std::string_view name) {
 bool is_fingerprint(std::string_view text) {
   const auto hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
   return text.size() == 64 && std::all_of(text.begin(), text.end(), hex);
-}
-
-bool is_time(std::string_view text) {
-  constexpr std::string_view kShape = "0000-00-00T00:00:00Z";
-  const auto same = [](char c, char shape) { return shape == '0' ? c >= '0' && c <= '9' : c == shape; };
-  if (!std::equal(text.begin(), text.end(), kShape.begin(), kShape.end(), same)) return false;
-  const auto number = [&](std::size_t at, std::size_t digits) {
-    int value = 0;
-    std::from_chars(text.data() + at, text.data() + at + digits, value);
-    return value;
-  };
-  const std::chrono::year_month_day date{std::chrono::year(number(0, 4)),
-                                         std::chrono::month(static_cast<unsigned>(number(5, 2))),
-                                         std::chrono::day(static_cast<unsigned>(number(8, 2)))};
-  return date.ok() && number(11, 2) < 24 && number(14, 2) < 60 && number(17, 2) < 60;
 }
 
 bool is_clean(std::string_view text, std::size_t max_bytes) {
@@ -120,7 +105,8 @@ class Checker {
   void check(const TaskHeader& task) const {
     require(is_task_name(task.name), task.name, kNameRule);
     require(is_fingerprint(task.fingerprint), task.fingerprint, "a fingerprint of 64 lower-case hexadecimal digits");
-    require(task.created_utc.empty() || is_time(task.created_utc), task.created_utc, "a time as 2026-01-31T23:59:59Z");
+    require(task.created_utc.empty() || parse_utc(task.created_utc), task.created_utc,
+            "a time as 2026-01-31T23:59:59Z");
     require(task.version >= 0 && task.parent >= 0, std::to_string(task.version), "versions of at least 0");
     if (task.follows) {
       require(is_task_name(task.follows->name) && task.follows->version > 0, task.follows->name,

@@ -1,0 +1,142 @@
+#include "recast/serve/model_name.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "recast/base/error.h"
+#include "recast/format/printable.h"
+#include "recast/format/utf8.h"
+#include "recast/store/task_header.h"
+
+namespace recast {
+namespace {
+
+constexpr std::string_view kMixed = "recast";
+constexpr std::size_t kMostSegmentBytes = 1024;
+
+[[noreturn]] void refuse(std::string_view name, std::string_view what) {
+  fail(Code::kInvalidArgument,
+       "[model] '{}': {}; expected NAME, NAME:VERSION, NAME:TAG or BASE@ before one of them, each of A-Z a-z 0-9 . _ -",
+       printable(name, 200), what);
+}
+
+bool is_name(std::string_view name) {
+  try {
+    check_task_name(name);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+/// A version's number, or a tag (never digits alone: check_tag() in the store).
+void read_version(std::string_view text, std::string_view name, ModelName& model) {
+  if (text.find_first_not_of("0123456789") != text.npos) {
+    if (!is_name(text)) refuse(name, fmt::format("'{}' is neither a version nor a tag", printable(text)));
+    model.tag = text;
+    return;
+  }
+  std::int64_t version = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
+  if (error != std::errc() || version < 1 || text.front() == '0') {
+    refuse(name, fmt::format("'{}' is no version; versions are 1, 2, ...", printable(text)));
+  }
+  model.version = version;
+}
+
+bool is_path_character(char c) {
+  const bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  return word || std::string_view("-._~!$&'()*+,;=:@").find(c) != std::string_view::npos;
+}
+
+int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+[[noreturn]] void refuse_segment(std::string_view segment, std::string_view what) {
+  fail(Code::kInvalidArgument, "[url] '{}': {}", printable(segment, 200), what);
+}
+
+}  // namespace
+
+std::string ModelName::text() const {
+  if (mixed) return std::string(kMixed);
+  std::string out = base.empty() ? task : base + "@" + task;
+  if (version) return fmt::format("{}:{}", out, *version);
+  return tag.empty() ? out : out + ":" + tag;
+}
+
+ModelName parse_model_name(std::string_view name, std::string_view version) {
+  ModelName model;
+  std::string_view task = name;
+  if (const auto at = task.find('@'); at != task.npos) {
+    model.base = task.substr(0, at);
+    if (!is_name(model.base)) refuse(name, fmt::format("'{}' is no name of a base", printable(model.base)));
+    task.remove_prefix(at + 1);
+  }
+  std::string_view inside;
+  if (const auto colon = task.find(':'); colon != task.npos) {
+    inside = task.substr(colon + 1);
+    task = task.substr(0, colon);
+    if (inside.empty()) refuse(name, "no version follows the colon");
+  }
+  if (!is_name(task)) refuse(name, fmt::format("'{}' is no name of a task", printable(task)));
+  if (!inside.empty() && !version.empty() && inside != version) {
+    refuse(name, fmt::format("asks for version '{}', and '{}' was asked for beside it", printable(inside),
+                             printable(version)));
+  }
+  const std::string_view wanted = inside.empty() ? version : inside;
+  model.mixed = model.base.empty() && task == kMixed;
+  if (model.mixed) {
+    if (wanted.empty()) return model;
+    refuse(name, "the model whose rows name their tasks has no versions; leave the version out");
+  }
+  model.task = task;
+  if (!wanted.empty()) read_version(wanted, name, model);
+  return model;
+}
+
+void name_model(InferenceRequest& request, std::string_view model, std::string_view version) {
+  const auto differs = [](std::string_view body, std::string_view told) { return !body.empty() && body != told; };
+  if (differs(request.model, model)) {
+    fail(Code::kInvalidArgument, "[infer] model_name: is '{}', but '{}' was addressed; leave it out or say the same",
+         printable(request.model), printable(model));
+  }
+  if (!version.empty() && differs(request.version, version)) {
+    fail(Code::kInvalidArgument, "[infer] model_version: is '{}', but '{}' was addressed; leave it out or say the same",
+         printable(request.version), printable(version));
+  }
+  request.model = model;
+  if (!version.empty()) request.version = version;
+}
+
+std::string decode_path_segment(std::string_view segment) {
+  if (segment.size() > kMostSegmentBytes) {
+    fail(Code::kExhausted, "[url] a path segment of {} bytes; at most {} are accepted", segment.size(),
+         kMostSegmentBytes);
+  }
+  std::string out;
+  for (std::size_t i = 0; i < segment.size(); ++i) {
+    if (segment[i] != '%') {
+      if (!is_path_character(segment[i])) refuse_segment(segment, "a character that must be written as %XX");
+      out += segment[i];
+      continue;
+    }
+    const int high = i + 2 < segment.size() ? hex_value(segment[i + 1]) : -1;
+    const int low = i + 2 < segment.size() ? hex_value(segment[i + 2]) : -1;
+    if (high < 0 || low < 0) refuse_segment(segment, "a % that two hexadecimal digits must follow");
+    out += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  if (out.empty() || out == "." || out == "..") refuse_segment(segment, "expected a name");
+  if (out.find_first_of("/\\") != out.npos) refuse_segment(segment, "holds a slash or backslash; expected a name");
+  if (!is_utf8(out) || printable(out, out.size() + 1) != out) {
+    refuse_segment(segment, "holds control characters, or is not UTF-8; expected a name");
+  }
+  return out;
+}
+
+}  // namespace recast

@@ -1,0 +1,221 @@
+#include "recast/serve/token_table.h"
+
+#include <openssl/crypto.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+#include <random>
+#include <unordered_map>
+
+#include "recast/base/error.h"
+#include "recast/base/log.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+#include "token_file.h"
+
+namespace recast {
+namespace {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+constexpr std::size_t kMostTokenBytes = 512;
+constexpr auto kMoment = std::chrono::seconds(2);  // as coarse as a file system's clock may be
+
+/// What tells one content of a file from the next.
+struct Signature {
+  ::dev_t device = 0;
+  ::ino_t inode = 0;
+  ::off_t bytes = -1;
+  std::int64_t changed_ns = 0, status_ns = 0;
+  bool operator==(const Signature&) const = default;
+};
+
+std::int64_t nanoseconds(const ::timespec& time) { return time.tv_sec * 1'000'000'000 + time.tv_nsec; }
+
+/// That of no file where there is none.
+Signature signature_of(const std::filesystem::path& file) {
+  struct stat status {};
+  if (::stat(file.c_str(), &status) != 0) return {};
+  return {status.st_dev, status.st_ino, status.st_size, nanoseconds(status.st_mtim), nanoseconds(status.st_ctim)};
+}
+
+/// Whether the file may change once more without another signature.
+bool is_fresh(const Signature& signature) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return now - std::chrono::nanoseconds(signature.changed_ns) < kMoment;
+}
+
+/// A bucket that fills at a steady rate.
+class Bucket {
+ public:
+  Bucket(double most, double per_second) : most_(most), per_second_(per_second), level_(most) {}
+
+  bool take(SteadyTime now) {
+    const double seconds = std::chrono::duration<double>(now - last_).count();
+    level_ = std::min(most_, level_ + std::max(0.0, seconds) * per_second_);
+    last_ = now;
+    if (level_ < 1) return false;
+    level_ -= 1;
+    return true;
+  }
+  void give_back() { level_ = std::min(most_, level_ + 1); }
+
+ private:
+  double most_, per_second_, level_;
+  SteadyTime last_ = std::chrono::steady_clock::now();
+};
+
+/// The token of "Bearer TOKEN" (RFC 6750, section 2.1), or nothing.
+std::optional<std::string_view> bearer_token(std::string_view header) {
+  constexpr std::string_view kScheme = "bearer ";
+  const auto same = [](char c, char lower) { return c == lower || (c >= 'A' && c <= 'Z' && c - 'A' + 'a' == lower); };
+  if (header.size() < kScheme.size() ||
+      !std::equal(kScheme.begin(), kScheme.end(), header.begin(), [&](char lower, char c) { return same(c, lower); })) {
+    return std::nullopt;
+  }
+  header.remove_prefix(kScheme.size());
+  header.remove_prefix(std::min(header.find_first_not_of(' '), header.size()));
+  constexpr std::string_view kSigns = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=";
+  const bool good =
+      !header.empty() && header.size() <= kMostTokenBytes && header.find_first_not_of(kSigns) == header.npos;
+  return good ? std::optional(header) : std::nullopt;
+}
+
+std::string random_secret() {
+  std::random_device device;  // the system's generator
+  std::string secret;
+  for (int i = 0; i < 4; ++i) secret += std::to_string(device()) + ".";
+  return secret;
+}
+
+/// One reading of the file.
+struct Snapshot {
+  std::vector<TokenEntry> entries;
+  /// Tokens that were right before, by their digest under the process's secret: nobody outside can choose a token by
+  /// where it would lie here, so looking it up tells nothing.
+  std::unordered_map<std::string, std::size_t> seen;
+
+  /// The digest under every salt against every entry; as long for a wrong token as for a right one.
+  std::optional<std::size_t> find(std::string_view token) const {
+    std::optional<std::size_t> found;
+    Sha256 hash;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      hash.update(entries[i].salt);
+      hash.update(token);
+      const std::string digest = hash.finish_hex();
+      if (CRYPTO_memcmp(digest.data(), entries[i].sha256.data(), digest.size()) == 0) found = i;
+    }
+    return found;
+  }
+};
+
+TokenVerdict verdict_on(const TokenEntry& entry, Right right, std::chrono::system_clock::time_point now) {
+  if (entry.expires && now >= *entry.expires) {
+    return {Access::kUnauthenticated, {}, "[auth] this token has expired; ask for a new one"};
+  }
+  TokenVerdict verdict{Access::kGranted, {entry.name, entry.roles, entry.tasks}, ""};
+  if (std::ranges::any_of(entry.roles, [&](Role role) { return grants(role, right); })) return verdict;
+  verdict.access = Access::kForbidden;
+  verdict.message = "[auth] the role of this token does not allow this call; ask for a token with another role";
+  return verdict;
+}
+
+}  // namespace
+
+class TokenTable::Content {
+ public:
+  Content(std::filesystem::path file, const TokenTableOptions& options)
+      : file_(std::move(file)),
+        options_(options),
+        unknown_(options.unknown_burst, options.unknown_per_second),
+        due_(std::chrono::steady_clock::now() + options.reread_every) {
+    signature_ = signature_of(file_);
+    const std::string text = read_token_file(file_);
+    snapshot_ = std::make_shared<Snapshot>(Snapshot{parse_token_file(text, shown()), {}});
+    read_ = sha256_hex(text);
+  }
+
+  TokenVerdict check(std::string_view token, Right right, std::chrono::system_clock::time_point now) {
+    reread_if_due();
+    const std::string digest = sha256_hex(secret_ + std::string(token));
+    std::shared_ptr<Snapshot> snapshot;
+    {
+      const std::lock_guard lock(mutex_);
+      snapshot = snapshot_;
+      if (const auto seen = snapshot->seen.find(digest); seen != snapshot->seen.end()) {
+        return verdict_on(snapshot->entries[seen->second], right, now);
+      }
+      if (!unknown_.take(std::chrono::steady_clock::now())) {
+        return {Access::kTooMany, {}, "[auth] too many unknown tokens arrive just now; try again in a second"};
+      }
+    }
+    const std::optional<std::size_t> found = snapshot->find(token);
+    if (!found) return {Access::kUnauthenticated, {}, "[auth] this token is not known; check it, or ask for a new one"};
+    const std::lock_guard lock(mutex_);
+    snapshot->seen.emplace(digest, *found);
+    unknown_.give_back();
+    return verdict_on(snapshot->entries[*found], right, now);
+  }
+
+ private:
+  std::string shown() const { return printable(file_.string(), 300); }
+
+  void reread_if_due() {
+    const std::unique_lock one(reading_, std::try_to_lock);  // the others go on with the table that there is
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (!one || now < due_) return;
+    due_ = now + options_.reread_every;
+    const Signature current = signature_of(file_);
+    if (current == signature_ && !is_fresh(current)) return;
+    try {
+      reread();
+    } catch (const std::exception& error) {
+      if (current == signature_) return;
+      log_event(LogLevel::kWarn, "tokens.kept_old", {{"file", file_.string()}, {"reason", error.what()}});
+    }
+    signature_ = current;
+  }
+
+  void reread() {
+    const std::string text = read_token_file(file_);
+    std::string digest = sha256_hex(text);
+    if (digest == read_) return;
+    auto fresh = std::make_shared<Snapshot>(Snapshot{parse_token_file(text, shown()), {}});
+    log_event(LogLevel::kInfo, "tokens.reread", {{"file", file_.string()}, {"tokens", fresh->entries.size()}});
+    read_ = std::move(digest);
+    const std::lock_guard lock(mutex_);
+    snapshot_ = std::move(fresh);
+  }
+
+  const std::filesystem::path file_;
+  const TokenTableOptions options_;
+  const std::string secret_ = random_secret();
+
+  std::mutex mutex_;  // of the next two, and of `seen` within the first
+  std::shared_ptr<Snapshot> snapshot_;
+  Bucket unknown_;
+
+  std::mutex reading_;  // of the next three
+  SteadyTime due_;
+  Signature signature_;
+  std::string read_;  // digest of the text that the table is made of
+};
+
+TokenTable::TokenTable(std::filesystem::path file, const TokenTableOptions& options)
+    : content_(std::make_unique<Content>(std::move(file), options)) {}
+TokenTable::~TokenTable() = default;
+
+TokenVerdict TokenTable::check(std::string_view authorization, Right right, std::chrono::system_clock::time_point now) {
+  if (authorization.empty()) {
+    return {Access::kUnauthenticated, {}, "[auth] no token was sent; send the header 'Authorization: Bearer TOKEN'"};
+  }
+  const std::optional<std::string_view> token = bearer_token(authorization);
+  if (!token) {
+    return {Access::kUnauthenticated, {}, "[auth] the header Authorization is not of the form 'Bearer TOKEN'"};
+  }
+  return content_->check(*token, right, now);
+}
+
+}  // namespace recast
