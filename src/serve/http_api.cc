@@ -1,0 +1,331 @@
+#include "http_api.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <variant>
+
+#include "http_openapi.h"
+#include "recast/base/error.h"
+#include "recast/base/log.h"
+#include "recast/format/canonical_json.h"
+#include "recast/serve/model_name.h"
+
+namespace recast {
+namespace {
+
+using nlohmann::json;
+
+/// Of the bodies of index, load and unload, and of those that mean nothing, such as that of a GET.
+constexpr std::size_t kSmallBody = std::size_t{64} << 10;
+
+HttpAnswer json_of(const json& value) {
+  return json_answer(value.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+HttpAnswer with_allow(HttpAnswer answer, std::string_view allow) {
+  answer.fields.emplace_back("Allow", std::string(allow));
+  return answer;
+}
+
+HttpAnswer options_answer(std::string_view allow) {
+  HttpAnswer answer;
+  answer.status = 204;
+  return with_allow(std::move(answer), allow);
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return out;
+}
+
+/// "application/json" of "Application/JSON; charset=UTF-8"; empty if it names a character set that is not taken.
+std::string media_type(const std::string& field) {
+  const std::string text = lower(field);
+  const std::size_t semicolon = text.find(';');
+  const std::size_t charset = text.find("charset=");
+  if (charset != text.npos && text.compare(charset + 8, 5, "utf-8") != 0 &&
+      text.compare(charset + 8, 7, "\"utf-8\"") != 0)
+    return "";
+  std::string type = text.substr(0, semicolon);
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.pop_back();
+  return type;
+}
+
+/// A small body: nothing, or one object.
+json object_of(std::string_view body) {
+  if (body.find_first_not_of(" \t\r\n") == body.npos) return json::object();
+  json value;
+  try {
+    value = parse_json(body, "[http] body", {.depth = 32, .values = 1'000});
+  } catch (const Error& error) {
+    throw Error(Code::kInvalidArgument, error.what());
+  }
+  if (!value.is_object())
+    fail(Code::kInvalidArgument, "[http] body: expected a JSON object, got {}", value.type_name());
+  return value;
+}
+
+bool may_use(const HttpCall& call, std::string_view model) { return !call.caller || call.caller->may_use(model); }
+
+/// Drops entries whose "name" the caller may not use.
+void keep_allowed(json& entries, const HttpCall& call) {
+  if (!call.caller || !entries.is_array()) return;
+  json kept = json::array();
+  for (json& entry : entries)
+    if (may_use(call, entry.value("name", ""))) kept.push_back(std::move(entry));
+  entries = std::move(kept);
+}
+
+/// A request's parameters: an object of texts, numbers and booleans.
+void check_parameters(const json& request) {
+  const auto found = request.find("parameters");
+  if (found == request.end()) return;
+  if (!found->is_object())
+    fail(Code::kInvalidArgument, "[http] parameters: expected an object, got {}", found->type_name());
+  for (const auto& [key, value] : found->items())
+    if (value.is_structured() || value.is_null())
+      fail(Code::kInvalidArgument, "[http] parameters: expected texts, numbers or booleans, got {}", value.type_name());
+}
+
+}  // namespace
+
+bool HttpCall::immediate() const {
+  return route && (route->action == HttpAction::kLive || route->action == HttpAction::kReady ||
+                   route->action == HttpAction::kOpenapi);
+}
+
+bool HttpCall::lists() const {
+  return route && (route->action == HttpAction::kIndex || route->action == HttpAction::kStatistics);
+}
+
+HttpApi::HttpApi(Service& service, const HttpOptions& options, HttpMetrics& metrics, TokenTable* tokens)
+    : service_(service),
+      options_(options),
+      metrics_(metrics),
+      tokens_(tokens),
+      openapi_(openapi_document(options, tokens != nullptr)) {}
+
+// ---- from the header -----------------------------------------------------------------------------------------------
+
+std::optional<HttpAnswer> HttpApi::admit(const HttpHead& head, std::string_view peer, HttpCall& call) const {
+  try {
+    call.method = head.method;
+    if (head.target == "*" && head.method == "OPTIONS") return options_answer("GET, HEAD, POST, OPTIONS");
+    call.route = find_route(path_of(head.target));
+    if (call.route && options_.metrics_only && call.route->action != HttpAction::kMetrics &&
+        call.route->action != HttpAction::kLive && call.route->action != HttpAction::kReady)
+      call.route.reset();
+    if (!call.route) return error_answer(404, "[http] nothing is at this path; GET /v2/openapi.json lists the paths");
+    if (head.method == "OPTIONS") return options_answer(call.route->allow());
+    if (!call.route->allows(head.method))
+      return with_allow(error_answer(405, fmt::format("[http] this path takes {}", call.route->allow())),
+                        call.route->allow());
+    if (auto refused = authorise(head, peer, call)) return refused;
+    if (!call.route->model.empty()) call.model = decode_path_segment(call.route->model);
+    if (!call.route->version.empty()) call.version = decode_path_segment(call.route->version);
+    call.route->model = call.route->version = {};
+    if (!call.model.empty()) parse_model_name(call.model, call.version);
+    if (!call.model.empty() && !may_use(call, call.model))
+      return error_answer(403, "[http] the token is not for this model");
+    return check_content(head, call);
+  } catch (...) {
+    return answer_of_current_exception();
+  }
+}
+
+std::optional<HttpAnswer> HttpApi::authorise(const HttpHead& head, std::string_view peer, HttpCall& call) const {
+  if (!call.route->right) return std::nullopt;
+  const Right right = *call.route->right;
+  if (!tokens_) {
+    if (right != Right::kManage) return std::nullopt;
+    if (!options_.management)
+      return error_answer(403, "[http] loading and unloading need a server with tokens, or one that allows it to all");
+    // A page from anywhere can make a browser on this machine send such a request.
+    if (head.origin) return error_answer(403, "[http] web pages may not load or unload without a token");
+    return std::nullopt;
+  }
+  TokenVerdict verdict = tokens_->check(head.authorization.value_or(""), right);
+  if (verdict.access == Access::kGranted) {
+    call.caller = std::make_shared<const TokenIdentity>(std::move(verdict.identity));
+    return std::nullopt;
+  }
+  metrics_.refused("token");
+  log_event(LogLevel::kWarn, "http.token_refused",
+            {{"path", call.route->path_template},
+             {"peer", peer},
+             {"identity", std::string_view(verdict.identity.name)},
+             {"message", std::string_view(verdict.message)}});
+  if (verdict.access == Access::kForbidden) return error_answer(403, verdict.message);
+  if (verdict.access == Access::kTooMany) return error_answer(429, verdict.message);
+  HttpAnswer answer = error_answer(401, verdict.message);
+  answer.fields.emplace_back("WWW-Authenticate", "Bearer");
+  return answer;
+}
+
+std::optional<HttpAnswer> HttpApi::check_content(const HttpHead& head, HttpCall& call) const {
+  if (head.length && *head.length > body_limit(call))
+    return error_answer(413, fmt::format("[http] the body has {} bytes, more than {}", *head.length, body_limit(call)));
+  if (!call.route->post) return std::nullopt;
+  if (head.content_encoding && lower(*head.content_encoding) != "identity")
+    return error_answer(415, "[http] compressed bodies are not taken: send it without Content-Encoding");
+  if (head.content_type) {
+    const std::string type = media_type(*head.content_type);
+    // The last two are what aiohttp (in Triton's asyncio client) and curl call a body that nobody described.
+    if (type != "application/json" && type != "application/octet-stream" && type != "text/plain" &&
+        type != "application/x-www-form-urlencoded")
+      return error_answer(415,
+                          "[http] Content-Type must be application/json, or application/octet-stream where binary "
+                          "tensors follow the JSON");
+  }
+  if (!call.infers()) return std::nullopt;
+  if (!head.length && !head.chunked)
+    return error_answer(411, "[http] an inference needs a body and its Content-Length");
+  if (head.inference_length) {
+    std::size_t bytes = 0;
+    const char* const end = head.inference_length->data() + head.inference_length->size();
+    const auto [stop, error] = std::from_chars(head.inference_length->data(), end, bytes);
+    if (error != std::errc() || stop != end)
+      return error_answer(400, "[http] Inference-Header-Content-Length must be a number of bytes");
+    call.json_bytes = bytes;
+  }
+  return std::nullopt;
+}
+
+std::size_t HttpApi::body_limit(const HttpCall& call) const {
+  return call.infers() ? options_.body_bytes : std::min(kSmallBody, options_.body_bytes);
+}
+
+// ---- answers -------------------------------------------------------------------------------------------------------
+
+HttpAnswer HttpApi::answer(const HttpCall& call, std::string_view body) const {
+  try {
+    return within_limit(made(call, body));
+  } catch (...) {
+    return answer_of_current_exception();
+  }
+}
+
+HttpAnswer HttpApi::made(const HttpCall& call, std::string_view body) const {
+  switch (call.route->action) {
+    case HttpAction::kLive: {
+      const bool live = service_.live();
+      HttpAnswer answer = json_of({{"live", live}});
+      answer.status = live ? 200 : 503;
+      return answer;
+    }
+    case HttpAction::kReady:
+      return ready_answer(ready_ && service_.ready());
+    case HttpAction::kOpenapi:
+      return json_answer(openapi_);
+    case HttpAction::kMetrics:
+      return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_.text(), {}, false};
+    case HttpAction::kServerMetadata:
+      return json_of(service_.server_metadata());
+    case HttpAction::kModelMetadata:
+      return json_of(service_.model_metadata(call.model, call.version));
+    case HttpAction::kModelReady:
+      return model_ready_answer(call);
+    case HttpAction::kStatistics:
+    case HttpAction::kModelStatistics:
+      return statistics_answer(call);
+    case HttpAction::kIndex:
+      return index_answer(call, body);
+    case HttpAction::kLoad:
+    case HttpAction::kUnload:
+      return manage(call, body);
+    case HttpAction::kInfer:
+      break;
+  }
+  fail(Code::kInternal, "[http] an inference has no answer of its own");
+}
+
+HttpAnswer HttpApi::ready_answer(bool ready) const {
+  HttpAnswer answer = json_of({{"ready", ready}});
+  answer.status = ready ? 200 : 503;
+  if (!ready) answer.fields.emplace_back("Retry-After", "1");
+  return answer;
+}
+
+HttpAnswer HttpApi::model_ready_answer(const HttpCall& call) const {
+  const bool ready = service_.model_ready(call.model, call.version);
+  HttpAnswer answer = ready_answer(ready);
+  answer.body = json_of({{"name", call.model}, {"ready", ready}}).body;
+  return answer;
+}
+
+HttpAnswer HttpApi::statistics_answer(const HttpCall& call) const {
+  json all = service_.statistics(call.model, call.version);
+  if (const auto found = all.find("model_stats"); found != all.end()) keep_allowed(*found, call);
+  return json_of(all);
+}
+
+HttpAnswer HttpApi::index_answer(const HttpCall& call, std::string_view body) const {
+  const json request = object_of(body);
+  const auto ready = request.find("ready");
+  if (ready != request.end() && !ready->is_boolean())
+    fail(Code::kInvalidArgument, "[http] ready: expected true or false, got {}", ready->type_name());
+  json index = service_.repository_index(ready != request.end() && ready->get<bool>());
+  keep_allowed(index, call);
+  return json_of(index);
+}
+
+HttpAnswer HttpApi::manage(const HttpCall& call, std::string_view body) const {
+  const json request = object_of(body);
+  check_parameters(request);
+  const json parameters = request.value("parameters", json::object());
+  if (call.route->action == HttpAction::kUnload) {
+    service_.unload(call.model);
+  } else {
+    for (const auto& [key, value] : parameters.items())
+      if (key == "config" || key.starts_with("file:"))
+        fail(Code::kInvalidArgument, "[http] parameters.{}: tasks come from the store alone, as they were stored",
+             key == "config" ? "config" : "file");
+    service_.load(call.model);
+  }
+  log_event(LogLevel::kInfo, call.route->action == HttpAction::kLoad ? "http.model_loaded" : "http.model_unloaded",
+            {{"model", std::string_view(call.model)},
+             {"identity", call.caller ? std::string_view(call.caller->name) : std::string_view()}});
+  return {};
+}
+
+HttpAnswer HttpApi::within_limit(HttpAnswer answer) const {
+  if (answer.body.size() <= options_.response_bytes) return answer;
+  fail(Code::kExhausted, "[http] the answer has {} bytes, more than {}: ask for less", answer.body.size(),
+       options_.response_bytes);
+}
+
+// ---- inference -----------------------------------------------------------------------------------------------------
+
+InferenceRequest HttpApi::inference(const HttpCall& call, std::string_view body) const {
+  InferenceRequest request = parse_infer_body(body, call.json_bytes, options_.inference);
+  name_model(request, call.model, call.version);
+  return request;
+}
+
+HttpAnswer HttpApi::inference_answer(const InferenceResult& result, const BinaryOutputs& binary) const {
+  try {
+    if (const auto* error = std::get_if<std::exception_ptr>(&result)) std::rethrow_exception(*error);
+    const auto& response = std::get<InferenceResponse>(result);
+    std::size_t bytes = 0;
+    for (const WireTensor& output : response.outputs) bytes += output.bytes.size();
+    if (bytes > options_.response_bytes)
+      fail(Code::kExhausted, "[http] the outputs have {} bytes, more than {}: send fewer rows or ask for fewer outputs",
+           bytes, options_.response_bytes);
+    InferBody body = write_infer_body(response, binary);
+    HttpAnswer answer = json_answer(std::move(body.bytes));
+    if (body.json_bytes) {
+      answer.content_type = "application/octet-stream";
+      answer.fields.emplace_back("Inference-Header-Content-Length", std::to_string(*body.json_bytes));
+    }
+    return within_limit(std::move(answer));
+  } catch (...) {
+    return answer_of_current_exception();
+  }
+}
+
+}  // namespace recast

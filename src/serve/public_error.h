@@ -1,0 +1,20 @@
+#pragma once
+#include <string>
+
+#include "recast/base/error.h"
+
+namespace recast {
+
+/// A failure as a client may read it.
+struct PublicError {
+  Code code;
+  int http_status;
+  std::string message;  ///< one line
+};
+
+/// Of what is being handled in a catch block. An Error keeps its code, and its message unless that is for this
+/// machine's owner only (a path of the file system, a damaged file, our own bug): then the message goes to the log as
+/// `serve.failed`, and the client reads that it did. Want of memory is kUnavailable, anything else kInternal.
+PublicError public_error() noexcept;
+
+}  // namespace recast
