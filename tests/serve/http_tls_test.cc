@@ -1,0 +1,151 @@
+#include "format/python_tool.h"
+#include "format/temporary_folder.h"
+#include "http_fixture.h"
+
+namespace recast {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+bool have(const std::string& program) { return run_program({"sh", "-c", "command -v " + program}).status == 0; }
+
+/// Certificates of a test's own: a server's, and a client's that an authority signed.
+class HttpTls : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!have("openssl") || !have("curl")) {
+      if (on_ci()) FAIL() << "openssl or curl is missing";
+      GTEST_SKIP() << "openssl or curl is missing";
+    }
+    make("server", "subjectAltName=IP:127.0.0.1");
+    make("client", "basicConstraints=critical,CA:TRUE");
+    options_ = quick_options();
+    options_.certificate = folder_ / "server.pem";
+    options_.key = folder_ / "server.key";
+  }
+
+  void make(const std::string& name, const std::string& extension) {
+    const Outcome made = run_program(
+        {"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=" + name, "-addext", extension, "-keyout", path(name + ".key"), "-out", path(name + ".pem")});
+    ASSERT_EQ(made.status, 0) << made.text;
+  }
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  Outcome curl(const TestServer& at, std::vector<std::string> words, const std::string& where = "/v2") const {
+    std::vector<std::string> all = {"curl", "--silent", "--show-error", "--max-time", "20"};
+    all.insert(all.end(), words.begin(), words.end());
+    all.push_back(fmt::format("https://127.0.0.1:{}{}", at.server.port(), where));
+    return run_program(all);
+  }
+
+  TemporaryFolder folder_;
+  HttpOptions options_;
+};
+
+TEST_F(HttpTls, ServesClientsThatTrustTheCertificate) {
+  TestServer at(options_);
+  const Outcome trusted = curl(at, {"--cacert", path("server.pem")});
+  EXPECT_EQ(trusted.status, 0) << trusted.text;
+  EXPECT_THAT(trusted.text, HasSubstr("\"recast\""));
+  EXPECT_NE(curl(at, {}).status, 0) << "whoever does not know it is warned by his client";
+  const Outcome inferred = curl(at, {"--cacert", path("server.pem"), "--json", kBody}, "/v2/models/pair/infer");
+  EXPECT_THAT(inferred.text, HasSubstr("\"data\":[6,12]"));
+}
+
+TEST_F(HttpTls, CarriesLargeBodies) {
+  TestServer at(options_);
+  const std::string json = fmt::format(R"({{"inputs":[{{"name":"x","shape":[1,{0}],"datatype":"FP32","parameters":{{)"
+                                       R"("binary_data_size":{1}}}}}]}})",
+                                       1 << 20, 4 << 20);
+  {
+    FILE* file = std::fopen(path("body").c_str(), "wb");
+    const std::string body = json + std::string(4 << 20, '\0');
+    ASSERT_EQ(std::fwrite(body.data(), 1, body.size(), file), body.size());
+    std::fclose(file);
+  }
+  const Outcome outcome =
+      curl(at,
+           {"--cacert", path("server.pem"), "-H", "Content-Type: application/octet-stream", "-H",
+            fmt::format("Inference-Header-Content-Length: {}", json.size()), "--data-binary", "@" + path("body")},
+           "/v2/models/pair/infer");
+  EXPECT_THAT(outcome.text, HasSubstr("\"data\":[0,0]"));
+}
+
+TEST_F(HttpTls, SpeaksNothingOlderThan12) {
+  TestServer at(options_);
+  for (const char* version : {"-tls1_2", "-tls1_3"}) {
+    const Outcome outcome = run_program(
+        {"sh", "-c", fmt::format("openssl s_client {} -connect 127.0.0.1:{} </dev/null", version, at.server.port())});
+    EXPECT_THAT(outcome.text, AllOf(HasSubstr("Cipher is "), Not(HasSubstr("Cipher is (NONE)")))) << version;
+  }
+  const Outcome old =
+      run_program({"sh", "-c",
+                   fmt::format("openssl s_client -tls1_1 -cipher ALL:@SECLEVEL=0 -connect 127.0.0.1:{} </dev/null",
+                               at.server.port())});
+  EXPECT_THAT(old.text, HasSubstr("Cipher is (NONE)"));
+}
+
+TEST_F(HttpTls, AsksClientsForACertificateWhereThatIsSaid) {
+  options_.client_ca = folder_ / "client.pem";
+  TestServer at(options_);
+  EXPECT_NE(curl(at, {"--cacert", path("server.pem")}).status, 0);
+  const Outcome known =
+      curl(at, {"--cacert", path("server.pem"), "--cert", path("client.pem"), "--key", path("client.key")});
+  EXPECT_EQ(known.status, 0) << known.text;
+  const Outcome stranger =
+      curl(at, {"--cacert", path("server.pem"), "--cert", path("server.pem"), "--key", path("server.key")});
+  EXPECT_NE(stranger.status, 0);
+}
+
+TEST_F(HttpTls, EndsHandshakesThatDoNotBegin) {
+  options_.header_timeout = 300ms;
+  TestServer at(options_);
+  HttpClient silent(at.server.port());
+  EXPECT_TRUE(silent.ends());
+  HttpClient plain(at.server.port());
+  plain.send(get("/v2"));
+  EXPECT_EQ(plain.read().status, 0);
+  EXPECT_TRUE(at.becomes("recast_http_connections_open", 0));
+}
+
+TEST_F(HttpTls, NoticesWhoGoes) {
+  RECAST_NEED_PYTHON("ssl");
+  TestServer at(options_);
+  at.service.hold();
+  const std::string script =
+      "import socket, ssl, sys, time\n"
+      "trust = ssl.create_default_context(cafile=sys.argv[1])\n"
+      "plain = socket.create_connection(('127.0.0.1', int(sys.argv[2])))\n"
+      "with trust.wrap_socket(plain, server_hostname='127.0.0.1') as s:\n"
+      "  s.sendall(sys.argv[3].encode())\n"
+      "  time.sleep(0.3)\n";
+  const Outcome gone =
+      run_program({python_path(), "-c", script, path("server.pem"), std::to_string(at.server.port()), infer_pair()});
+  EXPECT_EQ(gone.status, 0) << gone.text;
+  EXPECT_TRUE(at.service.wait_for_cancelled());
+  at.service.release();
+  EXPECT_TRUE(at.server.drain(std::chrono::steady_clock::now() + 10s));
+}
+
+TEST_F(HttpTls, NamesTheFileThatIsWrong) {
+  LinearService service({{"pair", 2}});
+  prometheus::Registry registry;
+  const auto error = [&](Code code) { return error_of(code, [&] { HttpServer(service, options_, registry); }); };
+  options_.key = folder_ / "client.key";
+  EXPECT_THAT(error(Code::kInvalidArgument), HasSubstr("client.key is not the key of the certificate"));
+  options_.key = folder_ / "server.pem";
+  EXPECT_THAT(error(Code::kDataCorruption), HasSubstr("server.pem"));
+  options_.key = folder_ / "absent.key";
+  EXPECT_THAT(error(Code::kNotFound), HasSubstr("absent.key"));
+  options_.key = folder_ / "server.key";
+  options_.certificate = folder_ / "server.key";
+  EXPECT_THAT(error(Code::kDataCorruption), HasSubstr("server.key"));
+  options_.certificate = folder_ / "server.pem";
+  options_.client_ca = folder_ / "server.key";
+  EXPECT_THAT(error(Code::kDataCorruption), HasSubstr("server.key"));
+}
+
+}  // namespace
+}  // namespace recast
