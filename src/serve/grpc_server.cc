@@ -1,0 +1,257 @@
+// Why the process may hold two copies of Protocol Buffers. libtorch_cpu.so of the PyPI wheel (torch 2.13.0) has
+// protobuf 3.13 inside, linked statically and hidden: of its names it exports three copies of byteswap<>, which
+// Debian's libprotobuf 3.21 does not have. Names that both export, and may therefore share, are functions of the C++
+// library that either was compiled with (call_once, hash tables, trees, vectors); the code behind them is the same.
+// Absl is in an inline namespace of Debian's own (absl::debian3), and OpenSSL, c-ares and re2 are not in libtorch at
+// all. So neither needs -Bsymbolic, archives or RTLD_DEEPBIND: programs linked in both orders made calls, parsed JSON
+// into messages and ran operators inside of calls, lazily bound and with LD_BIND_NOW; LD_DEBUG=bindings shows the names
+// that cross over. tests/serve/one_process_test.cc keeps watch. What does need care is at compile time: the wheel's
+// include folder brings headers of that 3.13, and cmake/Grpc.cmake keeps the system's in front of them.
+#include "recast/serve/grpc_server.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <grpc/support/log.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <grpcpp/version_info.h>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include "grpc_call.h"
+#include "http_tls.h"
+#include "recast/base/error.h"
+#include "recast/base/log.h"
+#include "recast/format/files.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::uint64_t kPemBytes = 1 << 20;
+
+// ---- options --------------------------------------------------------------------------------------------------------
+
+/// Of an address in numbers: whether it is of this machine alone.
+bool is_loopback(const std::string& address) {
+  in_addr four{};
+  in6_addr six{};
+  if (::inet_pton(AF_INET, address.c_str(), &four) == 1) return ntohl(four.s_addr) >> 24 == 127;
+  if (::inet_pton(AF_INET6, address.c_str(), &six) == 1) return IN6_IS_ADDR_LOOPBACK(&six) != 0;
+  fail(Code::kInvalidArgument, "[grpc] address: '{}' is none in numbers, such as 127.0.0.1 or ::1", printable(address));
+}
+
+void check_address(const GrpcOptions& options, bool tokens) {
+  if (is_loopback(options.address) || options.insecure) return;
+  if (!tokens) {
+    fail(Code::kInvalidArgument, "[grpc] {} can be reached from other machines: give a token file, or --insecure",
+         options.address);
+  }
+  if (!withstands_floods(grpc::Version())) {
+    fail(Code::kInvalidArgument,
+         "[grpc] {} can be reached from other machines, and gRPC {} lacks the remedies against floods of HTTP/2 frames "
+         "(1.66 has them): listen on 127.0.0.1 behind a proxy, build with a newer gRPC, or give --insecure",
+         options.address, grpc::Version());
+  }
+}
+
+template <class Number>
+void check_range(std::string_view name, Number value, Number least, Number most) {
+  if (value >= least && value <= most) return;
+  fail(Code::kInvalidArgument, "[grpc] {} must lie in {}..{}, got {}", name, least, most, value);
+}
+
+void check_time(std::string_view name, milliseconds value) {
+  check_range<milliseconds::rep>(name, value.count(), 1, milliseconds(std::chrono::hours(24)).count());
+}
+
+void check_limits(const GrpcOptions& options) {
+  check_range("workers", options.workers, 1, 1'024);
+  check_range<std::size_t>("message_bytes", options.message_bytes, 1'024, std::size_t{1} << 30);
+  check_range<std::size_t>("memory_bytes", options.memory_bytes, std::size_t{1} << 20, std::size_t{1} << 50);
+  check_range<std::size_t>("metadata_bytes", options.metadata_bytes, 1'024, std::size_t{1} << 20);
+  check_range("streams", options.streams, 1, 1'000'000);
+  check_range("calls", options.calls, 1, 1'000'000);
+  check_time("handshake_timeout", options.handshake_timeout);
+  check_time("request_timeout", options.request_timeout);
+  check_time("response_timeout", options.response_timeout);
+  check_time("stream_timeout", options.stream_timeout);
+  check_time("idle_timeout", options.idle_timeout);
+  check_time("keepalive", options.keepalive);
+  check_time("keepalive_timeout", options.keepalive_timeout);
+  check_time("ping_interval", options.ping_interval);
+}
+
+GrpcOptions checked(GrpcOptions options, bool tokens) {
+  check_address(options, tokens);
+  check_limits(options);
+  if (options.certificate.empty() != options.key.empty()) {
+    fail(Code::kInvalidArgument, "[grpc] a certificate and its key belong together: give both or neither");
+  }
+  if (options.certificate.empty() && !options.client_ca.empty()) {
+    fail(Code::kInvalidArgument, "[grpc] certificates of clients need TLS: give the server a certificate and a key");
+  }
+  return options;
+}
+
+/// How often open calls are looked at: a tenth of the shortest time, within reason.
+milliseconds tick(const GrpcOptions& options) {
+  const milliseconds shortest = std::min({options.request_timeout, options.response_timeout, options.stream_timeout});
+  return std::clamp(shortest / 10, milliseconds(5), milliseconds(250));
+}
+
+// ---- the library's settings -----------------------------------------------------------------------------------------
+
+std::shared_ptr<grpc::ServerCredentials> credentials(const GrpcOptions& options) {
+  if (options.certificate.empty()) return grpc::InsecureServerCredentials();
+  tls_context(options.certificate, options.key, options.client_ca);  // says what is wrong with them; gRPC does not
+  const bool clients = !options.client_ca.empty();
+  grpc::SslServerCredentialsOptions tls(clients ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                                                : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+  tls.pem_key_cert_pairs.push_back({read_file(options.key, kPemBytes), read_file(options.certificate, kPemBytes)});
+  if (clients) tls.pem_root_certs = read_file(options.client_ca, kPemBytes);
+  return grpc::SslServerCredentials(tls);
+}
+
+int as_int(std::size_t bytes) {
+  return static_cast<int>(std::min<std::size_t>(bytes, std::numeric_limits<int>::max()));
+}
+int as_int(milliseconds time) { return static_cast<int>(time.count()); }
+
+void set_limits(grpc::ServerBuilder& builder, const GrpcOptions& options) {
+  builder.SetMaxReceiveMessageSize(as_int(options.message_bytes));
+  builder.SetResourceQuota(grpc::ResourceQuota("recast").Resize(options.memory_bytes));
+  // As over HTTP: a compressed message of a megabyte may hold a gigabyte.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  const auto argument = [&builder](const char* name, int value) { builder.AddChannelArgument(name, value); };
+  argument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // or a second server would silently share the port
+  argument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.streams);
+  argument(GRPC_ARG_MAX_METADATA_SIZE, as_int(options.metadata_bytes));
+  argument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, as_int(options.handshake_timeout));
+  argument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, as_int(options.idle_timeout));
+  argument(GRPC_ARG_KEEPALIVE_TIME_MS, as_int(options.keepalive));
+  argument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, as_int(options.keepalive_timeout));
+  argument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  argument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, as_int(options.ping_interval));
+  argument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 2);
+}
+
+/// By itself the library would write on standard error.
+void log_through_recast() {
+#if GRPC_CPP_VERSION_MAJOR == 1 && GRPC_CPP_VERSION_MINOR < 65
+  gpr_set_log_function([](gpr_log_func_args* line) {
+    log_event(line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarn : LogLevel::kDebug, "grpc.library",
+              {{"note", std::string_view(line->message)}});
+  });
+#endif
+}
+
+class AllCalls final : public grpc::CallbackGenericService {
+ public:
+  explicit AllCalls(std::shared_ptr<GrpcFloor> floor) : floor_(std::move(floor)) {}
+  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override {
+    return GrpcCall::begin(floor_, *context);
+  }
+
+ private:
+  const std::shared_ptr<GrpcFloor> floor_;
+};
+
+}  // namespace
+
+// ---- the server -----------------------------------------------------------------------------------------------------
+
+struct GrpcServer::Core {
+  Core(Service& service, GrpcOptions wanted, TokenTable* tokens)
+      : options(checked(std::move(wanted), tokens != nullptr)),
+        credentials(recast::credentials(options)),
+        open(static_cast<std::size_t>(options.calls), tick(options)),
+        readers(options.workers, static_cast<std::size_t>(options.calls)),
+        floor(new GrpcFloor{service, options, tokens, open, readers}),
+        calls(floor) {}
+
+  void start();
+  /// Whether all calls were answered.
+  bool stop(std::chrono::system_clock::time_point deadline);
+
+  const GrpcOptions options;
+  const std::shared_ptr<grpc::ServerCredentials> credentials;
+  OpenCalls open;
+  JobThreads readers;
+  const std::shared_ptr<GrpcFloor> floor;
+  AllCalls calls;
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+void GrpcServer::Core::start() {
+  log_through_recast();
+  const bool six = options.address.find(':') != std::string::npos;
+  const std::string address = fmt::format("{}:{}", six ? "[" + options.address + "]" : options.address, options.port);
+  grpc::ServerBuilder builder;
+  set_limits(builder, options);
+  builder.AddListeningPort(address, credentials, &port);
+  builder.RegisterCallbackGenericService(&calls);
+  server = builder.BuildAndStart();
+  if (!server || port == 0) {
+    server.reset();
+    fail(Code::kUnavailable, "[grpc] cannot listen on {}: the port is taken, or the address is not of this machine",
+         address);
+  }
+}
+
+bool GrpcServer::Core::stop(std::chrono::system_clock::time_point deadline) {
+  floor->ready = false;
+  if (!server) return true;
+  open.close();
+  server->Shutdown(deadline);
+  const bool all = std::chrono::system_clock::now() < deadline;
+  open.wait_until_none();
+  server.reset();
+  return all;
+}
+
+GrpcServer::GrpcServer(Service& service, GrpcOptions options, TokenTable* tokens)
+    : core_(std::make_unique<Core>(service, std::move(options), tokens)) {}
+
+GrpcServer::~GrpcServer() { stop_now(); }
+
+void GrpcServer::start() {
+  RECAST_ASSERT(!core_->server);
+  core_->start();
+  log_event(LogLevel::kInfo, "grpc.listening",
+            {{"address", core_->options.address}, {"port", core_->port}, {"tls", !core_->options.certificate.empty()}});
+}
+
+std::uint16_t GrpcServer::port() const { return static_cast<std::uint16_t>(core_->port); }
+
+void GrpcServer::not_ready() { core_->floor->ready = false; }
+
+bool GrpcServer::drain(std::chrono::steady_clock::time_point deadline) {
+  const auto left = std::min<std::chrono::steady_clock::duration>(deadline - std::chrono::steady_clock::now(),
+                                                                  std::chrono::hours(24));
+  return core_->stop(std::chrono::system_clock::now() + left);
+}
+
+void GrpcServer::stop_now() { core_->stop(std::chrono::system_clock::now()); }
+
+bool withstands_floods(std::string_view grpc_version) {
+  int major = 0, minor = 0;
+  const char* const end = grpc_version.data() + grpc_version.size();
+  const auto [dot, error] = std::from_chars(grpc_version.data(), end, major);
+  if (error != std::errc() || dot == end || *dot != '.') return false;
+  if (std::from_chars(dot + 1, end, minor).ec != std::errc()) return false;
+  // The last of the remedies came with 1.66.0; patches of older versions have them too, as do some of a distribution,
+  // which cannot be told from the version.
+  return major > 1 || (major == 1 && minor >= 66);
+}
+
+}  // namespace recast

@@ -1,0 +1,67 @@
+#include "open_calls.h"
+
+namespace recast {
+
+OpenCalls::OpenCalls(std::size_t most, std::chrono::milliseconds tick)
+    : most_(most), tick_(tick), thread_([this](const std::stop_token& stop) { watch(stop); }) {}
+
+OpenCalls::~OpenCalls() = default;
+
+bool OpenCalls::add(std::shared_ptr<TimedCall> call) {
+  const std::lock_guard lock(mutex_);
+  const bool room = calls_.size() < most_;
+  const TimedCall* const key = call.get();
+  calls_.emplace(key, std::move(call));
+  if (calls_.size() == 1) changed_.notify_all();
+  return room;
+}
+
+std::shared_ptr<TimedCall> OpenCalls::remove(const TimedCall* call) {
+  const std::lock_guard lock(mutex_);
+  auto kept = calls_.extract(call);
+  if (calls_.empty()) changed_.notify_all();
+  return std::move(kept.mapped());
+}
+
+void OpenCalls::close() {
+  std::vector<std::shared_ptr<TimedCall>> all;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, call] : calls_) all.push_back(call);
+  }
+  for (const auto& call : all) call->closing();
+}
+
+void OpenCalls::wait_until_none() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return calls_.empty(); });
+}
+
+std::size_t OpenCalls::count() const {
+  const std::lock_guard lock(mutex_);
+  return calls_.size();
+}
+
+std::vector<std::shared_ptr<TimedCall>> OpenCalls::late() const {
+  const auto now = TimedCall::Clock::now().time_since_epoch().count();
+  std::vector<std::shared_ptr<TimedCall>> late;
+  for (const auto& [key, call] : calls_) {
+    if (call->expires_ <= now) late.push_back(call);
+  }
+  return late;
+}
+
+void OpenCalls::watch(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop, [this] { return !calls_.empty(); })) {
+    changed_.wait_for(lock, stop, tick_, [] { return false; });
+    if (stop.stop_requested()) return;
+    std::vector<std::shared_ptr<TimedCall>> calls = late();
+    lock.unlock();
+    for (const auto& call : calls) call->expired();
+    calls.clear();
+    lock.lock();
+  }
+}
+
+}  // namespace recast

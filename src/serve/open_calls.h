@@ -1,0 +1,64 @@
+#pragma once
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+namespace recast {
+
+/// Something with a deadline that moves.
+class TimedCall {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  virtual ~TimedCall() = default;
+  /// The deadline has passed. Called again and again while the call stays open.
+  virtual void expired() = 0;
+  /// Nobody waits for new calls any more.
+  virtual void closing() = 0;
+
+ protected:
+  void expires(Clock::time_point when) { expires_ = when.time_since_epoch().count(); }
+
+ private:
+  friend class OpenCalls;
+  std::atomic<Clock::rep> expires_{Clock::time_point::max().time_since_epoch().count()};
+};
+
+/// Keeps the calls that are open alive and tells those that are late, from a thread of its own.
+/// Threads: all calls in parallel.
+class OpenCalls {
+ public:
+  /// `tick`: how late a call may be told.
+  OpenCalls(std::size_t most, std::chrono::milliseconds tick);
+  OpenCalls(const OpenCalls&) = delete;
+  OpenCalls& operator=(const OpenCalls&) = delete;
+  ~OpenCalls();
+
+  /// Whether there were less than `most`; the call is kept in either case.
+  bool add(std::shared_ptr<TimedCall> call);
+  /// Not kept any more: what is returned is the last of it here.
+  std::shared_ptr<TimedCall> remove(const TimedCall* call);
+  /// Tells all that are open.
+  void close();
+  void wait_until_none();
+  std::size_t count() const;
+
+ private:
+  void watch(const std::stop_token& stop);
+  std::vector<std::shared_ptr<TimedCall>> late() const;
+
+  const std::size_t most_;
+  const std::chrono::milliseconds tick_;
+  mutable std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::unordered_map<const TimedCall*, std::shared_ptr<TimedCall>> calls_;
+  std::jthread thread_;
+};
+
+}  // namespace recast
