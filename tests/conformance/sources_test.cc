@@ -76,7 +76,7 @@ TEST(Docs, TheWorkedExampleIsTheOneThatCompiles) {
 
 TEST(Sources, FoldersUseOnlyThoseAboveThem) {
   const std::vector<std::string> order = {"base",    "format", "data",  "model", "mimic", "method",
-                                          "methods", "train",  "store", "run",   "lab"};
+                                          "methods", "train",  "store", "run",   "lab", "serve"};
   const auto place = [&](const std::string& folder) {
     return std::find(order.begin(), order.end(), folder) - order.begin();
   };

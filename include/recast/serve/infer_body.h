@@ -25,7 +25,7 @@ struct InferBodyLimits {
 /// Of the parameters are taken out, since they are about the body alone: binary_data_size, binary_data,
 /// binary_data_output, and content_type where it is "base64".
 /// Memory   beside `body`: 8 bytes for each value of a `data` array (a value is 2 bytes of JSON or more, so 4 times
-///          the body at the most), 6 times the longest text, and 2 MB. No tree is built of `data`.
+///          the body at the most), 10 times the longest text, and 4 MB. No tree is built of `data`.
 /// Throws   kInvalidArgument; kExhausted: beyond a limit. In both "[infer] inputs[1].data[3]: what was got, what was
 ///          expected", one line.
 InferenceRequest parse_infer_body(std::string_view body, std::optional<std::size_t> json_bytes = {},

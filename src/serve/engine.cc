@@ -1,0 +1,374 @@
+#include "recast/serve/engine.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "batch_runner.h"
+#include "data/worker_threads.h"
+#include "engine_statistics.h"
+#include "recast/base/log.h"
+#include "recast/format/printable.h"
+#include "recast/run/failure.h"
+#include "recast/run/machine.h"
+#include "recast/serve/model_name.h"
+
+namespace recast {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::size_t kModelsWithStatistics = 10'000;
+/// Names that are looked at for a suggestion: the first of all, and the first that begin like the one asked for. A list
+/// of 100,000 would take seconds, and anybody may ask.
+constexpr std::int64_t kNearestAmong = 200;
+
+/// What operators see of the engine.
+class EngineMetrics {
+ public:
+  explicit EngineMetrics(prometheus::Registry& registry)
+      : rows_(prometheus::BuildCounter()
+                  .Name("recast_rows_total")
+                  .Help("Rows computed, by the way they ran")
+                  .Register(registry)),
+        seconds_(prometheus::BuildCounter()
+                     .Name("recast_compute_seconds_total")
+                     .Help("Seconds of workers, by way")
+                     .Register(registry)),
+        requests_(prometheus::BuildCounter()
+                      .Name("recast_requests_total")
+                      .Help("Inference requests, by outcome")
+                      .Register(registry)),
+        passes_(prometheus::BuildHistogram()
+                    .Name("recast_pass_rows")
+                    .Help("Rows that shared a pass")
+                    .Register(registry)
+                    .Add({}, prometheus::Histogram::BucketBoundaries{1, 2, 4, 8, 16, 32, 64})),
+        gauges_(prometheus::BuildGauge().Name("recast_kept").Help("What is kept ready").Register(registry)) {}
+
+  void pass(BatchRunner::Way way, std::int64_t rows, double seconds) {
+    const char* name = way == BatchRunner::Way::kMade        ? "made"
+                       : way == BatchRunner::Way::kTemplates ? "templates"
+                                                             : "direct";
+    rows_.Add({{"way", name}}).Increment(static_cast<double>(rows));
+    seconds_.Add({{"way", name}}).Increment(seconds);
+    passes_.Observe(static_cast<double>(rows));
+  }
+  void request(std::string_view outcome) { requests_.Add({{"outcome", std::string(outcome)}}).Increment(); }
+  void kept(const std::string& base, const ServedBase& served, std::int64_t waiting) {
+    gauges_.Add({{"what", "task_bytes"}, {"base", base}}).Set(static_cast<double>(served.tasks().bytes()));
+    gauges_.Add({{"what", "weight_bytes"}, {"base", base}}).Set(static_cast<double>(served.weights().bytes()));
+    gauges_.Add({{"what", "tasks"}, {"base", base}}).Set(static_cast<double>(served.tasks().size()));
+    gauges_.Add({{"what", "waiting_rows"}, {"base", ""}}).Set(static_cast<double>(waiting));
+  }
+
+ private:
+  prometheus::Family<prometheus::Counter>&rows_, &seconds_, &requests_;
+  prometheus::Histogram& passes_;
+  prometheus::Family<prometheus::Gauge>& gauges_;
+};
+
+class Engine final : public Service {
+ public:
+  Engine(const EngineOptions& options, prometheus::Registry* metrics);
+  ~Engine() override;
+
+  bool live() const override { return true; }
+  bool ready() const override { return !draining_; }
+  nlohmann::json server_metadata() const override;
+  bool model_ready(const std::string& model, const std::string& version) const override;
+  nlohmann::json model_metadata(const std::string& model, const std::string& version) const override;
+  nlohmann::json repository_index(bool ready_only) const override;
+  void load(const std::string& model) override;
+  void unload(const std::string& model) override;
+  nlohmann::json statistics(const std::string& model, const std::string& version) const override;
+  void infer(InferenceRequest request, CallContext context, std::function<void(InferenceResult)> done) override;
+  bool drain(Clock::time_point deadline) override;
+
+ private:
+  using MayUse = std::function<bool(std::string_view model)>;
+
+  /// The bases that a name may mean: the one it names, or all.
+  std::vector<ServedBase*> bases_of(const ModelName& name) const;
+  /// The only base that has the task. Throws kNotFound with the nearest name, kInvalidArgument where several have it.
+  ServedBase& base_with(const ModelName& name, const MayUse& may_use = {}) const;
+  std::shared_ptr<const ServedTask> find(const std::string& model, const std::string& version,
+                                         const MayUse& may_use = {}) const;
+  /// Names the nearest of those that the caller may use.
+  [[noreturn]] void fail_unknown(const ModelName& name, const MayUse& may_use = {}) const;
+  std::vector<nlohmann::json> entries(const ServedBase& base, bool ready_only) const;
+  void observe(const RequestRows& rows, const RequestTimes& times, const std::exception_ptr& error);
+  void work();
+
+  const EngineOptions options_;
+  std::vector<std::unique_ptr<ServedBase>> bases_;  // by name
+  std::unique_ptr<EngineMetrics> metrics_;
+  EngineStatistics statistics_{kModelsWithStatistics};
+  std::unique_ptr<BatchRunner> runner_;
+  std::unique_ptr<WorkQueue> queue_;
+  std::vector<std::thread> workers_;
+  std::atomic<bool> draining_{false};
+  std::mutex open_mutex_;
+  std::condition_variable answered_;
+  std::int64_t open_ = 0;  // requests that are not answered; guarded by open_mutex_
+};
+
+TaskReference reference(const ModelName& name) { return {name.task, name.version.value_or(0), name.tag}; }
+
+void check(const EngineOptions& options) {
+  if (options.directories.empty()) fail(Code::kInvalidArgument, "[serve] no model directory given");
+  const auto at_least = [](const char* option, std::int64_t value, std::int64_t least) {
+    if (value < least) fail(Code::kInvalidArgument, "[serve] {} must be at least {}, got {}", option, least, value);
+  };
+  at_least("workers", options.workers, 0);
+  at_least("max_batch", options.max_batch, 1);
+  at_least("max_delay", options.max_delay.count(), 0);
+  at_least("max_rows", options.max_rows, 1);
+  at_least("queue_rows", options.queue_rows, options.max_rows);
+}
+
+Engine::Engine(const EngineOptions& options, prometheus::Registry* metrics) : options_(options) {
+  check(options);
+  for (const auto& directory : options.directories)
+    bases_.push_back(std::make_unique<ServedBase>(directory, parse_device(options.device), options.task_bytes,
+                                                  options.weight_bytes));
+  std::ranges::sort(bases_, {}, &ServedBase::name);
+  for (std::size_t i = 1; i < bases_.size(); ++i)
+    if (bases_[i - 1]->name() == bases_[i]->name())
+      fail(Code::kInvalidArgument, "[serve] two model directories are called '{}': rename one", bases_[i]->name());
+  if (metrics) metrics_ = std::make_unique<EngineMetrics>(*metrics);
+  runner_ = std::make_unique<BatchRunner>(options.mixing, options.bf16, options.max_batch,
+                                          [this](BatchRunner::Way way, std::int64_t rows, double seconds) {
+                                            if (metrics_) metrics_->pass(way, rows, seconds);
+                                          });
+  const int workers =
+      options.workers > 0 ? options.workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  queue_ = std::make_unique<WorkQueue>(
+      WorkQueue::Limits{options.queue_rows, options.queue_bytes, options.max_batch, options.max_delay, workers});
+  settle_threads();
+  for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+}
+
+Engine::~Engine() {
+  draining_ = true;
+  queue_->close();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void Engine::work() {
+  own_threads(1);
+  const auto base_of = [this](const std::string& name) -> const ServedBase& {
+    return **std::ranges::find(bases_, name, &ServedBase::name);
+  };
+  for (;;) {
+    std::vector<WaitingRow> rows = queue_->take();
+    if (rows.empty()) return;
+    runner_->run(std::move(rows), base_of);
+  }
+}
+
+// ---- names ----------------------------------------------------------------------------------------------------------
+
+std::vector<ServedBase*> Engine::bases_of(const ModelName& name) const {
+  std::vector<ServedBase*> found;
+  std::vector<std::string> names;
+  for (const auto& base : bases_) {
+    if (name.base.empty() || base->name() == name.base) found.push_back(base.get());
+    names.push_back(base->name());
+  }
+  if (!found.empty()) return found;
+  const std::string near = nearest(name.base, names);
+  fail(Code::kNotFound, "[serve] no base '{}'{}", printable(name.base),
+       near.empty() ? fmt::format(": there are {}", fmt::join(names, ", ")) : ", did you mean '" + near + "'?");
+}
+
+void Engine::fail_unknown(const ModelName& name, const MayUse& may_use) const {
+  std::vector<std::string> names;
+  for (const ServedBase* base : bases_of(name))
+    for (const std::string& from : {std::string(), name.task.substr(0, 2)})
+      for (TaskName& task : base->directory().store().names_after(from, kNearestAmong))
+        if (!may_use || may_use(base->name() + "@" + task.name)) names.push_back(std::move(task.name));
+  const std::string near = nearest(name.task, names);
+  const std::string which = !name.tag.empty() ? " with tag '" + name.tag + "'"
+                            : name.version    ? fmt::format(" version {}", *name.version)
+                                              : "";
+  fail(Code::kNotFound, "[serve] no model '{}'{}{}", printable(name.task), which,
+       near.empty() || near == name.task ? "" : ", did you mean '" + near + "'?");
+}
+
+ServedBase& Engine::base_with(const ModelName& name, const MayUse& may_use) const {
+  ServedBase* found = nullptr;
+  for (ServedBase* base : bases_of(name)) {
+    if ((may_use && !may_use(base->name() + "@" + name.task)) || !base->has(reference(name))) continue;
+    if (found)
+      fail(Code::kInvalidArgument, "[serve] '{0}' is a task of {1} and of {2}: name it '{1}@{0}' or '{2}@{0}'",
+           name.task, found->name(), base->name());
+    found = base;
+  }
+  if (!found) fail_unknown(name, may_use);
+  return *found;
+}
+
+std::shared_ptr<const ServedTask> Engine::find(const std::string& model, const std::string& version,
+                                               const MayUse& may_use) const {
+  const ModelName name = parse_model_name(model, version);
+  if (name.mixed) fail(Code::kInvalidArgument, "[serve] '{}' is the model of all tasks and no task", kMixedModel);
+  if (auto task = base_with(name, may_use).find(reference(name))) return task;
+  fail_unknown(name, may_use);  // removed between the two
+}
+
+// ---- what is there --------------------------------------------------------------------------------------------------
+
+nlohmann::json Engine::server_metadata() const {
+  return {{"name", "recast"},
+          {"version", kRecastVersion},
+          {"extensions",
+           {"binary_tensor_data", "classification", "model_repository", "model_repository(unload_dependents)",
+            "parameters", "statistics"}}};
+}
+
+bool Engine::model_ready(const std::string& model, const std::string& version) const {
+  if (draining_) return false;
+  if (model == kMixedModel) return true;
+  base_with(parse_model_name(model, version));
+  return true;
+}
+
+nlohmann::json Engine::model_metadata(const std::string& model, const std::string& version) const {
+  ModelShape shape;
+  nlohmann::json versions = nlohmann::json::array();
+  if (model == kMixedModel) {
+    shape.mixed = true;
+    if (bases_.size() == 1) shape.features = bases_.front()->directory().backbone()->feature_width();
+  } else {
+    const auto task = find(model, version);
+    shape.classes = task->classes();
+    shape.features = task->model.backbone().feature_width();
+    versions.push_back(std::to_string(task->version));
+  }
+  return {{"name", model},
+          {"versions", versions},
+          {"platform", "recast"},
+          {"inputs", describe_inputs(shape)},
+          {"outputs", describe_outputs(shape)}};
+}
+
+std::vector<nlohmann::json> Engine::entries(const ServedBase& base, bool ready_only) const {
+  constexpr std::int64_t kPage = 1000;
+  std::vector<nlohmann::json> list;
+  std::vector<TaskName> names;
+  do {
+    names = base.directory().store().names_after(names.empty() ? "" : names.back().name, kPage);
+    for (const TaskName& task : names) {
+      const bool unloaded = base.unloaded(task.name);
+      if (unloaded && ready_only) continue;
+      list.push_back({{"name", bases_.size() == 1 ? task.name : base.name() + "@" + task.name},
+                      {"version", std::to_string(task.version)},
+                      {"state", unloaded ? "UNAVAILABLE" : "READY"},
+                      {"reason", unloaded ? "unloaded" : ""}});
+    }
+  } while (static_cast<std::int64_t>(names.size()) == kPage);
+  return list;
+}
+
+nlohmann::json Engine::repository_index(bool ready_only) const {
+  std::vector<nlohmann::json> list = {{{"name", kMixedModel}, {"state", "READY"}, {"reason", ""}}};
+  for (const auto& base : bases_) {
+    std::vector<nlohmann::json> more = entries(*base, ready_only);
+    std::ranges::move(more, std::back_inserter(list));
+  }
+  return list;
+}
+
+void Engine::load(const std::string& model) {
+  const ModelName name = parse_model_name(model, "");
+  for (ServedBase* base : bases_of(name)) {
+    const bool was_unloaded = base->unloaded(name.task);
+    base->load(name.task);
+    if (base->find(reference(name))) return;
+    if (was_unloaded) base->unload(name.task);
+  }
+  fail_unknown(name);
+}
+
+void Engine::unload(const std::string& model) {
+  const ModelName name = parse_model_name(model, "");
+  base_with(name).unload(name.task);
+}
+
+nlohmann::json Engine::statistics(const std::string& model, const std::string& version) const {
+  if (!model.empty() && model != kMixedModel) base_with(parse_model_name(model, version));
+  return {{"model_stats", statistics_.model_stats(model, version)}};
+}
+
+// ---- requests -------------------------------------------------------------------------------------------------------
+
+void Engine::observe(const RequestRows& rows, const RequestTimes& times, const std::exception_ptr& error) {
+  const bool mixed = rows.request.model == kMixedModel;
+  const std::string version = mixed ? "" : std::to_string(rows.tasks.front()->version);
+  statistics_.add(rows.request.model, version, rows, times, error != nullptr);
+  if (metrics_) {
+    metrics_->request(error ? "failed" : "answered");
+    for (const auto& base : bases_) metrics_->kept(base->name(), *base, queue_->waiting());
+  }
+}
+
+void Engine::infer(InferenceRequest request, CallContext context, std::function<void(InferenceResult)> done) {
+  {
+    const std::lock_guard lock(open_mutex_);
+    ++open_;
+  }
+  const auto answer = [this, done = std::move(done)](InferenceResult result) {
+    done(std::move(result));
+    const std::lock_guard lock(open_mutex_);
+    if (--open_ == 0) answered_.notify_all();
+  };
+  try {
+    if (draining_) fail(Code::kUnavailable, "[serve] the server is shutting down: ask another");
+    const auto lookup = [&](const std::string& model, const std::string& version) {
+      return find(model, version, context.may_use);
+    };
+    RequestRows rows = read_rows(std::move(request), lookup, options_.max_rows);
+    const std::int64_t count = rows.rows(), bytes = rows.bytes;
+    const auto ticket =
+        std::make_shared<Ticket>(std::move(rows), std::move(context), answer,
+                                 [this](const RequestRows& of, const RequestTimes& times,
+                                        const std::exception_ptr& error) { observe(of, times, error); });
+    if (!queue_->push(ticket, count, bytes)) {
+      try {
+        fail(Code::kUnavailable, "[serve] {} rows wait already: try again later", queue_->waiting());
+      } catch (...) {
+        ticket->fail(std::current_exception());
+      }
+    }
+  } catch (...) {
+    const Failure failure = failure_at_hand();
+    answer(std::make_exception_ptr(Error(failure.code, failure.message)));
+  }
+}
+
+bool Engine::drain(Clock::time_point deadline) {
+  draining_ = true;
+  std::unique_lock lock(open_mutex_);
+  return answered_.wait_until(lock, deadline, [this] { return open_ == 0; });
+}
+
+}  // namespace
+
+Mixing parse_mixing(const std::string& text) {
+  if (text == "auto") return Mixing::kAuto;
+  if (text == "grouped") return Mixing::kGrouped;
+  if (text == "templates") return Mixing::kTemplates;
+  fail(Code::kInvalidArgument, "[serve] mixing must be auto, grouped or templates, got '{}'", printable(text));
+}
+
+std::unique_ptr<Service> make_engine(const EngineOptions& options, prometheus::Registry* metrics) {
+  return std::make_unique<Engine>(options, metrics);
+}
+
+}  // namespace recast

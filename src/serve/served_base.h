@@ -1,0 +1,56 @@
+#pragma once
+#include <set>
+#include <shared_mutex>
+
+#include "byte_cache.h"
+#include "cost_model.h"
+#include "made_weights.h"
+#include "served_task.h"
+
+namespace recast {
+
+/// One model directory while it is served: its tasks by name, and what is kept of them. Threads: all calls in parallel.
+class ServedBase {
+ public:
+  ServedBase(const std::filesystem::path& path, at::Device device, std::int64_t task_bytes, std::int64_t weight_bytes);
+
+  const std::string& name() const { return name_; }
+  const ModelDirectory& directory() const { return directory_; }
+  TemplateBanks& banks() const { return banks_; }
+  CostModel& costs() const { return costs_; }
+  ByteCache<const MadeModel>& weights() const { return weights_; }
+  const ByteCache<const ServedTask>& tasks() const { return tasks_; }
+
+  /// The version that the reference means now, hidden or not loaded: nothing. Read from the store where it changed
+  /// since, else from memory.
+  std::shared_ptr<const ServedTask> find(const TaskReference& task) const;
+  bool has(const TaskReference& task) const;
+  std::int64_t cold_loads() const { return cold_loads_; }
+
+  /// What of find() is kept of a task goes; until it is loaded again find() gives nothing.
+  void unload(const std::string& task);
+  void load(const std::string& task);
+  bool unloaded(const std::string& task) const;
+
+ private:
+  /// A name as it was resolved when the store stood at this count of changes; nothing: there was no such task.
+  struct KnownName {
+    std::int64_t changes = 0;
+    std::optional<Resolved> resolved;
+  };
+
+  std::optional<Resolved> resolve(const TaskReference& task) const;
+
+  const ModelDirectory directory_;
+  std::string name_;
+  mutable TemplateBanks banks_;
+  mutable CostModel costs_;
+  mutable ByteCache<const KnownName> names_;    // by reference
+  mutable ByteCache<const ServedTask> tasks_;   // by digest and version: a rollback gives an old digest a new version
+  mutable ByteCache<const MadeModel> weights_;  // by digest
+  mutable std::atomic<std::int64_t> cold_loads_{0};
+  mutable std::shared_mutex unloaded_mutex_;
+  std::set<std::string, std::less<>> unloaded_;
+};
+
+}  // namespace recast

@@ -1,0 +1,59 @@
+#include "ticket.h"
+
+#include "recast/base/error.h"
+
+namespace recast {
+
+Ticket::Ticket(RequestRows rows, CallContext context, Done done, Observer observer)
+    : rows_(std::move(rows)),
+      context_(std::move(context)),
+      deadline_(context_.deadline),
+      done_(std::move(done)),
+      observer_(std::move(observer)),
+      results_(static_cast<std::size_t>(rows_.rows())),
+      left_(rows_.rows()) {
+  if (rows_.timeout_us > 0) deadline_ = std::min(deadline_, begun_ + std::chrono::microseconds(rows_.timeout_us));
+}
+
+bool Ticket::over() {
+  if (answered_.load()) return true;
+  const bool gone = context_.cancelled && *context_.cancelled;
+  if (!gone && Clock::now() < deadline_) return false;
+  try {
+    if (gone) recast::fail(Code::kCancelled, "[serve] the caller is gone");
+    recast::fail(Code::kUnavailable, "[serve] the request's time was over before its turn came: try again later");
+  } catch (...) {
+    fail(std::current_exception());
+  }
+  return true;
+}
+
+void Ticket::finish(std::int64_t row, RowResult result, std::int64_t queue_ns, std::int64_t input_ns,
+                    std::int64_t infer_ns) {
+  queue_ns_ += queue_ns;
+  input_ns_ += input_ns;
+  infer_ns_ += infer_ns;
+  results_[static_cast<std::size_t>(row)] = std::move(result);
+  if (left_.fetch_sub(1) == 1) answer();
+}
+
+void Ticket::answer() {
+  try {
+    const auto computed = Clock::now();
+    InferenceResponse response = write_rows(rows_, results_);
+    if (answered_.exchange(true)) return;
+    const auto now = Clock::now();
+    observer_(rows_, {queue_ns_, input_ns_, infer_ns_, (now - computed).count(), (now - begun_).count()}, nullptr);
+    done_(std::move(response));
+  } catch (...) {
+    fail(std::current_exception());
+  }
+}
+
+void Ticket::fail(std::exception_ptr error) {
+  if (answered_.exchange(true)) return;
+  observer_(rows_, {queue_ns_, input_ns_, infer_ns_, 0, (Clock::now() - begun_).count()}, error);
+  done_(error);
+}
+
+}  // namespace recast
