@@ -281,6 +281,121 @@ def image_seeds():
     put("image", "jpeg-huge", jpeg[:at] + b"\xff\xff\xff\xff" + jpeg[at + 4 :])
 
 
+def infer_body(request, behind=b"", header=True):
+    """As the target infer_body takes it: two bytes that say how much is JSON."""
+    text = (request if isinstance(request, str) else json.dumps(request)).encode()
+    return struct.pack(">H", len(text) if header else 0xFFFF) + text + behind
+
+
+def serve_seeds():
+    def tensor(datatype="FP32", shape=(1,), data=(1,), **parameters):
+        found = {"name": "x", "datatype": datatype, "shape": list(shape)}
+        found |= {"parameters": parameters} if parameters else {}
+        return found if data is None else found | {"data": list(data)}
+
+    def binary(datatype, shape, size, **parameters):
+        return tensor(datatype, shape, None, binary_data_size=size, **parameters)
+
+    for datatype, data in {"BOOL": [True, False], "UINT8": [0, 255], "UINT16": [1, 65535], "UINT32": [1, 2**32 - 1],
+                           "UINT64": [1, 2**64 - 1], "INT8": [-128, 127], "INT16": [-1, 1], "INT32": [-(2**31), 1],
+                           "INT64": [-(2**63), 1], "FP32": [0.1, -3.4028235e38], "FP64": [1e300, -2],
+                           "BYTES": ["K\u00e4fer", "a\0\"\n"]}.items():
+        put("infer_body", "json-" + datatype, infer_body({"inputs": [tensor(datatype, (2,), data)]}, header=False))
+        size = {"BOOL": 1, "BYTES": 4}.get(datatype) or int(datatype.lstrip("UINTFP")) // 8
+        put("infer_body", "binary-" + datatype,
+            infer_body({"inputs": [binary(datatype, (2,), 2 * size)]}, bytes(2 * size)))
+    put("infer_body", "binary-halves", infer_body({"inputs": [binary("FP16", (2,), 4),
+                                                              binary("BF16", (1,), 2) | {"name": "y"}]}, b"abcdef"))
+    put("infer_body", "binary-texts", infer_body({"inputs": [binary("BYTES", (2,), 11)]}, b"\3\0\0\0abc\0\0\0\0"))
+    put("infer_body", "binary-nan", infer_body({"inputs": [binary("FP32", (1,), 4)]}, b"\0\0\xc0\x7f"))
+    put("infer_body", "all", infer_body({
+        "id": "r-1", "model_name": "cars", "model_version": "3",
+        "parameters": {"binary_data_output": True, "task": "cars", "top_k": 5, "x": 0.5},
+        "inputs": [tensor("FP32", (2, 2), [[1, 2], [3, 4]]), tensor("BYTES", (1,), ["aGk="], content_type="base64") |
+                   {"name": "task"}],
+        "outputs": [{"name": "logits", "parameters": {"binary_data": False}},
+                    {"name": "label", "parameters": {"classification": 3}}]}, header=False))
+    for name, text in {
+        "late": '{"inputs":[{"data":[[1],[2]],"shape":[2,1],"name":"x","datatype":"INT8"}]}',
+        "minus-zero": '{"inputs":[{"name":"x","datatype":"FP32","shape":[3],"data":[-0,-0.0,-0e9]}]}',
+        "overflow": '{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1e999]}]}',
+        "empty": '{"inputs":[{"name":"x","datatype":"FP64","shape":[2,0],"data":[[],[]]}]}',
+        "mixed": '{"inputs":[{"name":"x","datatype":"FP32","shape":[2,2],"data":[1,[2,3],4]}]}',
+        "nulls": '{"id":null,"outputs":null,"inputs":[{"name":"x","datatype":"INT8","shape":[],"data":[1]}]}',
+        "huge-shape": '{"inputs":[{"name":"x","datatype":"INT8","shape":[0,4611686018427387904],"data":[]}]}',
+        "twice": '{"inputs":[{"name":"x","name":"y","datatype":"INT8","shape":[1],"data":[1]}]}',
+        "surrogate": '{"id":"\\ud800","inputs":[]}', "deep": '{"parameters":{"a":' + "[" * 40,
+        "shared-memory": '{"inputs":[{"name":"x","datatype":"INT8","shape":[1],'
+                         '"parameters":{"shared_memory_region":"r"}}]}',
+    }.items():
+        put("infer_body", name, infer_body(text, header=False))
+    for name, text in {
+        "plain": "cars", "version": "cars:3", "tag": "cars:best", "base": "vit@cars:12", "mixed": "recast",
+        "escaped": "vit%40cars%3A3", "beside": "cars\n3", "two": "cars:3\n4", "dots": "%2e%2e%2f", "twice": "%252e%252e",
+        "nul": "a%00b", "backslash": "..%5cx", "device": "con", "huge": "cars:99999999999999999999", "bidi": "%e2%80%ae",
+        "own": "vit@recast", "overlong": "%c0%ae",
+    }.items():
+        put("model_name", name, text)
+    salt, digest = "0123456789abcdef" * 2, FINGERPRINT
+    entry = f"  salt: {salt}\n  sha256: {digest}\n"
+    for name, text in {
+        "plain": f"ci:\n  role: infer\n  tasks: ['*']\n{entry}",
+        "all": f"# ours\nci:\n  role: [infer, manage]\n  tasks: [cars*, 'vit@pet?']\n  expires: 2030-01-31T00:00:00Z\n{entry}"
+               f"ops:\n  role: read\n  tasks: pets\n{entry}",
+        "flow": f"{{null: {{role: read, tasks: x, salt: {salt}, sha256: {digest}}}}}", "empty": "", "twice": "a: 1\na: 2\n",
+        "no-role": f"ci:\n  tasks: x\n{entry}", "day": f"ci:\n  role: read\n  tasks: x\n  expires: 2030-02-30T00:00:00Z\n{entry}",
+        "list": "- a\n", "anchors": f"a: &x\n  role: infer\n  tasks: [y]\n{entry}b: *x\n",
+    }.items():
+        put("token_file", name, text)
+
+
+def message(*fields):
+    """A message of Protocol Buffers of (number, value): whole numbers, texts, bytes, or a list of such fields."""
+    def varint(n):
+        n &= 2**64 - 1
+        return bytes([n & 127 | 128]) + varint(n >> 7) if n > 127 else bytes([n])
+
+    out = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            out += varint(number << 3) + varint(value)
+            continue
+        value = message(*value) if isinstance(value, list) else value.encode() if isinstance(value, str) else value
+        out += varint(number << 3 | 2) + varint(len(value)) + value
+    return out
+
+
+def grpc_seeds():
+    def tensor(datatype, shape, *more):
+        return (5, [(1, "x"), (2, datatype), (3, bytes(shape)), *more])
+
+    def put_message(name, *fields):
+        put("grpc_infer", name, message(*fields))
+
+    lists = {"BOOL": (1, b"\0\1"), "INT8": (2, b"\1\2"), "INT16": (2, b"\1\2"), "INT32": (2, b"\1\xff\xff\xff\xff\x0f"),
+             "INT64": (3, b"\1\2"), "UINT8": (4, b"\1\2"), "UINT16": (4, b"\1\2"), "UINT32": (4, b"\1\2"),
+             "UINT64": (5, b"\1\2"), "FP32": (6, bytes(8)), "FP64": (7, bytes(16))}
+    for datatype, content in lists.items():
+        put_message("typed-" + datatype, tensor(datatype, [2], (5, [content])))
+        size = {"BOOL": 1}.get(datatype) or int(datatype.lstrip("UINTFP")) // 8
+        put_message("raw-" + datatype, tensor(datatype, [2]), (7, bytes(2 * size)))
+    put_message("typed-BYTES", tensor("BYTES", [2], (5, [(8, "ab"), (8, b"\xff")])))
+    put_message("raw-BYTES", tensor("BYTES", [2]), (7, b"\1\0\0\0a\0\0\0\0"))
+    put_message("raw-FP16", tensor("FP16", [1]), (7, b"\0\x3c"))
+    parameter = [(1, "k"), (2, [(2, 5)])]
+    put_message("all", (1, "cars"), (2, "3"), (3, "r-1"), (4, parameter), (4, [(1, "s"), (2, [(3, "text")])]),
+                tensor("INT8", [1], (4, parameter), (5, [(2, b"\7")])), (6, [(1, "label"), (2, parameter)]))
+    put_message("mixed", tensor("INT8", [1], (5, [(2, b"\7")])), (7, b"\7"))
+    put_message("unpacked", tensor("INT64", [2], (5, [(3, 1), (3, -1)])))
+    put_message("wide", tensor("INT8", [1], (5, [(2, 300)])))
+    put_message("bare-parameter", tensor("INT8", [0]), (4, [(1, "k")]))
+    put("grpc_infer", "empty", b"")
+    put("grpc_infer", "tensors", b"\x2a\0" * 500)
+    put("grpc_infer", "groups", b"\x7b" * 40 + b"\x7c" * 40)
+    put("grpc_infer", "cut", message(tensor("INT8", [1]), (7, b"\7"))[:-1])
+    put("grpc_infer", "not-utf8", b"\x0a\2\xc3\x28")
+
+
 if __name__ == "__main__":
     safetensors_seeds()
     task_seeds()
@@ -289,3 +404,5 @@ if __name__ == "__main__":
     text_seeds()
     data_seeds()
     image_seeds()
+    serve_seeds()
+    grpc_seeds()
