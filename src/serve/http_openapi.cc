@@ -176,17 +176,16 @@ constexpr std::string_view kSchemas = R"json({
 constexpr std::string_view kModelParameter = R"json({
   "name": "model", "in": "path", "required": true,
   "description": "NAME, NAME:VERSION, NAME:TAG, or BASE@ before one of them; recast: rows name their tasks.",
-  "schema": {
-    "type": "string",
-    "pattern": "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127}@)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(:([1-9][0-9]{0,17}|[A-Za-z_-][A-Za-z0-9._-]{0,127}))?$"
-  },
-  "example": "flowers"
+  "schema": {"type": "string"}, "example": "flowers"
 })json";
+constexpr std::string_view kNamePattern = "([A-Za-z0-9_-][A-Za-z0-9._-]{0,127}@)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}";
+/// A number, or a text that is none.
+constexpr std::string_view kVersionPattern =
+    "([1-9][0-9]{0,17}|[A-Za-z_-][A-Za-z0-9._-]{0,127}|[0-9]{1,60}[A-Za-z._-][A-Za-z0-9._-]{0,60})";
 
 constexpr std::string_view kVersionParameter = R"json({
   "name": "version", "in": "path", "required": true, "description": "A version, or a tag of one.",
-  "schema": {"type": "string", "pattern": "^([1-9][0-9]{0,17}|[A-Za-z_-][A-Za-z0-9._-]{0,127})$"},
-  "example": "1"
+  "schema": {"type": "string"}, "example": "1"
 })json";
 
 constexpr std::string_view kLengthParameter = R"json({
@@ -322,8 +321,15 @@ class Document {
 
   static Json path_parameters(const std::string& path) {
     Json list = Json::array();
-    if (path.find("{model}") != path.npos) list.push_back(Json::parse(kModelParameter));
-    if (path.find("{version}") != path.npos) list.push_back(Json::parse(kVersionParameter));
+    const bool versioned = path.find("{version}") != path.npos;
+    const auto add = [&](std::string_view parameter, const std::string& pattern) {
+      list.push_back(Json::parse(parameter));
+      list.back()["schema"]["pattern"] = "^" + pattern + "$";
+    };
+    // A version in both places must be the same, which a pattern cannot say.
+    if (path.find("{model}") != path.npos)
+      add(kModelParameter, fmt::format("{}{}", kNamePattern, versioned ? "" : fmt::format("(:{})?", kVersionPattern)));
+    if (versioned) add(kVersionParameter, std::string(kVersionPattern));
     return list;
   }
 

@@ -83,9 +83,11 @@ class LinearService final : public Service {
   nlohmann::json server_metadata() const override {
     return {{"name", "recast"}, {"version", "0"}, {"extensions", {"binary_tensor_data", "statistics"}}};
   }
-  bool model_ready(const std::string& model, const std::string&) const override { return find(model) > 0; }
-  nlohmann::json model_metadata(const std::string& model, const std::string&) const override {
-    const std::int64_t classes = find(model);
+  bool model_ready(const std::string& model, const std::string& version) const override {
+    return find(model, version) > 0;
+  }
+  nlohmann::json model_metadata(const std::string& model, const std::string& version) const override {
+    const std::int64_t classes = find(model, version);
     return {{"name", model},
             {"versions", {"1"}},
             {"platform", "recast"},
@@ -114,7 +116,8 @@ class LinearService final : public Service {
     loaded_.erase(model);
     unloaded_.insert(model);
   }
-  nlohmann::json statistics(const std::string& model, const std::string&) const override {
+  nlohmann::json statistics(const std::string& model, const std::string& version) const override {
+    if (!model.empty()) find(model, version);
     nlohmann::json stats = nlohmann::json::array();
     const std::lock_guard lock(mutex_);
     for (const auto& [name, count] : counts_)
@@ -150,7 +153,8 @@ class LinearService final : public Service {
     std::function<void(InferenceResult)> done;
   };
 
-  std::int64_t find(const std::string& model) const {
+  std::int64_t find(const std::string& model, const std::string& version = "") const {
+    if (!version.empty() && version != "1") fail(Code::kNotFound, "[serve] no version {} of '{}'", version, model);
     const auto found = classes_.find(model);
     if (found != classes_.end()) return found->second;
     std::vector<std::string> names;
@@ -160,7 +164,7 @@ class LinearService final : public Service {
 
   InferenceResponse answer(const InferenceRequest& request) {
     if (failure_) throw Error(*failure_);
-    const std::int64_t classes = find(request.model);
+    const std::int64_t classes = find(request.model, request.version);
     if (request.inputs.size() != 1 || request.inputs[0].datatype != "FP32" || request.inputs[0].shape.size() != 2)
       fail(Code::kInvalidArgument, "[serve] inputs: expected one, FP32 [N, D]");
     const WireTensor& x = request.inputs[0];
