@@ -25,7 +25,7 @@ INSTANTIATE_TEST_SUITE_P(All, TritonGrpcClient, testing::Values("sync", "stream"
 
 TEST(KServeGrpcClient, Passes) {
   const char* const python = std::getenv("RECAST_KSERVE_PYTHON");  // kserve wants other versions of what we pin
-  if (python == nullptr) GTEST_SKIP() << "RECAST_KSERVE_PYTHON names no Python with kserve";
+  if (python == nullptr) GTEST_SKIP() << "KServe's client is absent: RECAST_KSERVE_PYTHON names none";
   GrpcTestServer at;
   const Outcome outcome =
       run_program({python, RECAST_SOURCE_DIR "/tests/serve/kserve_grpc.py", std::to_string(at.server.port())});

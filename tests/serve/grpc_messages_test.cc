@@ -512,7 +512,7 @@ TEST(GrpcProtocol, IsTheOneOfTritonsClient) {
 
 TEST(GrpcProtocol, IsTheOneOfKServesClient) {
   const char* const python = std::getenv("RECAST_KSERVE_PYTHON");  // kserve wants other versions of what we pin
-  if (python == nullptr) GTEST_SKIP() << "RECAST_KSERVE_PYTHON names no Python with kserve";
+  if (python == nullptr) GTEST_SKIP() << "KServe's client is absent: RECAST_KSERVE_PYTHON names none";
   const FileDescriptorProto kserve = theirs(python, "kserve.protocol.grpc.grpc_predict_v2_pb2");
   EXPECT_EQ(kserve.package(), ours().package());
   EXPECT_THAT(differences(kserve, {"RepositoryModelLoadRequest", "RepositoryModelUnloadRequest", "InferParameter.4",
