@@ -31,6 +31,7 @@ Clock::time_point deadline_of(const grpc::ServerContextBase& context) {
 
 GrpcCall* GrpcCall::begin(std::shared_ptr<GrpcFloor> floor, grpc::GenericCallbackServerContext& context) {
   const auto call = std::make_shared<GrpcCall>(std::move(floor), context);
+  call->floor_->metrics.opened();
   call->admit(call->floor_->open.add(call));
   return call.get();  // open calls are kept, and this one is until gRPC has it and is done with it
 }
@@ -103,6 +104,7 @@ void GrpcCall::OnReadDone(bool ok) {
     return;
   }
   if (!work()) return;
+  floor_->metrics.received(received_.Length());
   const bool inference = method_->answer == nullptr;
   if (!inference && received_.Length() > static_cast<std::size_t>(kSmallMessageBytes)) {
     finish({grpc::StatusCode::RESOURCE_EXHAUSTED, fmt::format("[grpc] the message has {} bytes, {} takes {}",
@@ -201,6 +203,7 @@ void GrpcCall::send_last(const Message& message) {
   if (phase_ == Phase::kOver) return;
   phase_ = Phase::kOver;
   expires(Clock::now() + floor_->options.response_timeout);
+  floor_->metrics.sent(sent_.Length());
   StartWriteAndFinish(&sent_, grpc::WriteOptions(), grpc::Status::OK);
 }
 
@@ -215,6 +218,7 @@ void GrpcCall::send_and_go_on(inference::ModelStreamInferResponse message) {
   if (phase_ == Phase::kOver) return;
   phase_ = Phase::kSending;
   expires(Clock::now() + floor_->options.response_timeout);
+  floor_->metrics.sent(sent_.Length());
   StartWrite(&sent_);
 }
 
@@ -265,6 +269,7 @@ void GrpcCall::closing() {
 }
 
 void GrpcCall::OnDone() {
+  floor_->metrics.closed(method(), status_, watch_.ms() / 1000);
   const auto self = floor_->open.remove(this);
   {
     const std::lock_guard lock(mutex_);
@@ -272,9 +277,7 @@ void GrpcCall::OnDone() {
   }
   *cancelled_ = true;
   log_event(LogLevel::kDebug, "grpc.call",
-            {{"method", method_ == nullptr ? std::string_view("other") : method_->path},
-             {"status", static_cast<int>(status_)},
-             {"ms", watch_.ms()}});
+            {{"method", method()}, {"status", static_cast<int>(status_)}, {"ms", watch_.ms()}});
 }
 
 }  // namespace recast

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "grpc_methods.h"
+#include "grpc_metrics.h"
 #include "job_threads.h"
 #include "open_calls.h"
 #include "recast/base/log.h"
@@ -15,13 +16,15 @@
 
 namespace recast {
 
-/// What the calls of one server share. `open` and `readers` outlive every call that is open, the rest every call.
+/// What the calls of one server share. `open`, `readers` and what `metrics` counts in outlive every call that is open,
+/// the rest every call.
 struct GrpcFloor {
   Service& service;
   const GrpcOptions options;
   TokenTable* const tokens;
   OpenCalls& open;
   JobThreads& readers;
+  GrpcMetrics metrics;
   std::atomic<bool> ready{true};
 };
 
@@ -70,6 +73,7 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor,
   bool finish(const grpc::Status& status);
   /// With the lock held.
   void end(const grpc::Status& status);
+  std::string_view method() const { return method_ == nullptr ? "other" : method_->path; }
   bool streams() const { return method_ != nullptr && method_->kind == GrpcKind::kStream; }
 
   const std::shared_ptr<GrpcFloor> floor_;

@@ -9,7 +9,6 @@
 // include folder brings headers of that 3.13, and cmake/Grpc.cmake keeps the system's in front of them.
 #include "recast/serve/grpc_server.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
@@ -23,12 +22,12 @@
 #include <charconv>
 #include <limits>
 
+#include "check_port.h"
 #include "grpc_call.h"
 #include "http_tls.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/files.h"
-#include "recast/format/printable.h"
 
 namespace recast {
 namespace {
@@ -39,65 +38,28 @@ constexpr std::uint64_t kPemBytes = 1 << 20;
 
 // ---- options --------------------------------------------------------------------------------------------------------
 
-/// Of an address in numbers: whether it is of this machine alone.
-bool is_loopback(const std::string& address) {
-  in_addr four{};
-  in6_addr six{};
-  if (::inet_pton(AF_INET, address.c_str(), &four) == 1) return ntohl(four.s_addr) >> 24 == 127;
-  if (::inet_pton(AF_INET6, address.c_str(), &six) == 1) return IN6_IS_ADDR_LOOPBACK(&six) != 0;
-  fail(Code::kInvalidArgument, "[grpc] address: '{}' is none in numbers, such as 127.0.0.1 or ::1", printable(address));
-}
-
-void check_address(const GrpcOptions& options, bool tokens) {
-  if (is_loopback(options.address) || options.insecure) return;
-  if (!tokens) {
-    fail(Code::kInvalidArgument, "[grpc] {} can be reached from other machines: give a token file, or --insecure",
-         options.address);
-  }
-  if (!withstands_floods(grpc::Version())) {
+GrpcOptions checked(GrpcOptions options, bool tokens) {
+  check_port("grpc", options, tokens);
+  if (!options.insecure && !is_loopback(options.address) && !withstands_floods(grpc::Version()))
     fail(Code::kInvalidArgument,
          "[grpc] {} can be reached from other machines, and gRPC {} lacks the remedies against floods of HTTP/2 frames "
          "(1.66 has them): listen on 127.0.0.1 behind a proxy, build with a newer gRPC, or give --insecure",
          options.address, grpc::Version());
-  }
-}
-
-template <class Number>
-void check_range(std::string_view name, Number value, Number least, Number most) {
-  if (value >= least && value <= most) return;
-  fail(Code::kInvalidArgument, "[grpc] {} must lie in {}..{}, got {}", name, least, most, value);
-}
-
-void check_time(std::string_view name, milliseconds value) {
-  check_range<milliseconds::rep>(name, value.count(), 1, milliseconds(std::chrono::hours(24)).count());
-}
-
-void check_limits(const GrpcOptions& options) {
-  check_range("workers", options.workers, 1, 1'024);
-  check_range<std::size_t>("message_bytes", options.message_bytes, 1'024, std::size_t{1} << 30);
-  check_range<std::size_t>("memory_bytes", options.memory_bytes, std::size_t{1} << 20, std::size_t{1} << 50);
-  check_range<std::size_t>("metadata_bytes", options.metadata_bytes, 1'024, std::size_t{1} << 20);
-  check_range("streams", options.streams, 1, 1'000'000);
-  check_range("calls", options.calls, 1, 1'000'000);
-  check_time("handshake_timeout", options.handshake_timeout);
-  check_time("request_timeout", options.request_timeout);
-  check_time("response_timeout", options.response_timeout);
-  check_time("stream_timeout", options.stream_timeout);
-  check_time("idle_timeout", options.idle_timeout);
-  check_time("keepalive", options.keepalive);
-  check_time("keepalive_timeout", options.keepalive_timeout);
-  check_time("ping_interval", options.ping_interval);
-}
-
-GrpcOptions checked(GrpcOptions options, bool tokens) {
-  check_address(options, tokens);
-  check_limits(options);
-  if (options.certificate.empty() != options.key.empty()) {
-    fail(Code::kInvalidArgument, "[grpc] a certificate and its key belong together: give both or neither");
-  }
-  if (options.certificate.empty() && !options.client_ca.empty()) {
-    fail(Code::kInvalidArgument, "[grpc] certificates of clients need TLS: give the server a certificate and a key");
-  }
+  const auto range = []<class Number>(std::string_view name, Number value, Number least, Number most) {
+    check_range("grpc", name, value, least, most);
+  };
+  const auto time = [](std::string_view name, milliseconds value) { check_time("grpc", name, value); };
+  range("workers", options.workers, 1, 1'024);
+  range("message_bytes", options.message_bytes, std::size_t{1'024}, std::size_t{1} << 30);
+  range("memory_bytes", options.memory_bytes, std::size_t{1} << 20, std::size_t{1} << 50);
+  range("metadata_bytes", options.metadata_bytes, std::size_t{1'024}, std::size_t{1} << 20);
+  range("streams", options.streams, 1, 1'000'000);
+  range("calls", options.calls, 1, 1'000'000);
+  time("handshake_timeout", options.handshake_timeout);
+  time("stream_timeout", options.stream_timeout);
+  time("keepalive", options.keepalive);
+  time("keepalive_timeout", options.keepalive_timeout);
+  time("ping_interval", options.ping_interval);
   return options;
 }
 
@@ -170,12 +132,12 @@ class AllCalls final : public grpc::CallbackGenericService {
 // ---- the server -----------------------------------------------------------------------------------------------------
 
 struct GrpcServer::Core {
-  Core(Service& service, GrpcOptions wanted, TokenTable* tokens)
+  Core(Service& service, GrpcOptions wanted, prometheus::Registry& registry, TokenTable* tokens)
       : options(checked(std::move(wanted), tokens != nullptr)),
         credentials(recast::credentials(options)),
         open(static_cast<std::size_t>(options.calls), tick(options)),
         readers(options.workers, static_cast<std::size_t>(options.calls)),
-        floor(new GrpcFloor{service, options, tokens, open, readers}),
+        floor(new GrpcFloor{service, options, tokens, open, readers, GrpcMetrics(registry)}),
         calls(floor) {}
 
   void start();
@@ -219,8 +181,8 @@ bool GrpcServer::Core::stop(std::chrono::system_clock::time_point deadline) {
   return all;
 }
 
-GrpcServer::GrpcServer(Service& service, GrpcOptions options, TokenTable* tokens)
-    : core_(std::make_unique<Core>(service, std::move(options), tokens)) {}
+GrpcServer::GrpcServer(Service& service, GrpcOptions options, prometheus::Registry& registry, TokenTable* tokens)
+    : core_(std::make_unique<Core>(service, std::move(options), registry, tokens)) {}
 
 GrpcServer::~GrpcServer() { stop_now(); }
 

@@ -1,5 +1,7 @@
 #include "grpc_status.h"
 
+#include <array>
+
 #include "grpc_methods.h"
 #include "public_error.h"
 #include "recast/format/printable.h"
@@ -30,6 +32,16 @@ grpc::StatusCode grpc_status(Code code) {
       return grpc::StatusCode::INTERNAL;
   }
   return grpc::StatusCode::UNKNOWN;
+}
+
+std::string_view status_name(grpc::StatusCode status) {
+  static constexpr std::array<std::string_view, 17> kNames = {
+      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+      "DATA_LOSS", "UNAUTHENTICATED"};
+  const auto number = static_cast<std::size_t>(status);
+  return number < kNames.size() ? kNames[number] : "UNKNOWN";
 }
 
 grpc::Status status_of_current_exception() noexcept {

@@ -8,9 +8,9 @@
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
-#include <initializer_list>
 #include <utility>
 
+#include "check_port.h"
 #include "http_core.h"
 #include "http_tls.h"
 #include "recast/base/error.h"
@@ -29,34 +29,25 @@ constexpr std::size_t kLargeBody = std::size_t{1} << 20;
 constexpr auto kIdleEnough = 1s;
 constexpr auto kAcceptAgain = 100ms;
 
-asio::ip::address address_of(const std::string& text) {
-  ErrorCode error;
-  const asio::ip::address address = asio::ip::make_address(text, error);
-  if (error) fail(Code::kInvalidArgument, "[http] '{}' is no address in numbers, as 127.0.0.1, 0.0.0.0 or ::1", text);
-  return address;
-}
-
 void check(const HttpOptions& options, bool tokens) {
-  const asio::ip::address address = address_of(options.address);
-  if (!address.is_loopback() && !tokens && !options.insecure)
-    fail(Code::kInvalidArgument,
-         "[http] {} can be reached from other machines: give a token file (--tokens FILE), or let everybody in with "
-         "--insecure",
-         options.address);
-  if (options.certificate.empty() != options.key.empty())
-    fail(Code::kInvalidArgument, "[http] TLS needs a certificate and its key, and only one of them is given");
-  if (options.certificate.empty() && !options.client_ca.empty())
-    fail(Code::kInvalidArgument, "[http] certificates of clients need TLS: give a certificate and its key, too");
-  if (options.io_threads < 1 || options.workers < 1)
-    fail(Code::kInvalidArgument, "[http] io_threads and workers must be 1 or more");
-  for (const std::size_t limit : {options.header_bytes, options.header_fields, options.url_bytes, options.body_bytes,
-                                  options.bodies_bytes, options.chunks, options.response_bytes, options.connections})
-    if (limit == 0) fail(Code::kInvalidArgument, "[http] limits must be 1 or more");
-  if (options.header_bytes > (std::size_t{1} << 30))
-    fail(Code::kInvalidArgument, "[http] header_bytes must be 1 GiB or less");
-  for (const auto time : {options.header_timeout, options.body_timeout, options.idle_timeout, options.request_timeout,
-                          options.response_timeout, options.linger_timeout})
-    if (time < 1ms) fail(Code::kInvalidArgument, "[http] times must be 1 ms or more");
+  check_port("http", options, tokens);
+  const auto count = [](std::string_view name, std::size_t value, std::size_t most = std::size_t{1} << 50) {
+    check_range<std::size_t>("http", name, value, 1, most);
+  };
+  const auto time = [](std::string_view name, std::chrono::milliseconds value) { check_time("http", name, value); };
+  check_range("http", "io_threads", options.io_threads, 1, 1'024);
+  check_range("http", "workers", options.workers, 1, 1'024);
+  count("header_bytes", options.header_bytes, std::size_t{1} << 30);
+  count("header_fields", options.header_fields);
+  count("url_bytes", options.url_bytes);
+  count("body_bytes", options.body_bytes);
+  count("bodies_bytes", options.bodies_bytes);
+  count("chunks", options.chunks);
+  count("response_bytes", options.response_bytes);
+  count("connections", options.connections);
+  time("header_timeout", options.header_timeout);
+  time("body_timeout", options.body_timeout);
+  time("linger_timeout", options.linger_timeout);
 }
 
 }  // namespace
@@ -141,7 +132,7 @@ asio::thread_pool& HttpCore::pool(std::size_t bytes) { return bytes < kLargeBody
 
 void HttpCore::start() {
   if (std::exchange(started_, true)) fail(Code::kInvalidArgument, "[http] a server starts once");
-  const tcp::endpoint endpoint(address_of(options.address), options.port);
+  const tcp::endpoint endpoint(asio::ip::make_address(options.address), options.port);
   const auto check = [&](const ErrorCode& error) {
     if (!error) return;
     fail(Code::kUnavailable, "[http] cannot listen on {} port {}: {}; choose another port, or end who holds it",
@@ -172,8 +163,7 @@ void HttpCore::run_io() {
     try {
       io.run();
       return;
-    } catch (const std::exception& error) {  // one connection's handler, mostly for
-                                             // want of memory: the others go on
+    } catch (const std::exception& error) {  // one connection's handler, mostly for want of memory: the others go on
       log_event(LogLevel::kError, "http.handler_failed", {{"error", std::string_view(error.what())}});
     }
   }

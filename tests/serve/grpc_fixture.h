@@ -2,6 +2,7 @@
 // A server over LinearService on a port of its own, and a client for it.
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
+#include <prometheus/registry.h>
 
 #include <cstring>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "format/expect_error.h"
 #include "linear_service.h"
+#include "metric_of.h"
 #include "recast/serve/grpc_server.h"
 #include "serve/inference.grpc.pb.h"
 
@@ -36,12 +38,13 @@ inline std::shared_ptr<grpc::Channel> connect(int port, std::shared_ptr<grpc::Ch
 
 struct GrpcTestServer {
   explicit GrpcTestServer(GrpcOptions options = any_port(), TokenTable* tokens = nullptr)
-      : server(service, std::move(options), tokens) {
+      : server(service, std::move(options), registry, tokens) {
     server.start();
     channel = connect(server.port());
     stub = std::make_unique<Stub>(channel);
   }
 
+  prometheus::Registry registry;
   LinearService service{{{"pair", 2}, {"five", 5}}};
   GrpcServer server;
   std::shared_ptr<grpc::Channel> channel;

@@ -289,6 +289,28 @@ TEST(GrpcServer, ManagementIsOffUnlessAskedFor) {
 
 // ---- those who do not wait ------------------------------------------------------------------------------------------
 
+TEST(GrpcServer, CountsItsCalls) {
+  GrpcTestServer at;
+  ModelInferResponse answer;
+  const auto request = request_for("pair", {1, 2, 3});
+  EXPECT_TRUE(call(*at.stub, &Stub::ModelInfer, request, answer).ok());
+  EXPECT_FALSE(call(*at.stub, &Stub::ModelInfer, request_for("absent", {1}), answer).ok());
+  EXPECT_TRUE(metric_becomes(at.registry, "recast_grpc_calls_open", 0));
+  const std::string count = "recast_grpc_requests_total";
+  EXPECT_EQ(metric_of(at.registry, count, "/inference.GRPCInferenceService/ModelInfer"), 2);
+  EXPECT_EQ(metric_of(at.registry, count, "OK"), 1);
+  EXPECT_EQ(metric_of(at.registry, count, "NOT_FOUND"), 1);
+  EXPECT_GE(metric_of(at.registry, "recast_grpc_received_bytes_total"), 2 * 12);
+  EXPECT_GE(metric_of(at.registry, "recast_grpc_sent_bytes_total"), 2 * 4);
+
+  at.service.hold();
+  auto waiting = std::async(std::launch::async, [&] { return call(*at.stub, &Stub::ModelInfer, request, answer); });
+  ASSERT_TRUE(at.service.wait_for(1));
+  EXPECT_EQ(metric_of(at.registry, "recast_grpc_calls_open"), 1);
+  at.service.release();
+  EXPECT_TRUE(waiting.get().ok());
+}
+
 TEST(GrpcServer, ACancelledCallIsDropped) {
   GrpcTestServer at;
   at.service.hold();
@@ -587,10 +609,11 @@ TEST(GrpcServer, DrainCancelsWhatIsNotAnsweredInTime) {
 
 TEST(GrpcServer, AnswersThatComeAfterItsEndAreDropped) {
   LinearService service({{"pair", 2}});
+  prometheus::Registry registry;
   service.hold();
   std::future<StatusCode> answer;
   {
-    GrpcServer server(service, any_port());
+    GrpcServer server(service, any_port(), registry);
     server.start();
     const auto channel = connect(server.port());
     answer = std::async(std::launch::async, [channel] {
@@ -609,10 +632,11 @@ TEST(GrpcServer, AnswersThatComeAfterItsEndAreDropped) {
 
 TEST(GrpcOptions, OtherMachinesNeedTokensAndASaferLibrary) {
   LinearService service({{"pair", 2}});
+  prometheus::Registry registry;
   const auto refusal = [&](const std::string& address, TokenTable* tokens) {
     GrpcOptions options = any_port();
     options.address = address;
-    return error_of(Code::kInvalidArgument, [&] { GrpcServer(service, options, tokens); });
+    return error_of(Code::kInvalidArgument, [&] { GrpcServer(service, options, registry, tokens); });
   };
   EXPECT_THAT(refusal("0.0.0.0", nullptr), HasSubstr("token file"));
   EXPECT_THAT(refusal("::", nullptr), HasSubstr("token file"));
@@ -626,12 +650,12 @@ TEST(GrpcOptions, OtherMachinesNeedTokensAndASaferLibrary) {
   for (const char* address : {"127.0.0.1", "127.9.9.9"}) {
     GrpcOptions options = any_port();
     options.address = address;
-    GrpcServer(service, options).start();
+    GrpcServer(service, options, registry).start();
   }
   GrpcOptions options = any_port();
   options.address = "0.0.0.0";
   options.insecure = true;
-  GrpcServer anywhere(service, options);
+  GrpcServer anywhere(service, options, registry);
   anywhere.start();
   EXPECT_GT(anywhere.port(), 0);
 }
@@ -645,10 +669,11 @@ TEST(GrpcOptions, KnowWhichLibrariesWithstandFloods) {
 
 TEST(GrpcOptions, AreChecked) {
   LinearService service({{"pair", 2}});
+  prometheus::Registry registry;
   const auto refusal = [&](auto change) {
     GrpcOptions options = any_port();
     change(options);
-    return error_of(Code::kInvalidArgument, [&] { GrpcServer(service, options); });
+    return error_of(Code::kInvalidArgument, [&] { GrpcServer(service, options, registry); });
   };
   EXPECT_THAT(refusal([](GrpcOptions& o) { o.message_bytes = 0; }), HasSubstr("message_bytes"));
   EXPECT_THAT(refusal([](GrpcOptions& o) { o.message_bytes = std::size_t{1} << 31; }), HasSubstr("message_bytes"));
@@ -662,7 +687,7 @@ TEST(GrpcServer, APortBelongsToOneServer) {
   GrpcTestServer at;
   GrpcOptions options;
   options.port = at.server.port();
-  GrpcServer second(at.service, options);
+  GrpcServer second(at.service, options, at.registry);
   EXPECT_THAT(error_of(Code::kUnavailable, [&] { second.start(); }), HasSubstr(std::to_string(options.port)));
 }
 
@@ -722,11 +747,12 @@ TEST_F(GrpcTls, AsksClientsForACertificateWhereThatIsSaid) {
 
 TEST_F(GrpcTls, NamesTheFileThatIsWrong) {
   LinearService service({{"pair", 2}});
+  prometheus::Registry registry;
   GrpcOptions wrong = options_;
   wrong.key = folder_ / "client.key";
-  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { GrpcServer(service, wrong); }), HasSubstr("client.key"));
+  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { GrpcServer(service, wrong, registry); }), HasSubstr("client.key"));
   wrong.key = folder_ / "none.key";
-  EXPECT_THAT(error_of(Code::kNotFound, [&] { GrpcServer(service, wrong); }), HasSubstr("none.key"));
+  EXPECT_THAT(error_of(Code::kNotFound, [&] { GrpcServer(service, wrong, registry); }), HasSubstr("none.key"));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "format/expect_error.h"
 #include "http_client.h"
 #include "linear_service.h"
+#include "metric_of.h"
 #include "recast/serve/http_server.h"
 
 namespace recast {
@@ -31,20 +32,11 @@ struct TestServer {
 
   HttpReply ask(std::string_view request) const { return recast::ask(server.port(), request); }
   nlohmann::json json(std::string_view request) const { return nlohmann::json::parse(ask(request).body); }
-  /// Sum of a metric over its labels, 0 if there is none.
   double metric(const std::string& name, const std::string& label_value = "") const {
-    double sum = 0;
-    for (const auto& family : registry.Collect())
-      for (const auto& metric : family.metric) {
-        const auto has = [&](const auto& label) { return label.value == label_value; };
-        if (family.name == name && (label_value.empty() || std::ranges::any_of(metric.label, has)))
-          sum += metric.counter.value + metric.gauge.value;
-      }
-    return sum;
+    return metric_of(registry, name, label_value);
   }
   bool becomes(const std::string& name, double value, const std::string& label_value = "") const {
-    for (int i = 0; i < 1000 && metric(name, label_value) != value; ++i) std::this_thread::sleep_for(10ms);
-    return metric(name, label_value) == value;
+    return metric_becomes(registry, name, value, label_value);
   }
 
   prometheus::Registry registry;

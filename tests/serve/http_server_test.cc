@@ -542,11 +542,11 @@ TEST(HttpServer, RefusesOptionsThatCannotBe) {
   EXPECT_THAT(error([](HttpOptions& o) { o.address = "0.0.0.0"; }), AllOf(HasSubstr("token"), HasSubstr("--insecure")));
   EXPECT_THAT(error([](HttpOptions& o) { o.address = "::"; }), HasSubstr("--insecure"));
   EXPECT_THAT(error([](HttpOptions& o) { o.address = "localhost"; }), HasSubstr("numbers"));
-  EXPECT_THAT(error([](HttpOptions& o) { o.certificate = "c.pem"; }), HasSubstr("key"));
-  EXPECT_THAT(error([](HttpOptions& o) { o.client_ca = "c.pem"; }), HasSubstr("TLS"));
-  EXPECT_THAT(error([](HttpOptions& o) { o.body_bytes = 0; }), HasSubstr("limits"));
-  EXPECT_THAT(error([](HttpOptions& o) { o.workers = 0; }), HasSubstr("workers"));
-  EXPECT_THAT(error([](HttpOptions& o) { o.idle_timeout = 0ms; }), HasSubstr("times"));
+  EXPECT_THAT(error([](HttpOptions& o) { o.certificate = "c.pem"; }), HasSubstr("key belong together"));
+  EXPECT_THAT(error([](HttpOptions& o) { o.client_ca = "c.pem"; }), HasSubstr("need TLS"));
+  EXPECT_THAT(error([](HttpOptions& o) { o.body_bytes = 0; }), HasSubstr("body_bytes must lie in 1.."));
+  EXPECT_THAT(error([](HttpOptions& o) { o.workers = 0; }), HasSubstr("workers must lie in 1.."));
+  EXPECT_THAT(error([](HttpOptions& o) { o.idle_timeout = 0ms; }), HasSubstr("idle_timeout must lie in 1.."));
   HttpOptions open = quick_options();
   open.address = "0.0.0.0";
   open.insecure = true;

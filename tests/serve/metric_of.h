@@ -1,0 +1,32 @@
+#pragma once
+#include <prometheus/registry.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <thread>
+
+namespace recast {
+
+/// Sum of a counter or gauge over its labels, or over those with one of that value; 0 if there is none.
+inline double metric_of(const prometheus::Registry& registry, const std::string& name,
+                        const std::string& label_value = "") {
+  double sum = 0;
+  for (const auto& family : registry.Collect())
+    for (const auto& metric : family.metric) {
+      const auto has = [&](const auto& label) { return label.value == label_value; };
+      if (family.name == name && (label_value.empty() || std::ranges::any_of(metric.label, has)))
+        sum += metric.counter.value + metric.gauge.value;
+    }
+  return sum;
+}
+
+/// Waits until it is so: what is counted after an answer was sent may come after its receipt.
+inline bool metric_becomes(const prometheus::Registry& registry, const std::string& name, double value,
+                           const std::string& label_value = "") {
+  for (int i = 0; i < 1000 && metric_of(registry, name, label_value) != value; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return metric_of(registry, name, label_value) == value;
+}
+
+}  // namespace recast
