@@ -33,6 +33,7 @@ constexpr std::size_t kMaxMessageBytes = 10'000;
 
 std::atomic<bool> stop_requested{false};
 std::atomic<int> stop_signal{0};
+std::atomic<const char*> until_stopped{""};
 
 /// As a shell shows the end by a signal: 130 for Ctrl-C.
 int stopped_status() { return 128 + (stop_signal > 0 ? stop_signal.load() : SIGINT); }
@@ -40,8 +41,9 @@ int stopped_status() { return 128 + (stop_signal > 0 ? stop_signal.load() : SIGI
 void on_stop(int signal) {
   stop_signal = signal;
   if (stop_requested.exchange(true)) ::_exit(stopped_status());
-  constexpr char kText[] = "\nrecast: stopping after this step; press Ctrl-C again to stop at once\n";
-  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kText, sizeof kText - 1);
+  for (const char* part : {"\nrecast: ", until_stopped.load(), "; press Ctrl-C again to stop at once\n"})
+      [[maybe_unused]]
+    const auto written = ::write(STDERR_FILENO, part, std::strlen(part));
 }
 
 /// Whoever read standard output has gone, as `head` does: nothing is left to say.
@@ -318,7 +320,8 @@ Command& CommandLine::add(const std::string& name, const std::string& summary, c
   return command;
 }
 
-const std::atomic<bool>* CommandLine::stop() {
+const std::atomic<bool>* CommandLine::stop(const char* meanwhile) {
+  until_stopped = meanwhile;
   struct sigaction action {};
   action.sa_handler = on_stop;
   ::sigaction(SIGINT, &action, nullptr);

@@ -70,8 +70,8 @@ class CommandLine {
   /// As typed.
   const std::string& command() const { return command_; }
   /// Set by the first Ctrl-C, SIGTERM or SIGHUP; the second one ends the program. Only commands that ask for it are
-  /// stopped softly.
-  const std::atomic<bool>* stop();
+  /// stopped softly. `meanwhile`: what is still done, shown at the first one; lives as long as the program.
+  const std::atomic<bool>* stop(const char* meanwhile = "stopping after this step");
   /// The one document of a command: as JSON with --json or --out, else (or beside --out) as text.
   void print(const nlohmann::json& document, const std::function<std::string(const nlohmann::json&)>& text);
   /// Text as it is.
@@ -124,6 +124,8 @@ void add_predict(CommandLine&);
 void add_tasks(CommandLine&);
 void add_inspect(CommandLine&);
 void add_report(CommandLine&);
+void add_serve(CommandLine&);
+void add_token(CommandLine&);
 void add_export(CommandLine&);
 void add_methods(CommandLine&);
 void add_doctor(CommandLine&);

@@ -19,7 +19,7 @@ namespace {
 void wait_passively(int argc, char** argv) {
   const std::string_view command = argc > 1 ? argv[1] : "";
   if (command != "learn" && command != "stream" && command != "eval" && command != "compare" && command != "predict" &&
-      command != "report" && command != "lab")
+      command != "report" && command != "lab" && command != "serve")
     return;
   if (std::getenv("OMP_WAIT_POLICY") || ::setenv("OMP_WAIT_POLICY", "passive", 1) != 0) return;
   ::execv("/proc/self/exe", argv);  // if that fails, this process goes on
@@ -46,10 +46,11 @@ int main(int argc, char** argv) {
   c10::initLogging();
 
   recast::CommandLine line;
-  for (const auto add : {recast::add_import, recast::add_mimic, recast::add_learn, recast::add_stream, recast::add_eval,
-                         recast::add_compare, recast::add_lab, recast::add_predict, recast::add_tasks, recast::add_inspect,
-                         recast::add_report, recast::add_export, recast::add_methods, recast::add_doctor,
-                         recast::add_errors, recast::add_completion, recast::add_man})
+  for (const auto add :
+       {recast::add_import, recast::add_mimic, recast::add_learn, recast::add_stream, recast::add_eval,
+        recast::add_compare, recast::add_lab, recast::add_predict, recast::add_tasks, recast::add_inspect,
+        recast::add_report, recast::add_export, recast::add_serve, recast::add_token, recast::add_methods,
+        recast::add_doctor, recast::add_errors, recast::add_completion, recast::add_man})
     add(line);
   const int status = line.run(argc, argv);
   std::fflush(stdout);

@@ -3,10 +3,10 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 # Moved together, programs and library still find each other; PyTorch is looked for where it was built against.
-set_target_properties(recast PROPERTIES INSTALL_RPATH "$ORIGIN;${RECAST_TORCH_DIR}/lib")
+set_target_properties(recast recast_serve PROPERTIES INSTALL_RPATH "$ORIGIN;${RECAST_TORCH_DIR}/lib")
 set_target_properties(recast_cli PROPERTIES
   INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};${RECAST_TORCH_DIR}/lib")
-install(TARGETS recast LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+install(TARGETS recast recast_serve LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(TARGETS recast_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 install(DIRECTORY include/recast DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
 
