@@ -11,9 +11,12 @@
 namespace recast {
 namespace {
 
+constexpr std::size_t kMostValues = 100'000;
+
 Settings settings_of(const YAML::Node& root, const std::string& origin) {
   Settings settings;
   std::set<std::string> seen;
+  std::size_t count = 0;
   if (root.IsNull()) return settings;
   refuse_tag(root, "the file", origin);
   if (!root.IsMap()) fail(Code::kInvalidArgument, "[config] {}: expected lines 'key: value'", origin);
@@ -26,6 +29,9 @@ Settings settings_of(const YAML::Node& root, const std::string& origin) {
       for (const YAML::Node& value : entry.second) values.push_back(scalar_text(value, key, origin));
     else
       values.push_back(scalar_text(entry.second, key, origin));
+    // Many keys may name one long list.
+    if ((count += values.size()) > kMostValues)
+      fail(Code::kExhausted, "[config] {}: more than {} values", origin, kMostValues);
     settings.emplace_back(key, std::move(values));
   }
   return settings;

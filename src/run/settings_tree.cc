@@ -1,5 +1,7 @@
 #include "recast/run/settings_tree.h"
 
+#include <set>
+
 #include "recast/base/error.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
@@ -24,7 +26,13 @@ class TreeReader {
     if (!node.IsScalar()) refuse_tag(node, key, origin_);
     SettingsTree tree;
     if (node.IsMap()) {
-      for (const auto& entry : node) add(tree, entry.first, entry.second, level);
+      std::set<std::string> seen;
+      for (const auto& entry : node) {
+        const std::string name = key_text(entry.first, origin_);
+        if (!seen.insert(name).second)
+          fail(Code::kInvalidArgument, "[config] {}: '{}' twice", origin_, printable(name));
+        tree.map.emplace_back(name, read(entry.second, name, level + 1));
+      }
     } else if (node.IsSequence()) {
       tree.kind = SettingsTree::Kind::kList;
       for (const YAML::Node& value : node) {
@@ -39,12 +47,6 @@ class TreeReader {
   }
 
  private:
-  void add(SettingsTree& tree, const YAML::Node& name, const YAML::Node& value, int level) {
-    const std::string key = key_text(name, origin_);
-    if (tree.find(key)) fail(Code::kInvalidArgument, "[config] {}: '{}' twice", origin_, printable(key));
-    tree.map.emplace_back(key, read(value, key, level + 1));
-  }
-
   /// Anchors may name what names others in turn.
   void count() {
     if (++values_ > kMostValues) fail(Code::kExhausted, "[config] {}: more than {} values", origin_, kMostValues);

@@ -1,6 +1,9 @@
 #include "yaml_text.h"
 
+#include <yaml-cpp/eventhandler.h>
+
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
@@ -10,6 +13,50 @@ namespace recast {
 namespace {
 
 constexpr std::size_t kMaxKeyBytes = 128;  // far beyond any flag; YAML itself ends at 1024
+
+constexpr std::size_t kMostNodes = 100'000;  // of a megabyte of text half a gigabyte could be built
+
+/// Counts what a text holds, and builds nothing.
+class Survey final : public YAML::EventHandler {
+ public:
+  explicit Survey(const std::string& origin) : origin_(origin) {}
+
+  int line() const { return line_; }  ///< where the last document began
+
+  void OnDocumentStart(const YAML::Mark& mark) override { line_ = mark.line + 1; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override { count(); }
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override { count(); }
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override { count(); }
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    count();
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    count();
+  }
+  void OnMapEnd() override {}
+
+ private:
+  void count() {
+    if (++nodes_ > kMostNodes) fail(Code::kExhausted, "[config] {}: more than {} keys and values", origin_, kMostNodes);
+  }
+
+  const std::string& origin_;
+  std::size_t nodes_ = 0;
+  int line_ = 0;
+};
+
+/// At most two documents are asked for: where a comma stands at the beginning of one, yaml-cpp 0.7 takes nothing from
+/// the text and calls it an empty document, so that YAML::LoadAll() makes such documents until the memory is full.
+void survey(const std::string& text, const std::string& origin) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  Survey found(origin);
+  if (!parser.HandleNextDocument(found) || !parser.HandleNextDocument(found)) return;
+  fail(Code::kInvalidArgument, "[config] {}: line {} begins a second document ('---') or belongs to none; expected one",
+       origin, found.line());
+}
 
 bool has_tag(const YAML::Node& node) { return node.Tag() != "?" && node.Tag() != "!" && !node.Tag().empty(); }
 
@@ -21,12 +68,8 @@ void read_yaml(const std::string& text, const std::string& origin, const std::fu
     fail(Code::kDataCorruption, "[config] {}: is not UTF-8 text; save it as UTF-8", origin);
   }
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1) {
-      fail(Code::kInvalidArgument, "[config] {}: holds {} documents, set apart by '---'; expected one", origin,
-           documents.size());
-    }
-    read(documents.empty() ? YAML::Node() : documents.front());
+    survey(text, origin);
+    read(YAML::Load(text));
   } catch (const YAML::Exception& e) {
     fail(Code::kDataCorruption, "[config] {}: not YAML at line {}: {}", origin, e.mark.line + 1, printable(e.msg));
   }

@@ -7,7 +7,9 @@
 namespace recast {
 
 /// Hands the document to `read`. Throws kDataCorruption: not YAML, with its line, or not UTF-8; kInvalidArgument: more
-/// than one document, of which all but the first would be passed over; what `read` throws.
+/// than one document, of which all but the first would be passed over; kExhausted: more keys and values than any such
+/// file has; what `read` throws.
+/// Memory   within about a hundred times the text's size. An alias is a reference here: who follows them has to count.
 void read_yaml(const std::string& text, const std::string& origin, const std::function<void(const YAML::Node&)>& read);
 
 /// Of a list or a map, whose tag would otherwise be passed over. Throws kInvalidArgument.

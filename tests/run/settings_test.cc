@@ -1,5 +1,6 @@
 #include "recast/run/settings.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -67,8 +68,27 @@ TEST(Settings, RefuseTagsNestingAndKeysGivenTwice) {
 }
 
 TEST(Settings, RefuseASecondDocument) {
-  EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\n---\nb: 2\n"), HasSubstr("holds 2 documents"));
+  EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\n---\nb: 2\n"), HasSubstr("line 2 begins a second document"));
   EXPECT_EQ(parse_settings("---\na: b\n...\n", "x.yaml"), (Settings{{"a", {"b"}}}));
+}
+
+// The YAML library takes each for documents without end.
+TEST(Settings, RefuseACommaInPlaceOfADocumentBeforeTheMemoryIsFull) {
+  for (const char* text : {",", ", a", ", taska: 1\na: 2- a\n", "--- ,", "... ,", "%YAML 1.2\n--- ,", "[a] ,",
+                           "{a: b} ,", "\"a\" ,", "- a\n,", "-\n,", "&a ,", "!t ,"}) {
+    EXPECT_THAT(refused(Code::kInvalidArgument, text), HasSubstr("belongs to none")) << text;
+  }
+  EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\n---\n\n,"), HasSubstr("line 2 begins"));
+}
+
+TEST(Settings, RefuseMoreKeysAndValuesThanAnyFileHas) {
+  std::string keys, aliases = "a: &a [x";
+  for (int i = 0; i < 100'000; ++i) keys += "?\n";
+  EXPECT_THAT(refused(Code::kExhausted, keys), HasSubstr("keys and values"));
+  for (int i = 0; i < 5'000; ++i) aliases += ", x";
+  aliases += "]\n";
+  for (int i = 0; i < 5'000; ++i) aliases += fmt::format("k{}: *a\n", i);
+  EXPECT_THAT(refused(Code::kExhausted, aliases), HasSubstr("values"));
 }
 
 TEST(Settings, RefuseDeepNestingWithoutRunningOutOfStack) {
