@@ -396,6 +396,85 @@ def grpc_seeds():
     put("grpc_infer", "not-utf8", b"\x0a\2\xc3\x28")
 
 
+def http_seeds():
+    def put_stream(name, text, piece=7):
+        put("http_request", name, bytes([piece]) + (text if isinstance(text, bytes) else text.encode()))
+
+    def post(fields, body="", path="/v2/models/cars/infer"):
+        return f"POST {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n{body}"
+
+    get = "GET /v2/models/vit%40cars/versions/3/ready?x=1 HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x\r\n\r\n"
+    put_stream("get", get)
+    put_stream("pipelined", get + post("Content-Length: 2\r\n", "{}") + "HEAD /metrics HTTP/1.0\r\n\r\n" + get, 0)
+    put_stream("length", post("Content-Length: 11\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n",
+                              "hello world"))
+    put_stream("chunks", post("Transfer-Encoding: chunked\r\n", "6\r\nhello \r\n5;x=\"y\"\r\nworld\r\n0\r\nT: 1\r\n\r\n"))
+    put_stream("chunks-of-one", post("Transfer-Encoding: chunked\r\n", "1\r\nx\r\n" * 60 + "0\r\n\r\n"))
+    put_stream("both-lengths", post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"))
+    put_stream("two-lengths", post("Content-Length: 3\r\nContent-Length: 4\r\n", "abcd"))
+    put_stream("negative-chunk", post("Transfer-Encoding: chunked\r\n", "-2\r\nab\r\n0\r\n\r\n"))
+    put_stream("huge-chunk", post("Transfer-Encoding: chunked\r\n", "ffffffffffffffff\r\nab"))
+    put_stream("gzip", post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"))
+    put_stream("folded", post("X: a\r\n b\r\nContent-Length: 0\r\n"))
+    put_stream("absolute", "GET http://h:1/v2 HTTP/1.1\r\nHost: h:1\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n")
+    put_stream("bare-line-feeds", "GET /v2 HTTP/1.1\nHost: h\n\n")
+    put_stream("climbing", "GET /v2/models/%2e%2e%2f..%5cx HTTP/1.1\r\nHost: h\r\n\r\n")
+    put_stream("many-fields", post("".join(f"X-{i}: {i}\r\n" for i in range(30))))
+    infer = json.dumps({"inputs": [{"name": "x", "datatype": "INT8", "shape": [2], "parameters": {"binary_data_size": 2}}]})
+    put_stream("infer", post(f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {len(infer)}\r\n"
+                             f"Content-Length: {len(infer) + 2}\r\n", infer + "ab", "/v2/models/cars/versions/best/infer"))
+    named = json.dumps({"model_name": "cars", "inputs": [{"name": "x", "datatype": "BOOL", "shape": [1], "data": [True]}]})
+    put_stream("infer-json", post(f"content-type: application/json; charset=utf-8\r\nContent-Length: {len(named)}\r\n", named))
+    load = json.dumps({"parameters": {"config": "{}", "n": 3, "yes": True}})
+    put_stream("load", post(f"Content-Length: {len(load)}\r\n", load, "/v2/repository/models/vit%40cars/load"))
+    put_stream("unload", post("Content-Length: 0\r\n", "", "/v2/repository/models/cars/unload"))
+    put_stream("index", post("Content-Length: 14\r\nContent-Encoding: identity\r\n", '{"ready":true}', "/v2/repository/index"))
+    put_stream("no-length", post("", "", "/v2/models/cars/infer"))
+    put_stream("bad-json-length", post("Inference-Header-Content-Length: -1\r\nContent-Length: 2\r\n", "{}"))
+    put_stream("tls", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(64)))
+    put_stream("http2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+
+
+def small_seeds():
+    for name, text in {"two": "aGk=", "one": "aA==", "three": "aGkh", "empty": "", "loose": "aGl=", "early": "a=Gk",
+                       "letters": "+/+/", "short": "aGk", "signs": "aG-_"}.items():
+        put("base64", name, text)
+    right = "recast_0123456789"
+    for name, text in {"right": "Bearer " + right, "spaces": "bEARER   " + right, "wrong": "Bearer x" + right,
+                       "behind": f"Bearer {right} ", "scheme": "Basic " + right, "empty": "", "bare": "Bearer ",
+                       "tab": "Bearer\t" + right, "two": f"Bearer {right}, Bearer {right}", "long": "Bearer " + "a" * 600,
+                       "nul": f"Bearer {right}\0"}.items():
+        put("authorization", name, text)
+
+
+def grpc_call_seeds():
+    """As the target grpc_call takes them: which of its messages and how much room in the first byte, pieces in the second."""
+    def put_call(name, kind, *fields, room=15, piece=6):
+        put("grpc_call", name, bytes([room * 16 + kind, piece]) + message(*fields))
+
+    # The first byte counts modulo the eleven messages.
+    def kind(number):
+        return next(k for k in range(16) if (15 * 16 + k) % 11 == number)
+
+    parameter = [(1, "config"), (2, [(3, "{}")])]
+    put_call("infer", kind(0), (1, "cars"), (5, [(1, "x"), (2, "INT8"), (3, b"\1"), (5, [(2, b"\7")])]), (7, b"\7"))
+    put_call("infer-packed", kind(0), (5, [(2, "FP64"), (3, b"\1\x80\1"), (5, [(7, bytes(16)), (4, b"\xff\x7f")])]))
+    put_call("live", kind(1))
+    put_call("ready", kind(2), (1, 5))
+    put_call("metadata", kind(3), (9, "unknown"))
+    put_call("model-ready", kind(4), (1, "cars"), (2, "3"))
+    put_call("model-metadata", kind(5), (1, "vit@cars"))
+    put_call("statistics", kind(6), (1, "cars"), (2, "best"))
+    put_call("index", kind(7), (1, ""), (2, 1))
+    put_call("load", kind(8), (1, "repository"), (2, "cars"), (3, parameter), (3, [(1, "n"), (2, [(2, -1)])]))
+    put_call("unload", kind(9), (2, "cars"), (3, [(1, "unload_dependents"), (2, [(1, 1)])]))
+    put_call("health", kind(10), (1, "inference.GRPCInferenceService"))
+    put("grpc_call", "groups", bytes([15 * 16 + kind(1), 0]) + b"\x7b" * 20 + b"\x7c" * 20)
+    put("grpc_call", "fixed", bytes([15 * 16 + kind(3), 1]) + b"\x4d\0\0\0\0\x51" + bytes(8))
+    put("grpc_call", "not-utf8", bytes([15 * 16 + kind(4), 3]) + b"\x0a\2\xc3\x28")
+    put("grpc_call", "cut", bytes([15 * 16 + kind(4), 3]) + b"\x0a\5ca")
+
+
 if __name__ == "__main__":
     safetensors_seeds()
     task_seeds()
@@ -406,3 +485,6 @@ if __name__ == "__main__":
     image_seeds()
     serve_seeds()
     grpc_seeds()
+    http_seeds()
+    small_seeds()
+    grpc_call_seeds()

@@ -42,6 +42,17 @@ void check_same(const InferenceRequest& request, const InferBody& body) {
   }
 }
 
+/// The elements of a BYTES tensor, as images and tasks' names are taken out of it, are all of it.
+void check_elements(const InferenceRequest& request) {
+  for (const WireTensor& input : request.inputs) {
+    if (input.datatype != "BYTES") continue;
+    std::string again;
+    for (const std::string_view element : split_bytes(input.bytes, element_count(input.shape, "input"), "input"))
+      append_bytes(again, element);
+    RECAST_FUZZ_CHECK(again == input.bytes);
+  }
+}
+
 }  // namespace
 
 RECAST_FUZZ_TARGET(infer_body) {
@@ -50,6 +61,7 @@ RECAST_FUZZ_TARGET(infer_body) {
   const auto request = fuzz::accepted([&] { return parse_infer_body(body, length); });
   if (!request) return;
   check_request(*request);
+  check_elements(*request);
   check_same(*request, as_request(*request, true));
   // JSON carries neither halves, nor bytes that are no text, nor NaN: what only binary data bring.
   const auto in_json = [&]() -> std::optional<InferBody> {

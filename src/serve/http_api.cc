@@ -2,15 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <variant>
 
+#include "http_content.h"
 #include "http_openapi.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
-#include "recast/format/canonical_json.h"
 #include "recast/serve/model_name.h"
 
 namespace recast {
@@ -36,40 +35,6 @@ HttpAnswer options_answer(std::string_view allow) {
   return with_allow(std::move(answer), allow);
 }
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return out;
-}
-
-/// "application/json" of "Application/JSON; charset=UTF-8"; empty if it names a character set that is not taken.
-std::string media_type(const std::string& field) {
-  const std::string text = lower(field);
-  const std::size_t semicolon = text.find(';');
-  const std::size_t charset = text.find("charset=");
-  if (charset != text.npos && text.compare(charset + 8, 5, "utf-8") != 0 &&
-      text.compare(charset + 8, 7, "\"utf-8\"") != 0)
-    return "";
-  std::string type = text.substr(0, semicolon);
-  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.pop_back();
-  return type;
-}
-
-/// A small body: nothing, or one object.
-json object_of(std::string_view body) {
-  if (body.find_first_not_of(" \t\r\n") == body.npos) return json::object();
-  json value;
-  try {
-    value = parse_json(body, "[http] body", {.depth = 32, .values = 1'000});
-  } catch (const Error& error) {
-    throw Error(Code::kInvalidArgument, error.what());
-  }
-  if (!value.is_object())
-    fail(Code::kInvalidArgument, "[http] body: expected a JSON object, got {}", value.type_name());
-  return value;
-}
-
 bool may_use(const HttpCall& call, std::string_view model) { return !call.caller || call.caller->may_use(model); }
 
 /// Drops entries whose "name" the caller may not use.
@@ -79,17 +44,6 @@ void keep_allowed(json& entries, const HttpCall& call) {
   for (json& entry : entries)
     if (may_use(call, entry.value("name", ""))) kept.push_back(std::move(entry));
   entries = std::move(kept);
-}
-
-/// A request's parameters: an object of texts, numbers and booleans.
-void check_parameters(const json& request) {
-  const auto found = request.find("parameters");
-  if (found == request.end()) return;
-  if (!found->is_object())
-    fail(Code::kInvalidArgument, "[http] parameters: expected an object, got {}", found->type_name());
-  for (const auto& [key, value] : found->items())
-    if (value.is_structured() || value.is_null())
-      fail(Code::kInvalidArgument, "[http] parameters: expected texts, numbers or booleans, got {}", value.type_name());
 }
 
 }  // namespace
@@ -171,28 +125,8 @@ std::optional<HttpAnswer> HttpApi::check_content(const HttpHead& head, HttpCall&
   if (head.length && *head.length > body_limit(call))
     return error_answer(413, fmt::format("[http] the body has {} bytes, more than {}", *head.length, body_limit(call)));
   if (!call.route->post) return std::nullopt;
-  if (head.content_encoding && lower(*head.content_encoding) != "identity")
-    return error_answer(415, "[http] compressed bodies are not taken: send it without Content-Encoding");
-  if (head.content_type) {
-    const std::string type = media_type(*head.content_type);
-    // The last two are what aiohttp (in Triton's asyncio client) and curl call a body that nobody described.
-    if (type != "application/json" && type != "application/octet-stream" && type != "text/plain" &&
-        type != "application/x-www-form-urlencoded")
-      return error_answer(415,
-                          "[http] Content-Type must be application/json, or application/octet-stream where binary "
-                          "tensors follow the JSON");
-  }
-  if (!call.infers()) return std::nullopt;
-  if (!head.length && !head.chunked)
-    return error_answer(411, "[http] an inference needs a body and its Content-Length");
-  if (head.inference_length) {
-    std::size_t bytes = 0;
-    const char* const end = head.inference_length->data() + head.inference_length->size();
-    const auto [stop, error] = std::from_chars(head.inference_length->data(), end, bytes);
-    if (error != std::errc() || stop != end)
-      return error_answer(400, "[http] Inference-Header-Content-Length must be a number of bytes");
-    call.json_bytes = bytes;
-  }
+  if (const auto refusal = check_content_fields(head, call.infers(), call.json_bytes))
+    return error_answer(refusal->status, "[http] " + refusal->text);
   return std::nullopt;
 }
 
@@ -265,7 +199,7 @@ HttpAnswer HttpApi::statistics_answer(const HttpCall& call) const {
 }
 
 HttpAnswer HttpApi::index_answer(const HttpCall& call, std::string_view body) const {
-  const json request = object_of(body);
+  const json request = read_small_body(body);
   const auto ready = request.find("ready");
   if (ready != request.end() && !ready->is_boolean())
     fail(Code::kInvalidArgument, "[http] ready: expected true or false, got {}", ready->type_name());
@@ -275,9 +209,7 @@ HttpAnswer HttpApi::index_answer(const HttpCall& call, std::string_view body) co
 }
 
 HttpAnswer HttpApi::manage(const HttpCall& call, std::string_view body) const {
-  const json request = object_of(body);
-  check_parameters(request);
-  const json parameters = request.value("parameters", json::object());
+  const json parameters = small_body_parameters(read_small_body(body));
   if (call.route->action == HttpAction::kUnload) {
     service_.unload(call.model);
   } else {

@@ -22,10 +22,12 @@ struct HttpHead {
   std::optional<std::uint64_t> length;  ///< Content-Length
   std::optional<std::string> authorization, content_type, content_encoding, origin;
   std::optional<std::string> inference_length;  ///< Inference-Header-Content-Length
+
+  bool operator==(const HttpHead&) const = default;
 };
 
-/// Why a message is not taken: an HTTP status and a sentence. The connection cannot go on after it, since nobody knows
-/// where the next message begins.
+/// Why a message is not taken: an HTTP status and a sentence. After one of the parser's the connection cannot go on,
+/// since nobody knows where the next message begins.
 struct HttpRefusal {
   int status;
   std::string text;

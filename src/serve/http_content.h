@@ -1,0 +1,24 @@
+#pragma once
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+
+#include "http_parser.h"
+
+namespace recast {
+
+// What of a request's content is judged without the service; knows neither sockets nor metrics, so that a fuzz target
+// links little. All functions are pure.
+
+/// Why a body that comes by POST is not taken, as its header says it; nothing: it is. Of an inference, `json_bytes`
+/// becomes the field Inference-Header-Content-Length, where there is one.
+std::optional<HttpRefusal> check_content_fields(const HttpHead& head, bool infers,
+                                                std::optional<std::size_t>& json_bytes);
+
+/// The body of index, load or unload: nothing, or one JSON object. Throws kInvalidArgument.
+nlohmann::json read_small_body(std::string_view body);
+/// Its "parameters", an object of texts, numbers and booleans; empty where there are none. Throws kInvalidArgument.
+nlohmann::json small_body_parameters(const nlohmann::json& body);
+
+}  // namespace recast
