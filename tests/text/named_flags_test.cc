@@ -86,7 +86,6 @@ TEST(NamedFlags, AreFlagsOfTheCommandThatNamesThem) {
   for (const char* tree : {"src", "apps"})
     for (const auto& entry : fs::recursive_directory_iterator(fs::path(RECAST_SOURCE_DIR) / tree)) {
       if (entry.path().extension() != ".cc" && entry.path().extension() != ".h") continue;
-      if (entry.path().parent_path().filename() == "serve") continue;  // the command `recast serve` is not there yet
       for (const std::string& text : texts_of(text_of(entry.path()))) {
         if (text.find("--") == text.npos) continue;
         const std::set<std::string> allowed = flags_to_name(text, flags);
