@@ -29,10 +29,9 @@ TokenTable& table() {
   return made;
 }
 
-bool is_scheme(std::string_view text) {
-  return std::ranges::equal(text, std::string_view("bearer "),
-                            [](char c, char lower) { return c == lower || c + 32 == lower; });
-}
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+
+bool is_scheme(std::string_view text) { return std::ranges::equal(text, std::string_view("bearer "), {}, lower); }
 
 /// "Bearer ", in any case, more spaces, and the token.
 bool is_right(std::string_view header) {

@@ -14,9 +14,34 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::io::CodedInputStream;
 
 constexpr std::int64_t kMessageBytes = 160, kStringBytes = 48, kScalarBytes = 8;  ///< of an object, and a pointer to it
+/// Of a field that the type does not have, beside its content: the parser keeps them in a list that doubles as it
+/// grows.
+constexpr std::int64_t kUnknownBytes = 48;
 constexpr int kDepth = 32, kGroupDepth = 32;
 
 enum WireType { kVarint = 0, kFixed64 = 1, kLength = 2, kGroup = 3, kGroupEnd = 4, kFixed32 = 5 };
+
+/// How a field is written where it is not packed.
+WireType wire_type(const FieldDescriptor& field) {
+  switch (field.type()) {
+    case FieldDescriptor::TYPE_DOUBLE:
+    case FieldDescriptor::TYPE_FIXED64:
+    case FieldDescriptor::TYPE_SFIXED64:
+      return kFixed64;
+    case FieldDescriptor::TYPE_FLOAT:
+    case FieldDescriptor::TYPE_FIXED32:
+    case FieldDescriptor::TYPE_SFIXED32:
+      return kFixed32;
+    case FieldDescriptor::TYPE_STRING:
+    case FieldDescriptor::TYPE_BYTES:
+    case FieldDescriptor::TYPE_MESSAGE:
+      return kLength;
+    case FieldDescriptor::TYPE_GROUP:
+      return kGroup;
+    default:
+      return kVarint;
+  }
+}
 
 class Walk {
  public:
@@ -30,17 +55,21 @@ class Walk {
   }
 
  private:
+  /// `field`: null where the type has none of this number.
   void field(std::uint32_t tag, const FieldDescriptor* field, int depth) {
-    switch (tag & 7) {
+    const auto wire = static_cast<WireType>(tag & 7);
+    if (field != nullptr && wire_type(*field) != wire && !(wire == kLength && field->is_packable())) field = nullptr;
+    const std::int64_t scalar = field == nullptr ? kUnknownBytes : kScalarBytes;
+    switch (wire) {
       case kVarint: {
         std::uint64_t ignored;
         if (!in_.ReadVarint64(&ignored)) refuse();
-        return add(kScalarBytes);
+        return add(scalar);
       }
       case kFixed64:
-        return skip(8, kScalarBytes);
+        return skip(8, scalar);
       case kFixed32:
-        return skip(4, kScalarBytes);
+        return skip(4, scalar);
       case kLength:
         return counted(field, depth);
       case kGroup:
@@ -59,7 +88,7 @@ class Walk {
       return inside(bytes, [&] { message(*field->message_type(), depth + 1); });
     }
     if (field != nullptr && field->is_packable()) return inside(bytes, [&] { packed(bytes, *field); });
-    skip(bytes, kStringBytes + bytes);
+    skip(bytes, (field == nullptr ? kUnknownBytes : 0) + kStringBytes + bytes);
   }
 
   void packed(int bytes, const FieldDescriptor& field) {
