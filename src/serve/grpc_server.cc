@@ -24,10 +24,10 @@
 
 #include "check_port.h"
 #include "grpc_call.h"
-#include "http_tls.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/format/files.h"
+#include "tls.h"
 
 namespace recast {
 namespace {

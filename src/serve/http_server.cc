@@ -12,9 +12,9 @@
 
 #include "check_port.h"
 #include "http_core.h"
-#include "http_tls.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
+#include "tls.h"
 
 namespace recast {
 namespace {

@@ -1,4 +1,4 @@
-#include "http_tls.h"
+#include "tls.h"
 
 #include <openssl/ssl.h>
 
@@ -16,11 +16,11 @@ using ErrorCode = boost::system::error_code;
 void need_file(const std::filesystem::path& file, std::string_view what) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(file, ignored))
-    fail(Code::kNotFound, "[http] {}: no such file, expected {} in PEM", file.string(), what);
+    fail(Code::kNotFound, "[tls] {}: no such file, expected {} in PEM", file.string(), what);
 }
 
 void check(const ErrorCode& error, const std::filesystem::path& file, std::string_view what) {
-  if (error) fail(Code::kDataCorruption, "[http] {}: expected {} in PEM: {}", file.string(), what, error.message());
+  if (error) fail(Code::kDataCorruption, "[tls] {}: expected {} in PEM: {}", file.string(), what, error.message());
 }
 
 /// Of the protocols that a client offers, the one that is spoken here; one who offers others only is not refused, as
@@ -52,10 +52,10 @@ std::unique_ptr<ssl::context> tls_context(const std::filesystem::path& certifica
   check(error, certificate, "a certificate");
   context->use_private_key_file(key.string(), ssl::context::pem, error);
   if (error && SSL_CTX_check_private_key(native) != 1 && error.message().find("mismatch") != std::string::npos)
-    fail(Code::kInvalidArgument, "[http] {} is not the key of the certificate {}", key.string(), certificate.string());
+    fail(Code::kInvalidArgument, "[tls] {} is not the key of the certificate {}", key.string(), certificate.string());
   check(error, key, "a private key without a passphrase");
   if (SSL_CTX_check_private_key(native) != 1)
-    fail(Code::kInvalidArgument, "[http] {} is not the key of the certificate {}", key.string(), certificate.string());
+    fail(Code::kInvalidArgument, "[tls] {} is not the key of the certificate {}", key.string(), certificate.string());
   if (client_ca.empty()) return context;
   need_file(client_ca, "the certificate of an authority");
   context->load_verify_file(client_ca.string(), error);
