@@ -10,7 +10,6 @@
 
 #include "recast/data/image.h"
 #include "recast/data/preprocess.h"
-#include "recast/run/failure.h"
 
 namespace recast {
 namespace {
@@ -30,12 +29,6 @@ at::Tensor given(const RequestRows& request, std::int64_t row) {
   std::memcpy(pixels.mutable_data_ptr(), request.pixels + static_cast<std::size_t>(row) * pixels.nbytes(),
               pixels.nbytes());
   return pixels;
-}
-
-/// The exception being handled, as a typed error.
-std::exception_ptr error_at_hand() {
-  const Failure failure = failure_at_hand();
-  return std::make_exception_ptr(Error(failure.code, failure.message));
 }
 
 }  // namespace
@@ -106,7 +99,7 @@ void BatchRunner::run_alone(Row& row, const Choice& choice) const {
       row.base->costs().saw_made_row(row.task->kind, seconds);
     else
       row.base->costs().saw_cold_row(row.task->kind, seconds);
-    observer_(choice.way, 1, seconds);
+    observer_(*row.base, choice.way, 1, seconds);
     row.finish(out, seconds);
   } catch (...) {
     row.waiting.ticket->fail(error_at_hand());
@@ -125,8 +118,8 @@ void BatchRunner::run_shared(std::span<Row* const> rows) const {
     }
     const at::Tensor features =
         shared_features(*base.directory().backbone(), sums, at::cat(inputs), dtype_, base.banks());
-    const double share = seconds_since(begin) / static_cast<double>(rows.size());
-    observer_(Way::kTemplates, static_cast<std::int64_t>(rows.size()), seconds_since(begin));
+    const double seconds = seconds_since(begin), share = seconds / static_cast<double>(rows.size());
+    observer_(base, Way::kTemplates, static_cast<std::int64_t>(rows.size()), seconds);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       Row& row = *rows[i];
       base.costs().saw_cold_row(row.task->kind, share);

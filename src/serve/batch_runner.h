@@ -11,8 +11,8 @@ class BatchRunner {
  public:
   /// How a row was run.
   enum class Way { kMade, kTemplates, kDirect };
-  /// Called for each pass: rows in it, their way, seconds.
-  using Observer = std::function<void(Way, std::int64_t rows, double seconds)>;
+  /// Called for each pass.
+  using Observer = std::function<void(const ServedBase&, Way, std::int64_t rows, double seconds)>;
 
   BatchRunner(Mixing mixing, bool bf16, std::int64_t max_rows_shared, Observer observer)
       : mixing_(mixing),

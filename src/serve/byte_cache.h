@@ -49,7 +49,6 @@ class ByteCache {
     const std::lock_guard lock(mutex_);
     return places_.size();
   }
-  std::int64_t budget() const { return budget_; }
 
  private:
   struct Entry {

@@ -2,20 +2,15 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <prometheus/counter.h>
-#include <prometheus/gauge.h>
-#include <prometheus/histogram.h>
-#include <prometheus/registry.h>
 
 #include <algorithm>
 #include <thread>
 
 #include "batch_runner.h"
 #include "data/worker_threads.h"
+#include "engine_metrics.h"
 #include "engine_statistics.h"
-#include "recast/base/log.h"
 #include "recast/format/printable.h"
-#include "recast/run/failure.h"
 #include "recast/run/machine.h"
 #include "recast/serve/model_name.h"
 
@@ -27,51 +22,6 @@ constexpr std::size_t kModelsWithStatistics = 10'000;
 /// Names that are looked at for a suggestion: the first of all, and the first that begin like the one asked for. A list
 /// of 100,000 would take seconds, and anybody may ask.
 constexpr std::int64_t kNearestAmong = 200;
-
-/// What operators see of the engine.
-class EngineMetrics {
- public:
-  explicit EngineMetrics(prometheus::Registry& registry)
-      : rows_(prometheus::BuildCounter()
-                  .Name("recast_rows_total")
-                  .Help("Rows computed, by the way they ran")
-                  .Register(registry)),
-        seconds_(prometheus::BuildCounter()
-                     .Name("recast_compute_seconds_total")
-                     .Help("Seconds of workers, by way")
-                     .Register(registry)),
-        requests_(prometheus::BuildCounter()
-                      .Name("recast_requests_total")
-                      .Help("Inference requests, by outcome")
-                      .Register(registry)),
-        passes_(prometheus::BuildHistogram()
-                    .Name("recast_pass_rows")
-                    .Help("Rows that shared a pass")
-                    .Register(registry)
-                    .Add({}, prometheus::Histogram::BucketBoundaries{1, 2, 4, 8, 16, 32, 64})),
-        gauges_(prometheus::BuildGauge().Name("recast_kept").Help("What is kept ready").Register(registry)) {}
-
-  void pass(BatchRunner::Way way, std::int64_t rows, double seconds) {
-    const char* name = way == BatchRunner::Way::kMade        ? "made"
-                       : way == BatchRunner::Way::kTemplates ? "templates"
-                                                             : "direct";
-    rows_.Add({{"way", name}}).Increment(static_cast<double>(rows));
-    seconds_.Add({{"way", name}}).Increment(seconds);
-    passes_.Observe(static_cast<double>(rows));
-  }
-  void request(std::string_view outcome) { requests_.Add({{"outcome", std::string(outcome)}}).Increment(); }
-  void kept(const std::string& base, const ServedBase& served, std::int64_t waiting) {
-    gauges_.Add({{"what", "task_bytes"}, {"base", base}}).Set(static_cast<double>(served.tasks().bytes()));
-    gauges_.Add({{"what", "weight_bytes"}, {"base", base}}).Set(static_cast<double>(served.weights().bytes()));
-    gauges_.Add({{"what", "tasks"}, {"base", base}}).Set(static_cast<double>(served.tasks().size()));
-    gauges_.Add({{"what", "waiting_rows"}, {"base", ""}}).Set(static_cast<double>(waiting));
-  }
-
- private:
-  prometheus::Family<prometheus::Counter>&rows_, &seconds_, &requests_;
-  prometheus::Histogram& passes_;
-  prometheus::Family<prometheus::Gauge>& gauges_;
-};
 
 class Engine final : public Service {
  public:
@@ -95,8 +45,12 @@ class Engine final : public Service {
 
   /// The bases that a name may mean: the one it names, or all.
   std::vector<ServedBase*> bases_of(const ModelName& name) const;
+  struct Place {
+    ServedBase* base;
+    Resolved task;
+  };
   /// The only base that has the task. Throws kNotFound with the nearest name, kInvalidArgument where several have it.
-  ServedBase& base_with(const ModelName& name, const MayUse& may_use = {}) const;
+  Place place_of(const ModelName& name, const MayUse& may_use = {}) const;
   std::shared_ptr<const ServedTask> find(const std::string& model, const std::string& version,
                                          const MayUse& may_use = {}) const;
   /// Names the nearest of those that the caller may use.
@@ -141,11 +95,12 @@ Engine::Engine(const EngineOptions& options, prometheus::Registry* metrics) : op
   for (std::size_t i = 1; i < bases_.size(); ++i)
     if (bases_[i - 1]->name() == bases_[i]->name())
       fail(Code::kInvalidArgument, "[serve] two model directories are called '{}': rename one", bases_[i]->name());
-  if (metrics) metrics_ = std::make_unique<EngineMetrics>(*metrics);
-  runner_ = std::make_unique<BatchRunner>(options.mixing, options.bf16, options.max_batch,
-                                          [this](BatchRunner::Way way, std::int64_t rows, double seconds) {
-                                            if (metrics_) metrics_->pass(way, rows, seconds);
-                                          });
+  if (metrics) metrics_ = std::make_unique<EngineMetrics>(*metrics, bases_);
+  runner_ = std::make_unique<BatchRunner>(
+      options.mixing, options.bf16, options.max_batch,
+      [this](const ServedBase& base, BatchRunner::Way way, std::int64_t rows, double seconds) {
+        if (metrics_) metrics_->pass(base, way, rows, seconds);
+      });
   const int workers =
       options.workers > 0 ? options.workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   queue_ = std::make_unique<WorkQueue>(
@@ -168,6 +123,7 @@ void Engine::work() {
   for (;;) {
     std::vector<WaitingRow> rows = queue_->take();
     if (rows.empty()) return;
+    if (metrics_) metrics_->wait(-static_cast<std::int64_t>(rows.size()));
     runner_->run(std::move(rows), base_of);
   }
 }
@@ -201,14 +157,16 @@ void Engine::fail_unknown(const ModelName& name, const MayUse& may_use) const {
        near.empty() || near == name.task ? "" : ", did you mean '" + near + "'?");
 }
 
-ServedBase& Engine::base_with(const ModelName& name, const MayUse& may_use) const {
-  ServedBase* found = nullptr;
+Engine::Place Engine::place_of(const ModelName& name, const MayUse& may_use) const {
+  std::optional<Place> found;
   for (ServedBase* base : bases_of(name)) {
-    if ((may_use && !may_use(base->name() + "@" + name.task)) || !base->has(reference(name))) continue;
+    if (may_use && !may_use(base->name() + "@" + name.task)) continue;
+    std::optional<Resolved> task = base->resolve(reference(name));
+    if (!task) continue;
     if (found)
       fail(Code::kInvalidArgument, "[serve] '{0}' is a task of {1} and of {2}: name it '{1}@{0}' or '{2}@{0}'",
-           name.task, found->name(), base->name());
-    found = base;
+           name.task, found->base->name(), base->name());
+    found = {base, std::move(*task)};
   }
   if (!found) fail_unknown(name, may_use);
   return *found;
@@ -218,7 +176,8 @@ std::shared_ptr<const ServedTask> Engine::find(const std::string& model, const s
                                                const MayUse& may_use) const {
   const ModelName name = parse_model_name(model, version);
   if (name.mixed) fail(Code::kInvalidArgument, "[serve] '{}' is the model of all tasks and no task", kMixedModel);
-  if (auto task = base_with(name, may_use).find(reference(name))) return task;
+  const Place place = place_of(name, may_use);
+  if (auto task = place.base->find(place.task)) return task;
   fail_unknown(name, may_use);  // removed between the two
 }
 
@@ -234,16 +193,16 @@ nlohmann::json Engine::server_metadata() const {
 
 bool Engine::model_ready(const std::string& model, const std::string& version) const {
   if (draining_) return false;
-  if (model == kMixedModel) return true;
-  base_with(parse_model_name(model, version));
+  const ModelName name = parse_model_name(model, version);
+  if (!name.mixed) place_of(name);
   return true;
 }
 
 nlohmann::json Engine::model_metadata(const std::string& model, const std::string& version) const {
   ModelShape shape;
   nlohmann::json versions = nlohmann::json::array();
-  if (model == kMixedModel) {
-    shape.mixed = true;
+  shape.mixed = parse_model_name(model, version).mixed;
+  if (shape.mixed) {
     if (bases_.size() == 1) shape.features = bases_.front()->directory().backbone()->feature_width();
   } else {
     const auto task = find(model, version);
@@ -290,7 +249,8 @@ void Engine::load(const std::string& model) {
   for (ServedBase* base : bases_of(name)) {
     const bool was_unloaded = base->unloaded(name.task);
     base->load(name.task);
-    if (base->find(reference(name))) return;
+    const std::optional<Resolved> task = base->resolve(reference(name));
+    if (task && base->find(*task)) return;
     if (was_unloaded) base->unload(name.task);
   }
   fail_unknown(name);
@@ -298,24 +258,24 @@ void Engine::load(const std::string& model) {
 
 void Engine::unload(const std::string& model) {
   const ModelName name = parse_model_name(model, "");
-  base_with(name).unload(name.task);
+  ServedBase& base = *place_of(name).base;
+  base.unload(name.task);
+  if (metrics_) metrics_->kept(base);
 }
 
 nlohmann::json Engine::statistics(const std::string& model, const std::string& version) const {
-  if (!model.empty() && model != kMixedModel) base_with(parse_model_name(model, version));
+  if (!model.empty()) {
+    const ModelName name = parse_model_name(model, version);
+    if (!name.mixed) place_of(name);
+  }
   return {{"model_stats", statistics_.model_stats(model, version)}};
 }
 
 // ---- requests -------------------------------------------------------------------------------------------------------
 
 void Engine::observe(const RequestRows& rows, const RequestTimes& times, const std::exception_ptr& error) {
-  const bool mixed = rows.request.model == kMixedModel;
-  const std::string version = mixed ? "" : std::to_string(rows.tasks.front()->version);
-  statistics_.add(rows.request.model, version, rows, times, error != nullptr);
-  if (metrics_) {
-    metrics_->request(error ? "failed" : "answered");
-    for (const auto& base : bases_) metrics_->kept(base->name(), *base, queue_->waiting());
-  }
+  statistics_.add(rows.request.model, rows.version(), rows, times, error != nullptr);
+  if (metrics_) metrics_->request(error != nullptr);
 }
 
 void Engine::infer(InferenceRequest request, CallContext context, std::function<void(InferenceResult)> done) {
@@ -339,16 +299,13 @@ void Engine::infer(InferenceRequest request, CallContext context, std::function<
         std::make_shared<Ticket>(std::move(rows), std::move(context), answer,
                                  [this](const RequestRows& of, const RequestTimes& times,
                                         const std::exception_ptr& error) { observe(of, times, error); });
-    if (!queue_->push(ticket, count, bytes)) {
-      try {
-        fail(Code::kUnavailable, "[serve] {} rows wait already: try again later", queue_->waiting());
-      } catch (...) {
-        ticket->fail(std::current_exception());
-      }
-    }
+    if (metrics_) metrics_->wait(count);
+    if (queue_->push(ticket, count, bytes)) return;
+    if (metrics_) metrics_->wait(-count);
+    ticket->fail(std::make_exception_ptr(
+        Error(Code::kUnavailable, fmt::format("[serve] {} rows wait already: try again later", queue_->waiting()))));
   } catch (...) {
-    const Failure failure = failure_at_hand();
-    answer(std::make_exception_ptr(Error(failure.code, failure.message)));
+    answer(error_at_hand());
   }
 }
 

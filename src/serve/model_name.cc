@@ -12,7 +12,6 @@
 namespace recast {
 namespace {
 
-constexpr std::string_view kMixed = "recast";
 constexpr std::size_t kMostSegmentBytes = 1024;
 
 [[noreturn]] void refuse(std::string_view name, std::string_view what) {
@@ -63,7 +62,7 @@ int hex_value(char c) {
 }  // namespace
 
 std::string ModelName::text() const {
-  if (mixed) return std::string(kMixed);
+  if (mixed) return std::string(kMixedModel);
   std::string out = base.empty() ? task : base + "@" + task;
   if (version) return fmt::format("{}:{}", out, *version);
   return tag.empty() ? out : out + ":" + tag;
@@ -89,7 +88,7 @@ ModelName parse_model_name(std::string_view name, std::string_view version) {
                              printable(version)));
   }
   const std::string_view wanted = inside.empty() ? version : inside;
-  model.mixed = model.base.empty() && task == kMixed;
+  model.mixed = model.base.empty() && task == kMixedModel;
   if (model.mixed) {
     if (wanted.empty()) return model;
     refuse(name, "the model whose rows name their tasks has no versions; leave the version out");

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "recast/format/printable.h"
+#include "recast/serve/model_name.h"
 
 namespace recast {
 namespace {
@@ -133,7 +134,7 @@ std::vector<std::string> task_names(const InferenceRequest& request, std::int64_
 void take_tasks(RequestRows& rows, std::int64_t count, const FindTask& find) {
   const InferenceRequest& request = rows.request;
   const auto n = static_cast<std::size_t>(count);
-  if (request.model != kMixedModel) {
+  if (!rows.mixed) {
     rows.tasks.assign(n, find(request.model, request.version));
     return;
   }
@@ -154,8 +155,8 @@ void take_outputs(RequestRows& rows) {
   const InferenceRequest& request = rows.request;
   rows.top = whole_parameter(request.parameters, "top_k", 1, 1 << 20);
   rows.timeout_us = whole_parameter(request.parameters, "timeout", 0, std::int64_t{1} << 40);
+  const std::vector<std::string> known = output_names();
   for (const WireOutput& output : request.outputs) {
-    const std::vector<std::string> known = output_names();
     if (std::ranges::find(known, output.name) == known.end())
       fail(Code::kInvalidArgument, "[serve] there is no output '{}'{}", printable(output.name),
            suggestion(output.name, known));
@@ -321,9 +322,9 @@ class Answer {
 RequestRows read_rows(InferenceRequest request, const FindTask& find, std::int64_t max_rows) {
   RequestRows rows;
   rows.request = std::move(request);
-  const bool mixed = rows.request.model == kMixedModel;
-  check_inputs(rows.request, mixed);
-  check_parameters(rows.request, mixed);
+  rows.mixed = parse_model_name(rows.request.model, rows.request.version).mixed;
+  check_inputs(rows.request, rows.mixed);
+  check_parameters(rows.request, rows.mixed);
   take_outputs(rows);
   const std::int64_t count = take_images(rows);
   if (count < 1) fail(Code::kInvalidArgument, "[serve] the request has no row");
@@ -334,10 +335,9 @@ RequestRows read_rows(InferenceRequest request, const FindTask& find, std::int64
 
 InferenceResponse write_rows(const RequestRows& rows, const std::vector<RowResult>& results) {
   const InferenceRequest& request = rows.request;
-  const bool mixed = request.model == kMixedModel;
   InferenceResponse response;
   response.model = request.model;
-  response.version = mixed ? "" : std::to_string(rows.tasks.front()->version);
+  response.version = rows.version();
   response.id = request.id;
   const Answer answer(rows, results);
   for (std::size_t i = 0; i < rows.outputs.size(); ++i)

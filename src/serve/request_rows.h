@@ -25,11 +25,12 @@ struct RequestRows {
   std::int64_t timeout_us = 0;                           ///< parameter "timeout"; 0: none
   std::int64_t bytes = 0;                                ///< of its inputs
 
-  std::int64_t rows() const { return static_cast<std::int64_t>(tasks.size()); }
-};
+  bool mixed = false;  ///< rows name their tasks themselves
 
-/// The model whose rows name their tasks.
-inline constexpr std::string_view kMixedModel = "recast";
+  std::int64_t rows() const { return static_cast<std::int64_t>(tasks.size()); }
+  /// Of the model, as answers and statistics have it: empty where rows have versions of their own.
+  std::string version() const { return mixed ? "" : std::to_string(tasks.front()->version); }
+};
 
 /// Throws kInvalidArgument with the field (and the row), kNotFound for a task with its row, kExhausted beyond
 /// `max_rows`.

@@ -43,20 +43,15 @@ std::optional<Resolved> ServedBase::resolve(const TaskReference& task) const {
   return resolved;
 }
 
-bool ServedBase::has(const TaskReference& task) const { return resolve(task).has_value(); }
-
-std::shared_ptr<const ServedTask> ServedBase::find(const TaskReference& task) const {
-  const std::optional<Resolved> now = resolve(task);
-  if (!now) return nullptr;
-  const std::string key = task_key(*now);
+std::shared_ptr<const ServedTask> ServedBase::find(const Resolved& task) const {
+  const std::string key = task_key(task);
   if (auto kept = tasks_.find(key)) return kept;
-  std::optional<TaskRecord> record = directory_.store().load(*now);
-  if (!record) return nullptr;  // purged since
-  ++cold_loads_;
-  record->version = now->version;
+  std::optional<TaskRecord> record = directory_.store().load(task);
+  if (!record) return nullptr;
+  record->version = task.version;
   Model model = directory_.model(*record);
   Preprocessing preprocessing = directory_.preprocessing(*record);
-  auto made = make_served_task(name_, {std::move(*record), std::move(model), std::move(preprocessing)}, now->digest);
+  auto made = make_served_task(name_, {std::move(*record), std::move(model), std::move(preprocessing)}, task.digest);
   return tasks_.keep(key, made, made->bytes);
 }
 

@@ -21,13 +21,13 @@ class ServedBase {
   ByteCache<const MadeModel>& weights() const { return weights_; }
   const ByteCache<const ServedTask>& tasks() const { return tasks_; }
 
-  /// The version that the reference means now, hidden or not loaded: nothing. Read from the store where it changed
-  /// since, else from memory.
-  std::shared_ptr<const ServedTask> find(const TaskReference& task) const;
-  bool has(const TaskReference& task) const;
-  std::int64_t cold_loads() const { return cold_loads_; }
+  /// The version that the reference means now; hidden or not loaded: nothing. From the store where that changed since,
+  /// else from memory.
+  std::optional<Resolved> resolve(const TaskReference& task) const;
+  /// What was resolved, read from the store where it is not kept. Null: purged since.
+  std::shared_ptr<const ServedTask> find(const Resolved& task) const;
 
-  /// What of find() is kept of a task goes; until it is loaded again find() gives nothing.
+  /// What is kept of a task goes; until it is loaded again resolve() gives nothing.
   void unload(const std::string& task);
   void load(const std::string& task);
   bool unloaded(const std::string& task) const;
@@ -39,8 +39,6 @@ class ServedBase {
     std::optional<Resolved> resolved;
   };
 
-  std::optional<Resolved> resolve(const TaskReference& task) const;
-
   const ModelDirectory directory_;
   std::string name_;
   mutable TemplateBanks banks_;
@@ -48,7 +46,6 @@ class ServedBase {
   mutable ByteCache<const KnownName> names_;    // by reference
   mutable ByteCache<const ServedTask> tasks_;   // by digest and version: a rollback gives an old digest a new version
   mutable ByteCache<const MadeModel> weights_;  // by digest
-  mutable std::atomic<std::int64_t> cold_loads_{0};
   mutable std::shared_mutex unloaded_mutex_;
   std::set<std::string, std::less<>> unloaded_;
 };

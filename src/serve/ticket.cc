@@ -1,8 +1,17 @@
 #include "ticket.h"
 
 #include "recast/base/error.h"
+#include "recast/run/failure.h"
 
 namespace recast {
+
+std::exception_ptr error_at_hand() {
+  const Failure failure = failure_at_hand();
+  // Its words for want of memory are for who sits at this machine.
+  if (failure.code == Code::kExhausted && failure.message.starts_with("[memory]"))
+    return std::make_exception_ptr(Error(Code::kUnavailable, "[serve] no free memory: try again later"));
+  return std::make_exception_ptr(Error(failure.code, failure.message));
+}
 
 Ticket::Ticket(RequestRows rows, CallContext context, Done done, Observer observer)
     : rows_(std::move(rows)),
@@ -19,12 +28,9 @@ bool Ticket::over() {
   if (answered_.load()) return true;
   const bool gone = context_.cancelled && *context_.cancelled;
   if (!gone && Clock::now() < deadline_) return false;
-  try {
-    if (gone) recast::fail(Code::kCancelled, "[serve] the caller is gone");
-    recast::fail(Code::kUnavailable, "[serve] the request's time was over before its turn came: try again later");
-  } catch (...) {
-    fail(std::current_exception());
-  }
+  fail(std::make_exception_ptr(
+      gone ? Error(Code::kCancelled, "[serve] the caller is gone")
+           : Error(Code::kUnavailable, "[serve] the request's time was over before its turn came: try again later")));
   return true;
 }
 

@@ -13,8 +13,11 @@ struct RequestTimes {
   std::int64_t queue_ns = 0, input_ns = 0, infer_ns = 0, output_ns = 0, total_ns = 0;
 };
 
+/// The exception being handled, as a typed error in words for callers. Call it in a catch block.
+std::exception_ptr error_at_hand();
+
 /// A request that is being answered: rows come in from any worker, the last one, or the first error, answers it.
-class Ticket : public std::enable_shared_from_this<Ticket> {
+class Ticket {
  public:
   using Clock = std::chrono::steady_clock;
   using Done = std::function<void(InferenceResult)>;

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "recast/serve/model_name.h"
 #include "recast/serve/token_table.h"
 
 namespace recast {
@@ -38,7 +39,7 @@ bool glob_matches(std::string_view glob, std::string_view text) {
 
 bool TokenIdentity::may_use(std::string_view model) const {
   model = model.substr(0, model.find(':'));
-  if (model == "recast") return true;
+  if (model == kMixedModel) return true;
   const auto at = model.find('@');
   const std::string_view task = at == model.npos ? model : model.substr(at + 1);
   return std::ranges::any_of(tasks, [&](const std::string& glob) {

@@ -10,9 +10,12 @@ namespace recast {
 
 // Names of models on the wire; docs/serving.md, "Names of models". All functions are pure.
 
+/// The model whose rows name their tasks.
+inline constexpr std::string_view kMixedModel = "recast";
+
 /// A name taken apart.
 struct ModelName {
-  bool mixed = false;                   ///< "recast" alone: the model whose rows name their tasks
+  bool mixed = false;                   ///< kMixedModel, without a base
   std::string base;                     ///< of BASE@NAME; empty: not said
   std::string task;                     ///< empty if mixed
   std::optional<std::int64_t> version;  ///< a stored version, 1, 2, ...
