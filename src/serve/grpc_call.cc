@@ -57,8 +57,7 @@ grpc::Status GrpcCall::authorise() {
   const Right right = *method_->right;
   if (floor_->tokens == nullptr) {
     if (right != Right::kManage || floor_->options.management) return grpc::Status::OK;
-    return {grpc::StatusCode::PERMISSION_DENIED,
-            "[grpc] loading and unloading need a server with tokens, or one that allows it to all"};
+    return {grpc::StatusCode::PERMISSION_DENIED, std::string(kManagementIsOff)};
   }
   const auto [first, last] = context_->client_metadata().equal_range("authorization");
   const bool one = first != last && std::next(first) == last;  // of two, neither counts
@@ -150,9 +149,7 @@ void GrpcCall::infer() {
       context.deadline = std::min(deadline_of(*context_), Clock::now() + floor_->options.request_timeout);
     }
     context.cancelled = cancelled_;
-    if (caller_.identity) {
-      context.may_use = [identity = caller_.identity](std::string_view model) { return identity->may_use(model); };
-    }
+    context.may_use = caller_.rule();
     floor_->service.infer(std::move(request), std::move(context),
                           [self = shared_from_this()](InferenceResult result) { self->inferred(std::move(result)); });
   } catch (...) {

@@ -79,7 +79,7 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor,
   const std::shared_ptr<GrpcFloor> floor_;
   const Stopwatch watch_;
   const GrpcMethod* method_ = nullptr;
-  GrpcCaller caller_;
+  Caller caller_;
   const std::shared_ptr<std::atomic<bool>> cancelled_ = std::make_shared<std::atomic<bool>>(false);
   grpc::ByteBuffer received_, sent_;
   bool raw_ = false;  ///< the answer

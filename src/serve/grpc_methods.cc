@@ -74,13 +74,6 @@ Answer model_metadata(const GrpcAsked& asked) {
   return filled<inference::ModelMetadataResponse>(asked.service.model_metadata(request.name(), request.version()));
 }
 
-/// Leaves the entries that the caller may use.
-void keep_allowed(nlohmann::json& entries, const GrpcCaller& caller) {
-  if (!caller.identity || !entries.is_array()) return;
-  auto& list = entries.get_ref<nlohmann::json::array_t&>();
-  std::erase_if(list, [&](const nlohmann::json& entry) { return !caller.may_use(entry.value("name", "")); });
-}
-
 Answer model_statistics(const GrpcAsked& asked) {
   const auto request = read<inference::ModelStatisticsRequest>(asked);
   if (!request.name().empty()) check_may_use(asked.caller, request.name(), request.version());
@@ -113,7 +106,7 @@ Answer repository_index(const GrpcAsked& asked) {
 
 /// Of Triton's form and of KServe's, where the model is in the field that Triton has for the repository.
 template <class Request>
-std::string model_to_manage(const Request& request, const GrpcCaller& caller) {
+std::string model_to_manage(const Request& request, const Caller& caller) {
   const bool kserve = request.model_name().empty();
   if (!kserve) refuse_repository(request.repository_name());
   const std::string& model = kserve ? request.repository_name() : request.model_name();
@@ -121,19 +114,14 @@ std::string model_to_manage(const Request& request, const GrpcCaller& caller) {
   return model;
 }
 
-void log_management(std::string_view event, const std::string& model, const GrpcCaller& caller) {
-  log_event(LogLevel::kInfo, event,
-            {{"model", model}, {"identity", caller.identity ? caller.identity->name : std::string()}});
+void log_management(std::string_view event, const std::string& model, const Caller& caller) {
+  log_event(LogLevel::kInfo, event, {{"model", model}, {"identity", caller.name()}});
 }
 
 Answer load(const GrpcAsked& asked) {
   const auto request = read<inference::RepositoryModelLoadRequest>(asked);
   const std::string model = model_to_manage(request, asked.caller);
-  for (const auto& [key, value] : request.parameters()) {
-    if (key != "config" && !key.starts_with("file:")) continue;
-    fail(Code::kInvalidArgument, "[grpc] parameters.{}: tasks come from the store alone, as they were stored",
-         key == "config" ? "config" : "file");
-  }
+  for (const auto& [key, value] : request.parameters()) check_load_parameter(key);
   asked.service.load(model);
   log_management("grpc.model_loaded", model, asked.caller);
   auto answer = std::make_unique<inference::RepositoryModelLoadResponse>();
@@ -179,7 +167,7 @@ const GrpcMethod* find_grpc_method(std::string_view path) {
   return found == std::end(kMethods) ? nullptr : found;
 }
 
-void check_may_use(const GrpcCaller& caller, const std::string& model, const std::string& version) {
+void check_may_use(const Caller& caller, const std::string& model, const std::string& version) {
   parse_model_name(model, version);
   if (!caller.may_use(model)) throw NotAllowed("[grpc] the token is not for this model");
 }

@@ -9,18 +9,11 @@
 #include <string>
 #include <string_view>
 
+#include "caller.h"
 #include "grpc_messages.h"
 #include "recast/serve/service.h"
-#include "recast/serve/token_table.h"
 
 namespace recast {
-
-/// What a call may touch.
-struct GrpcCaller {
-  std::shared_ptr<const TokenIdentity> identity;  ///< null: nobody was asked
-
-  bool may_use(std::string_view model) const { return !identity || identity->may_use(model); }
-};
 
 /// How a method is answered.
 enum class GrpcKind {
@@ -34,7 +27,7 @@ enum class GrpcKind {
 struct GrpcAsked {
   Service& service;
   bool ready;  ///< false: the server is about to go
-  const GrpcCaller& caller;
+  const Caller& caller;
   const OpenStream& message;
 };
 
@@ -60,6 +53,6 @@ class NotAllowed : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 /// Throws NotAllowed; kInvalidArgument: no name of a model.
-void check_may_use(const GrpcCaller& caller, const std::string& model, const std::string& version = "");
+void check_may_use(const Caller& caller, const std::string& model, const std::string& version = "");
 
 }  // namespace recast

@@ -35,17 +35,6 @@ HttpAnswer options_answer(std::string_view allow) {
   return with_allow(std::move(answer), allow);
 }
 
-bool may_use(const HttpCall& call, std::string_view model) { return !call.caller || call.caller->may_use(model); }
-
-/// Drops entries whose "name" the caller may not use.
-void keep_allowed(json& entries, const HttpCall& call) {
-  if (!call.caller || !entries.is_array()) return;
-  json kept = json::array();
-  for (json& entry : entries)
-    if (may_use(call, entry.value("name", ""))) kept.push_back(std::move(entry));
-  entries = std::move(kept);
-}
-
 }  // namespace
 
 bool HttpCall::immediate() const {
@@ -84,7 +73,7 @@ std::optional<HttpAnswer> HttpApi::admit(const HttpHead& head, std::string_view 
     if (!call.route->version.empty()) call.version = decode_path_segment(call.route->version);
     call.route->model = call.route->version = {};
     if (!call.model.empty()) parse_model_name(call.model, call.version);
-    if (!call.model.empty() && !may_use(call, call.model))
+    if (!call.model.empty() && !call.caller.may_use(call.model))
       return error_answer(403, "[http] the token is not for this model");
     return check_content(head, call);
   } catch (...) {
@@ -97,15 +86,14 @@ std::optional<HttpAnswer> HttpApi::authorise(const HttpHead& head, std::string_v
   const Right right = *call.route->right;
   if (!tokens_) {
     if (right != Right::kManage) return std::nullopt;
-    if (!options_.management)
-      return error_answer(403, "[http] loading and unloading need a server with tokens, or one that allows it to all");
+    if (!options_.management) return error_answer(403, kManagementIsOff);
     // A page from anywhere can make a browser on this machine send such a request.
     if (head.origin) return error_answer(403, "[http] web pages may not load or unload without a token");
     return std::nullopt;
   }
   TokenVerdict verdict = tokens_->check(head.authorization.value_or(""), right);
   if (verdict.access == Access::kGranted) {
-    call.caller = std::make_shared<const TokenIdentity>(std::move(verdict.identity));
+    call.caller.identity = std::make_shared<const TokenIdentity>(std::move(verdict.identity));
     return std::nullopt;
   }
   metrics_.refused("token");
@@ -194,7 +182,7 @@ HttpAnswer HttpApi::model_ready_answer(const HttpCall& call) const {
 
 HttpAnswer HttpApi::statistics_answer(const HttpCall& call) const {
   json all = service_.statistics(call.model, call.version);
-  if (const auto found = all.find("model_stats"); found != all.end()) keep_allowed(*found, call);
+  if (const auto found = all.find("model_stats"); found != all.end()) keep_allowed(*found, call.caller);
   return json_of(all);
 }
 
@@ -204,7 +192,7 @@ HttpAnswer HttpApi::index_answer(const HttpCall& call, std::string_view body) co
   if (ready != request.end() && !ready->is_boolean())
     fail(Code::kInvalidArgument, "[http] ready: expected true or false, got {}", ready->type_name());
   json index = service_.repository_index(ready != request.end() && ready->get<bool>());
-  keep_allowed(index, call);
+  keep_allowed(index, call.caller);
   return json_of(index);
 }
 
@@ -213,15 +201,11 @@ HttpAnswer HttpApi::manage(const HttpCall& call, std::string_view body) const {
   if (call.route->action == HttpAction::kUnload) {
     service_.unload(call.model);
   } else {
-    for (const auto& [key, value] : parameters.items())
-      if (key == "config" || key.starts_with("file:"))
-        fail(Code::kInvalidArgument, "[http] parameters.{}: tasks come from the store alone, as they were stored",
-             key == "config" ? "config" : "file");
+    for (const auto& [key, value] : parameters.items()) check_load_parameter(key);
     service_.load(call.model);
   }
   log_event(LogLevel::kInfo, call.route->action == HttpAction::kLoad ? "http.model_loaded" : "http.model_unloaded",
-            {{"model", std::string_view(call.model)},
-             {"identity", call.caller ? std::string_view(call.caller->name) : std::string_view()}});
+            {{"model", std::string_view(call.model)}, {"identity", call.caller.name()}});
   return {};
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "caller.h"
 #include "http_answer.h"
 #include "http_metrics.h"
 #include "http_parser.h"
@@ -20,8 +21,8 @@ struct HttpCall {
   std::string method;
   std::optional<HttpRoute> route;  ///< its views are gone: model and version are these, decoded
   std::string model, version;
-  std::optional<std::size_t> json_bytes;        ///< Inference-Header-Content-Length
-  std::shared_ptr<const TokenIdentity> caller;  ///< null: nobody was asked
+  std::optional<std::size_t> json_bytes;  ///< Inference-Header-Content-Length
+  Caller caller;
 
   std::string_view path_template() const { return route ? route->path_template : "other"; }
   bool infers() const { return route && route->action == HttpAction::kInfer; }

@@ -402,9 +402,7 @@ void HttpConnection::infer(Inference& job) {
     InferenceRequest request = core_.api.inference(job.call, job.body);
     std::string().swap(job.body);
     job.held.reset();
-    CallContext context{.deadline = job.deadline, .cancelled = job.cancelled, .may_use = {}};
-    if (job.call.caller)
-      context.may_use = [caller = job.call.caller](std::string_view model) { return caller->may_use(model); };
+    CallContext context{.deadline = job.deadline, .cancelled = job.cancelled, .may_use = job.call.caller.rule()};
     BinaryOutputs binary(request);
     // Neither the connection nor the server is kept by the service: it may answer after both are gone.
     auto done = [weak_core = core_.self, weak = weak_from_this(), serial = job.serial,
@@ -471,7 +469,7 @@ void HttpConnection::on_written(const Error& error, std::size_t bytes, bool keep
                {"ms", clock_.ms()},
                {"received", request_bytes_},
                {"sent", bytes},
-               {"identity", call_.caller ? std::string_view(call_.caller->name) : std::string_view()}});
+               {"identity", call_.caller.name()}});
   std::string().swap(out_body_);
   if (error) return close();
   if (keep) return next_request();

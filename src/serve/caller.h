@@ -1,0 +1,33 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "recast/serve/token_table.h"
+
+namespace recast {
+
+// What every transport holds against a call, whichever way it came.
+
+/// Who calls.
+struct Caller {
+  std::shared_ptr<const TokenIdentity> identity;  ///< null: nobody was asked
+
+  /// For logs; empty: nobody was asked.
+  std::string_view name() const { return identity ? std::string_view(identity->name) : std::string_view(); }
+  bool may_use(std::string_view model) const { return !identity || identity->may_use(model); }
+  /// The same for CallContext, which outlives the call.
+  std::function<bool(std::string_view)> rule() const;
+};
+
+/// Leaves the entries, {"name": ...} each, that the caller may use.
+void keep_allowed(nlohmann::json& entries, const Caller& caller);
+
+/// To who wants to load or unload where there are no tokens and management is not allowed.
+inline constexpr std::string_view kManagementIsOff =
+    "[auth] loading and unloading need a server with tokens, or one that allows it to all";
+/// Throws kInvalidArgument for a parameter of load that brings a model along or changes it.
+void check_load_parameter(std::string_view key);
+
+}  // namespace recast
