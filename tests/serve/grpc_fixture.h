@@ -1,10 +1,12 @@
 #pragma once
 // A server over LinearService on a port of its own, and a client for it.
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <prometheus/registry.h>
 
 #include <cstring>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +25,13 @@ using Stub = inference::GRPCInferenceService::Stub;
 inline GrpcOptions any_port() {
   GrpcOptions options;
   options.port = 0;
+  return options;
+}
+
+template <class Change>
+GrpcOptions options_with(const Change& change) {
+  GrpcOptions options = any_port();
+  change(options);
   return options;
 }
 
@@ -94,5 +103,31 @@ grpc::Status call(Stub& stub, Method method, const Request& request, Response& r
   Context context(token);
   return (stub.*method)(&context, request, &response);
 }
+
+/// Bytes over a channel, whatever they are: what comes back, or the status.
+inline grpc::Status send_bytes(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                               const std::string& bytes, std::string* answer = nullptr) {
+  grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer> stub(channel);
+  Context context;
+  const grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::ByteBuffer response;
+  std::promise<grpc::Status> done;
+  stub.UnaryCall(&context, method, {}, &request, &response, [&](grpc::Status status) { done.set_value(status); });
+  const grpc::Status status = done.get_future().get();
+  std::vector<grpc::Slice> slices;
+  if (status.ok() && answer != nullptr && response.Dump(&slices).ok()) {
+    for (const grpc::Slice& part : slices) answer->append(reinterpret_cast<const char*>(part.begin()), part.size());
+  }
+  return status;
+}
+
+/// A ModelStreamInfer that is open.
+struct StreamCall {
+  explicit StreamCall(GrpcTestServer& at) : stream(at.stub->ModelStreamInfer(&context)) {}
+
+  Context context;
+  std::unique_ptr<grpc::ClientReaderWriter<inference::ModelInferRequest, inference::ModelStreamInferResponse>> stream;
+};
 
 }  // namespace recast

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "recast/base/error.h"
 
@@ -90,6 +91,15 @@ class HttpClient {
     send(request);
     return read(request.starts_with("HEAD "));
   }
+
+  /// All that comes up to this text, or to the end of the connection or of the time; "": up to these.
+  std::string read_until(std::string_view text, std::chrono::milliseconds within) {
+    const auto deadline = std::chrono::steady_clock::now() + within;
+    while ((text.empty() || unread_.find(text) == unread_.npos) && more(deadline)) {
+    }
+    return std::exchange(unread_, {});
+  }
+  bool ended() const { return ended_; }
 
   /// Whether the server ends the connection, within that time, without another byte.
   bool ends(std::chrono::milliseconds within = std::chrono::seconds(20)) {

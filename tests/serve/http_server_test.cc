@@ -7,6 +7,7 @@
 #include "http_fixture.h"
 #include "recast/base/log.h"
 #include "recast/serve/token_table.h"
+#include "token_entry.h"
 
 namespace recast {
 namespace {
@@ -439,11 +440,7 @@ TEST(HttpServer, LogsRequestsWithoutWhatTheyAskedFor) {
 class HttpTokens : public testing::Test {
  protected:
   std::string token(const std::string& name, std::set<Role> roles, std::vector<std::string> tasks = {"*"}) {
-    TokenEntry entry;
-    entry.name = name;
-    entry.roles = std::move(roles);
-    entry.tasks = std::move(tasks);
-    return add_token(folder_ / "tokens.yaml", entry);
+    return add_token(folder_ / "tokens.yaml", entry_of(name, std::move(roles), std::move(tasks)));
   }
   static std::string bearer(const std::string& token) { return "Authorization: Bearer " + token + "\r\n"; }
 

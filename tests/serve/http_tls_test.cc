@@ -1,5 +1,4 @@
-#include "format/python_tool.h"
-#include "format/temporary_folder.h"
+#include "certificates.h"
 #include "http_fixture.h"
 
 namespace recast {
@@ -9,30 +8,15 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-bool have(const std::string& program) { return run_program({"sh", "-c", "command -v " + program}).status == 0; }
-
-/// Certificates of a test's own: a server's, and a client's that an authority signed.
-class HttpTls : public testing::Test {
+/// Clients are curl and openssl.
+class HttpTls : public CertificateTest {
  protected:
   void SetUp() override {
-    if (!have("openssl") || !have("curl")) {
-      if (on_ci()) FAIL() << "openssl or curl is missing";
-      GTEST_SKIP() << "openssl or curl is missing";
-    }
-    make("server", "subjectAltName=IP:127.0.0.1");
-    make("client", "basicConstraints=critical,CA:TRUE");
-    options_ = quick_options();
-    options_.certificate = folder_ / "server.pem";
-    options_.key = folder_ / "server.key";
+    need("curl");
+    if (!IsSkipped() && !HasFatalFailure()) CertificateTest::SetUp();
+    certify(options_);
   }
 
-  void make(const std::string& name, const std::string& extension) {
-    const Outcome made = run_program(
-        {"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=" + name, "-addext", extension, "-keyout", path(name + ".key"), "-out", path(name + ".pem")});
-    ASSERT_EQ(made.status, 0) << made.text;
-  }
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
   Outcome curl(const TestServer& at, std::vector<std::string> words, const std::string& where = "/v2") const {
     std::vector<std::string> all = {"curl", "--silent", "--show-error", "--max-time", "20"};
     all.insert(all.end(), words.begin(), words.end());
@@ -40,8 +24,7 @@ class HttpTls : public testing::Test {
     return run_program(all);
   }
 
-  TemporaryFolder folder_;
-  HttpOptions options_;
+  HttpOptions options_ = quick_options();
 };
 
 TEST_F(HttpTls, ServesClientsThatTrustTheCertificate) {
@@ -88,7 +71,7 @@ TEST_F(HttpTls, SpeaksNothingOlderThan12) {
 }
 
 TEST_F(HttpTls, AsksClientsForACertificateWhereThatIsSaid) {
-  options_.client_ca = folder_ / "client.pem";
+  options_.client_ca = path("client.pem");
   TestServer at(options_);
   EXPECT_NE(curl(at, {"--cacert", path("server.pem")}).status, 0);
   const Outcome known =
@@ -133,17 +116,17 @@ TEST_F(HttpTls, NamesTheFileThatIsWrong) {
   LinearService service({{"pair", 2}});
   prometheus::Registry registry;
   const auto error = [&](Code code) { return error_of(code, [&] { HttpServer(service, options_, registry); }); };
-  options_.key = folder_ / "client.key";
+  options_.key = path("client.key");
   EXPECT_THAT(error(Code::kInvalidArgument), HasSubstr("client.key is not the key of the certificate"));
-  options_.key = folder_ / "server.pem";
+  options_.key = path("server.pem");
   EXPECT_THAT(error(Code::kDataCorruption), HasSubstr("server.pem"));
-  options_.key = folder_ / "absent.key";
+  options_.key = path("absent.key");
   EXPECT_THAT(error(Code::kNotFound), HasSubstr("absent.key"));
-  options_.key = folder_ / "server.key";
-  options_.certificate = folder_ / "server.key";
+  options_.key = path("server.key");
+  options_.certificate = path("server.key");
   EXPECT_THAT(error(Code::kDataCorruption), HasSubstr("server.key"));
-  options_.certificate = folder_ / "server.pem";
-  options_.client_ca = folder_ / "server.key";
+  options_.certificate = path("server.pem");
+  options_.client_ca = path("server.key");
   EXPECT_THAT(error(Code::kDataCorruption), HasSubstr("server.key"));
 }
 

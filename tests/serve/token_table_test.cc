@@ -14,6 +14,7 @@
 #include "recast/base/log.h"
 #include "recast/base/utc.h"
 #include "recast/format/files.h"
+#include "token_entry.h"
 
 namespace recast {
 namespace {
@@ -22,10 +23,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-TokenEntry entry_of(const std::string& name, std::set<Role> roles, std::vector<std::string> tasks = {"*"}) {
-  return {name, std::move(roles), std::move(tasks), {}, {}, {}};
-}
 
 void write_private(const std::filesystem::path& file, const std::string& text) {
   write_file_atomically(file, text);
