@@ -27,6 +27,15 @@ Clock::time_point deadline_of(const grpc::ServerContextBase& context) {
   return Clock::now() + std::min<std::chrono::system_clock::duration>(left, std::chrono::hours(24));
 }
 
+/// As HTTP/2 counts a list of headers. gRPC has counted already, but 1.51 does so for each frame by itself
+/// (CVE-2023-33953).
+std::size_t metadata_bytes(const grpc::GenericCallbackServerContext& context) {
+  constexpr std::size_t kOfEach = 32;
+  std::size_t bytes = kOfEach + context.method().size();
+  for (const auto& [key, value] : context.client_metadata()) bytes += kOfEach + key.size() + value.size();
+  return bytes;
+}
+
 }  // namespace
 
 GrpcCall* GrpcCall::begin(std::shared_ptr<GrpcFloor> floor, grpc::GenericCallbackServerContext& context) {
@@ -45,6 +54,9 @@ void GrpcCall::admit(bool room) {
   } else if (!room) {
     finish({grpc::StatusCode::UNAVAILABLE,
             fmt::format("[grpc] {} calls are open already: try again later", floor_->options.calls)});
+  } else if (const std::size_t bytes = metadata_bytes(*context_); bytes > floor_->options.metadata_bytes) {
+    finish({grpc::StatusCode::RESOURCE_EXHAUSTED, fmt::format("[grpc] the call's metadata have {} bytes, more than {}",
+                                                              bytes, floor_->options.metadata_bytes)});
   } else if (const grpc::Status status = authorise(); !status.ok()) {
     finish(status);
   } else {

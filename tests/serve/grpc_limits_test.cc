@@ -188,6 +188,69 @@ bool is_closed_after(std::uint16_t port, const std::string& bytes) {
 
 const std::string kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + std::string("\0\0\0\4\0\0\0\0\0", 9);
 
+/// A frame of HTTP/2.
+std::string frame(char type, char flags, char stream, const std::string& content) {
+  std::string bytes;
+  for (const int shift : {16, 8, 0}) bytes += static_cast<char>(content.size() >> shift & 0xff);
+  return bytes + type + flags + std::string(3, '\0') + stream + content;
+}
+
+/// A header in its longest form: neither indexed nor compressed.
+std::string header(const std::string& name, const std::string& value) {
+  const auto text = [](const std::string& text) {
+    std::string length(1, static_cast<char>(std::min<std::size_t>(text.size(), 127)));
+    if (text.size() >= 127) {
+      std::size_t rest = text.size() - 127;
+      for (; rest >= 128; rest /= 128) length += static_cast<char>(rest % 128 + 128);
+      length += static_cast<char>(rest);
+    }
+    return length + text;
+  };
+  return std::string(1, '\0') + text(name) + text(value);
+}
+
+/// A call of ServerLive with so many headers of 3,000 bytes more, each in a frame of its own.
+std::string call_with_frames(int frames, const std::string& scheme = "http", const std::string& more = "") {
+  constexpr char kHeaders = 1, kData = 0, kContinuation = 9, kEndStream = 1, kEndHeaders = 4;
+  const std::string call = header(":method", "POST") + header(":scheme", scheme) + header(":authority", "test") +
+                           header(":path", "/inference.GRPCInferenceService/ServerLive") +
+                           header("content-type", "application/grpc") + more;
+  std::string bytes = frame(kHeaders, 0, 1, call);
+  for (int i = 0; i < frames; ++i)
+    bytes += frame(kContinuation, i + 1 < frames ? 0 : kEndHeaders, 1,
+                   header("x-" + std::to_string(i), std::string(3'000, 'a')));
+  return kPreface + bytes + frame(kData, kEndStream, 1, std::string(5, '\0'));
+}
+
+TEST(GrpcServer, HeadersBeyondTheLimitAreRefusedHoweverManyFramesTheyComeIn) {
+  GrpcTestServer at;
+  HttpClient good(at.server.port());
+  good.send(call_with_frames(4, "http", header("te", "trailers")));
+  good.read_until("grpc-status", 10s);
+  EXPECT_TRUE(metric_becomes(at.registry, "recast_grpc_requests_total", 1, "OK"));
+  HttpClient bad(at.server.port());
+  bad.send(call_with_frames(7, "http", header("te", "trailers")));  // no frame has a fifth of the limit of 16 KiB
+  bad.read_until("grpc-status", 10s);
+  EXPECT_EQ(metric_of(at.registry, "recast_grpc_requests_total", "OK"), 1);
+}
+
+/// CVE-2023-1428: gRPC's own check of sizes aborted where one of these stood in front of too many.
+TEST(GrpcServer, OutlivesHeadersThatAborted) {
+  GrpcTestServer at;
+  for (const int frames : {3, 7})
+    for (const std::string& bytes :
+         {call_with_frames(frames, "http", header("te", "x")), call_with_frames(frames, "x"),
+          call_with_frames(frames, "http", header("grpclb_client_stats", "x")),
+          call_with_frames(1, "x", header("te", "x") + header("y", std::string(14'000, 'a'))),
+          call_with_frames(1, "x", header("te", "x") + header("y", std::string(20'000, 'a')))}) {
+      HttpClient client(at.server.port());
+      client.send(bytes);
+      client.read_until("grpc-status", 500ms);
+    }
+  inference::ServerLiveResponse answer;
+  EXPECT_TRUE(call(*at.stub, &Stub::ServerLive, inference::ServerLiveRequest(), answer).ok());
+}
+
 TEST(GrpcServer, ClosesConnectionsThatDoNotSpeakHttp2) {
   GrpcTestServer at;
   EXPECT_TRUE(is_closed_after(at.server.port(), "GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"));
