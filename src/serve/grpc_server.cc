@@ -42,8 +42,9 @@ GrpcOptions checked(GrpcOptions options, bool tokens) {
   check_port("grpc", options, tokens);
   if (!options.insecure && !is_loopback(options.address) && !withstands_floods(grpc::Version()))
     fail(Code::kInvalidArgument,
-         "[grpc] {} can be reached from other machines, and gRPC {} lacks the remedies against floods of HTTP/2 frames "
-         "(1.66 has them): listen on 127.0.0.1 behind a proxy, build with a newer gRPC, or give --insecure",
+         "[grpc] {} can be reached from other machines, and gRPC {} is older than 1.66, the first that no report of "
+         "floods of HTTP/2 frames names: listen on 127.0.0.1 behind a proxy, build with a newer gRPC, or give "
+         "--insecure",
          options.address, grpc::Version());
   const auto range = []<class Number>(std::string_view name, Number value, Number least, Number most) {
     check_range("grpc", name, value, least, most);
@@ -211,8 +212,6 @@ bool withstands_floods(std::string_view grpc_version) {
   const auto [dot, error] = std::from_chars(grpc_version.data(), end, major);
   if (error != std::errc() || dot == end || *dot != '.') return false;
   if (std::from_chars(dot + 1, end, minor).ec != std::errc()) return false;
-  // The last of the remedies came with 1.66.0; patches of older versions have them too, as do some of a distribution,
-  // which cannot be told from the version.
   return major > 1 || (major == 1 && minor >= 66);
 }
 

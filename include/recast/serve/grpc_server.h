@@ -44,8 +44,8 @@ class GrpcServer final : public ServerPort {
  public:
   /// Families that the registry holds already are shared.
   /// Throws   kInvalidArgument: an address that is no number, one beyond this machine with neither tokens nor
-  ///          `insecure`, or, without `insecure`, with a gRPC library older than the remedies against floods of HTTP/2
-  ///          frames; a certificate without its key or the reverse; a limit out of range; kNotFound, kDataCorruption:
+  ///          `insecure`, or, without `insecure`, with a gRPC library that may not withstand floods of HTTP/2 frames; a
+  ///          certificate without its key or the reverse; a limit out of range; kNotFound, kDataCorruption:
   ///          the files of TLS.
   GrpcServer(Service& service, GrpcOptions options, prometheus::Registry& registry, TokenTable* tokens = nullptr);
   ~GrpcServer() override;
@@ -61,9 +61,11 @@ class GrpcServer final : public ServerPort {
   std::unique_ptr<Core> core_;
 };
 
-/// Whether a gRPC library of this version ("1.51.1") withstands floods of HTTP/2 frames, as far as is known: rapid
-/// resets (CVE-2023-44487), endless HPACK integers and strings (CVE-2023-33953), headers that abort the process
-/// (CVE-2023-1428), connections that use up the descriptors (CVE-2023-4785), a poisoned header table (CVE-2024-7246).
+/// Whether a gRPC library of this version ("1.51.1") is of 1.66 or later, the first release that no report of these
+/// names: rapid resets (CVE-2023-44487), endless HPACK integers and strings, and headers in any number of frames
+/// (CVE-2023-33953), headers that abort the process (CVE-2023-1428), connections that use up the descriptors
+/// (CVE-2023-4785), a poisoned header table (CVE-2024-7246, up to 1.65.3). Patches of older releases have remedies,
+/// too, as may those of a distribution: the version does not tell.
 bool withstands_floods(std::string_view grpc_version);
 
 }  // namespace recast
