@@ -37,11 +37,6 @@ void OpenCalls::wait_until_none() {
   changed_.wait(lock, [this] { return calls_.empty(); });
 }
 
-std::size_t OpenCalls::count() const {
-  const std::lock_guard lock(mutex_);
-  return calls_.size();
-}
-
 std::vector<std::shared_ptr<TimedCall>> OpenCalls::late() const {
   const auto now = TimedCall::Clock::now().time_since_epoch().count();
   std::vector<std::shared_ptr<TimedCall>> late;

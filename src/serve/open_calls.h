@@ -47,7 +47,6 @@ class OpenCalls {
   /// Tells all that are open.
   void close();
   void wait_until_none();
-  std::size_t count() const;
 
  private:
   void watch(const std::stop_token& stop);

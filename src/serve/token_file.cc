@@ -139,14 +139,6 @@ std::string utc_text(std::chrono::sys_seconds time) {
                      clock.minutes().count(), clock.seconds().count());
 }
 
-std::string random_hex(std::size_t bytes) {
-  std::vector<unsigned char> drawn(bytes);  // up to 256 come whole or not at all
-  if (::getrandom(drawn.data(), bytes, 0) != static_cast<ssize_t>(bytes)) {
-    fail(Code::kUnavailable, "[tokens] the system gives no random numbers: {}", std::generic_category().message(errno));
-  }
-  return fmt::format("{:02x}", fmt::join(drawn, ""));
-}
-
 [[noreturn]] void fail_write(const std::filesystem::path& file, int error) {
   fail(Code::kUnavailable, "[tokens] {}: cannot be written: {}; nothing was changed", printable(file.string(), 300),
        std::generic_category().message(error));
@@ -214,6 +206,14 @@ std::string token_entry_yaml(const TokenEntry& entry) {
   SettingsTree file;
   file.map.emplace_back(entry.name, std::move(fields));
   return settings_yaml(file);
+}
+
+std::string random_hex(std::size_t bytes) {
+  std::vector<unsigned char> drawn(bytes);  // up to 256 come whole or not at all
+  if (::getrandom(drawn.data(), bytes, 0) != static_cast<ssize_t>(bytes)) {
+    fail(Code::kUnavailable, "[tokens] the system gives no random numbers: {}", std::generic_category().message(errno));
+  }
+  return fmt::format("{:02x}", fmt::join(drawn, ""));
 }
 
 std::string read_token_file(const std::filesystem::path& file) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <filesystem>
 #include <string>
 
@@ -7,5 +8,8 @@ namespace recast {
 /// The text of a token file of at most 1 MiB. Throws  as read_file();  kInvalidArgument: group or others may read or
 /// write it, or it belongs to neither this user nor root.
 std::string read_token_file(const std::filesystem::path& file);
+
+/// So many random bytes (256 at the most) of the system's generator, as hexadecimal digits. Throws kUnavailable.
+std::string random_hex(std::size_t bytes);
 
 }  // namespace recast

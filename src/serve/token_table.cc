@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
-#include <random>
 #include <unordered_map>
 
 #include "recast/base/error.h"
@@ -81,13 +80,6 @@ std::optional<std::string_view> bearer_token(std::string_view header) {
   const bool good =
       !header.empty() && header.size() <= kMostTokenBytes && header.find_first_not_of(kSigns) == header.npos;
   return good ? std::optional(header) : std::nullopt;
-}
-
-std::string random_secret() {
-  std::random_device device;  // the system's generator
-  std::string secret;
-  for (int i = 0; i < 4; ++i) secret += std::to_string(device()) + ".";
-  return secret;
 }
 
 /// One reading of the file.
@@ -191,7 +183,7 @@ class TokenTable::Content {
 
   const std::filesystem::path file_;
   const TokenTableOptions options_;
-  const std::string secret_ = random_secret();
+  const std::string secret_ = random_hex(32);
 
   std::mutex mutex_;  // of the next two, and of `seen` within the first
   std::shared_ptr<Snapshot> snapshot_;
