@@ -17,7 +17,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMostNumberBytes = 1024;
-constexpr std::size_t kMostCompared = 64;  // of a key with those that there are: the time is its length times theirs
 
 bool ends_word(char c) {
   static constexpr auto kEnds = [] {
@@ -251,7 +250,7 @@ std::vector<std::int64_t> shape_of(const json& tensor, const std::string& origin
 void check_keys(const json& object, const std::vector<std::string>& known, const std::string& prefix) {
   for (const auto& [key, value] : object.items()) {
     if (std::ranges::find(known, key) != known.end()) continue;
-    const std::string near = nearest(std::string_view(key).substr(0, kMostCompared), known);
+    const std::string near = nearest(key, known);
     const std::string others =
         near.empty() ? fmt::format("; known are {}", fmt::join(known, ", ")) : fmt::format(", did you mean '{}'", near);
     fail(Code::kInvalidArgument,

@@ -22,8 +22,6 @@ constexpr Datatype kDatatypes[] = {{"BOOL", 1}, {"UINT8", 1}, {"UINT16", 2}, {"U
                                    {"INT8", 1}, {"INT16", 2}, {"INT32", 4},  {"INT64", 8},  {"FP16", 2},
                                    {"FP32", 4}, {"FP64", 8},  {"BF16", 2},   {"BYTES", 0}};
 constexpr std::int64_t kMostElements = std::int64_t{1} << 53;
-constexpr std::size_t kMostCompared =
-    64;  // of a text from outside with what there is: the time is its length times theirs
 constexpr std::size_t kLengthBytes = 4;  // in front of each element of BYTES
 
 const Datatype* find_datatype(std::string_view name) {
@@ -117,7 +115,7 @@ void check_datatype(std::string_view datatype, std::string_view origin) {
     names.emplace_back(known.name);
     all += (all.empty() ? "" : " ") + names.back();
   }
-  const std::string near = nearest(datatype.substr(0, kMostCompared), names);
+  const std::string near = nearest(datatype, names);
   fail(Code::kInvalidArgument, "[infer] {}: there is no datatype '{}'{}; known are {}", origin, printable(datatype),
        near.empty() ? "" : ", did you mean '" + near + "'", all);
 }
