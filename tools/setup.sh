@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing, then builds: Debian packages, a virtual environment in .venv, programs in build/bin.
 # Safe to run again and to interrupt at any moment; with everything in place it takes about a second.
-# Usage: tools/setup.sh [--no-build] [--torch-dir DIR]
+# Usage: tools/setup.sh [--no-build] [--clients] [--torch-dir DIR]
 #   --no-build       stop after installing
+#   --clients        also clients of the server that others wrote, for the tests: a second environment, .venv-clients
 #   --torch-dir DIR  build against the `torch` folder of another PyTorch wheel (or set RECAST_TORCH_DIR)
 set -euo pipefail
 export LC_ALL=C.UTF-8
@@ -14,10 +15,7 @@ packages=(
   libgrpc++-dev libgtest-dev libjpeg62-turbo-dev libpng-dev libprotobuf-dev libprotozero-dev libsqlite3-dev libssl-dev
   libwebp-dev libyaml-cpp-dev mold ninja-build nlohmann-json3-dev openclipart-png openssl pkg-config prometheus-cpp-dev
   protobuf-compiler protobuf-compiler-grpc python3-dev python3-venv zlib1g-dev zsh)
-venv=$root/.venv
-stamp=$venv/recast-stamp
-unfinished=$venv/recast-unfinished
-build=yes
+build=yes clients=no
 torch_dir=${RECAST_TORCH_DIR:-}
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -26,8 +24,9 @@ trap 'printf "\nsetup: interrupted; run it again to go on from here\n" >&2; exit
 while (($#)); do
   case $1 in
     --no-build) build=no ;;
+    --clients) clients=yes ;;
     --torch-dir) [[ $# -ge 2 ]] || die "--torch-dir needs a folder"; torch_dir=$2; shift ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
     *) printf 'setup: unknown option %s (see --help)\n' "$1" >&2; exit 2 ;;
   esac
   shift
@@ -78,7 +77,18 @@ find_python() {
 
 pip_install() {
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
-    --constraint tools/constraints.txt "$@"
+    --constraint "$constraints" "$@"
+}
+
+install_own() {
+  pip_install -r tools/requirements-torch.txt # first and alone: whichever build this machine's index offers
+  pip_install -r tools/requirements.txt
+  pip_install --no-deps -r tools/requirements-no-deps.txt
+}
+
+# Apart, since they ask for other versions of what we pin (protobuf, greenlet, pandas).
+install_clients() {
+  pip_install -r tools/requirements-clients.txt
 }
 
 make_venv() {
@@ -90,11 +100,22 @@ make_venv() {
     "$python" -m venv "$venv"
   fi
   touch "$unfinished"
-  pip_install -r tools/requirements-torch.txt # first and alone: whichever build this machine's index offers
-  pip_install -r tools/requirements.txt
-  pip_install --no-deps -r tools/requirements-no-deps.txt
-  printf '%s\n' "$1" > "$stamp"
+  "$1"
+  printf '%s\n' "$2" > "$stamp"
   rm "$unfinished"
+}
+
+# need_venv NAME INSTALL CONSTRAINTS REQUIREMENTS...: has the function INSTALL fill an environment, unless it was filled
+# from these very files.
+need_venv() {
+  local name=$1 install=$2 constraints=$3 wanted
+  local venv=$root/$name
+  local stamp=$venv/recast-stamp unfinished=$venv/recast-unfinished
+  shift 2
+  wanted=$(cat "$@" <(echo "$root") | sha256sum | cut -d' ' -f1)
+  if [[ -e $unfinished || ! -x $venv/bin/python || $(cat "$stamp" 2> /dev/null) != "$wanted" ]]; then
+    step "Python environment in $name" make_venv "$install" "$wanted"
+  fi
 }
 
 cached() { sed -n "s/^$1:[A-Z]*=//p" build/dev/CMakeCache.txt 2> /dev/null; }
@@ -123,14 +144,13 @@ elif mapfile -t missing < <(missing_packages) && ((${#missing[@]})); then
   step "Debian packages: ${missing[*]}" install_packages "${missing[@]}"
 fi
 
-wanted=$(cat tools/requirements*.txt tools/constraints.txt <(echo "$root") | sha256sum | cut -d' ' -f1)
-if [[ -e $unfinished || ! -x $venv/bin/python || $(cat "$stamp" 2> /dev/null) != "$wanted" ]]; then
-  step "Python environment in .venv" make_venv "$wanted"
-fi
+need_venv .venv install_own tools/constraints.txt tools/requirements{,-torch,-no-deps}.txt
+[[ $clients == no ]] ||
+  need_venv .venv-clients install_clients tools/constraints-clients.txt tools/requirements-clients.txt
 [[ $build == yes ]] || exit 0
 
 if [[ -z $torch_dir ]]; then
-  torch_dir=$("$venv/bin/python" -c \
+  torch_dir=$(.venv/bin/python -c \
     'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
 fi
 if [[ ! -e build/dev/build.ninja || $(cached RECAST_TORCH_DIR) != "$torch_dir" ]]; then

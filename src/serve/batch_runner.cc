@@ -18,9 +18,18 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
+/// A damaged image is the caller's fault, while kDataCorruption speaks of a file on this machine.
+at::Tensor image_of(const RequestRows& request, std::int64_t row) {
+  try {
+    return decode_image(request.images[static_cast<std::size_t>(row)], fmt::format("image of row {}", row));
+  } catch (const Error& error) {
+    if (error.code() != Code::kDataCorruption) throw;
+    throw Error(Code::kInvalidArgument, error.what());
+  }
+}
+
 at::Tensor decoded(const RequestRows& request, std::int64_t row, const Preprocessing& preprocessing) {
-  const std::string_view bytes = request.images[static_cast<std::size_t>(row)];
-  const at::Tensor image = decode_image(bytes, fmt::format("image of row {}", row));
+  const at::Tensor image = image_of(request, row);
   return normalise(evaluation_pixels(image, preprocessing).unsqueeze(0), preprocessing);
 }
 

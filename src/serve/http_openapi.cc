@@ -196,8 +196,8 @@ constexpr std::string_view kLengthParameter = R"json({
 
 constexpr std::string_view kInferExample = R"json({
   "inputs": [
-    {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["iVBORw0KGgo="],
-     "parameters": {"content_type": "base64"}}
+    {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": {"content_type": "base64"},
+     "data": ["iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4oeAAAALcASk6R5B0AAAAAElFTkSuQmCC"]}
   ],
   "outputs": [{"name": "label"}, {"name": "probabilities"}]
 })json";

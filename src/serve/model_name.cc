@@ -91,7 +91,8 @@ ModelName parse_model_name(std::string_view name, std::string_view version) {
   model.mixed = model.base.empty() && task == kMixedModel;
   if (model.mixed) {
     if (wanted.empty()) return model;
-    refuse(name, "the model whose rows name their tasks has no versions; leave the version out");
+    fail(Code::kNotFound, "[model] '{}': the model whose rows name their tasks has no versions; leave the version out",
+         printable(name, 200));
   }
   model.task = task;
   if (!wanted.empty()) read_version(wanted, name, model);

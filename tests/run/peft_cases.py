@@ -1,8 +1,9 @@
 """Adapters of HF PEFT on small random models of transformers and timm, for the tests in C++. Nothing is downloaded.
 
-peft_cases.py make OUT   writes for each case OUT/CASE/base.safetensors (the checkpoint), memory.safetensors (the same
-                         for this script), adapter/ (what PEFT writes), io.safetensors (images, logits of the base,
-                         logits with the adapter)
+peft_cases.py make OUT [CASE...]
+                         writes for each case, or for these, OUT/CASE/base.safetensors (the checkpoint),
+                         memory.safetensors (the same for this script), adapter/ (what PEFT writes), io.safetensors
+                         (images, logits of the base, logits with the adapter)
 peft_cases.py load OUT   loads every folder OUT/CASE/to_peft/NAME with PEFT on the same base, checks that PEFT takes
                          every tensor and misses none, and writes OUT/CASE/to_peft/NAME.logits.safetensors"""
 import json
@@ -117,9 +118,10 @@ def save_checkpoint(model, path):
     shutil.move(path.parent / "published" / "model.safetensors", path)
 
 
-def make(out):
+def make(out, *chosen):
     images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(7))
-    for name, (build, options) in CASES.items():
+    for name in chosen or CASES:
+        build, options = CASES[name]
         folder = out / name
         folder.mkdir(parents=True)
         model = build()
@@ -136,7 +138,8 @@ def make(out):
         adapted.save_pretrained(folder / "adapter")
         save_file({"images": images, "base_logits": base_logits, "logits": logits_of(adapted, images)},
                   folder / "io.safetensors")
-    make_older(out / "vit", out / "vit_older")
+    if not chosen:
+        make_older(out / "vit", out / "vit_older")
 
 
 def make_older(newer, folder):
@@ -169,4 +172,4 @@ def load(out):
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    {"make": make, "load": load}[sys.argv[1]](Path(sys.argv[2]))
+    {"make": make, "load": load}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

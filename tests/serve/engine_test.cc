@@ -246,10 +246,12 @@ TEST_F(Serving, ABadRowFailsItsRequestAlone) {
   const auto engine = make_engine(asked, nullptr);
   auto good = send(*engine, request_for("slot", {image_file(1)}));
   auto bad = send(*engine, request_for("slot", {image_file(2), "no image"}));
+  auto cut = send(*engine, request_for("slot", {image_file(2), image_file(2).substr(0, 60)}));
   auto later = send(*engine, request_for("head", {image_file(3)}));
   EXPECT_NO_THROW(good.get());
   EXPECT_NO_THROW(later.get());
   EXPECT_THAT(error_of(Code::kUnsupported, [&] { bad.get(); }), HasSubstr("row 1"));
+  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { cut.get(); }), HasSubstr("row 1"));
 }
 
 TEST_F(Serving, FollowsTheStoreFromTheNextRequestOn) {

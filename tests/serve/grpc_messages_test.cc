@@ -7,8 +7,8 @@
 #include <map>
 #include <set>
 
+#include "client_programs.h"
 #include "format/expect_error.h"
-#include "format/python_tool.h"
 #include "format/temporary_folder.h"
 #include "grpc_methods.h"
 #include "grpc_status.h"
@@ -461,11 +461,10 @@ std::map<std::string, std::string> fields_of(const FileDescriptorProto& file) {
   return fields;
 }
 
-FileDescriptorProto theirs(const std::string& python, const std::string& module) {
+FileDescriptorProto theirs(const std::string& module) {
   const TemporaryFolder folder;
   const std::string file = (folder / "descriptor").string();
-  const Outcome outcome = run_program({python, RECAST_SOURCE_DIR "/tests/serve/protocol_of_client.py", module, file});
-  EXPECT_EQ(outcome.status, 0) << outcome.text;
+  expect_client_passes("clients/protocol_of_client.py", {module, file});
   std::ifstream in(file, std::ios::binary);
   FileDescriptorProto descriptor;
   EXPECT_TRUE(descriptor.ParseFromIstream(&in));
@@ -499,8 +498,8 @@ std::vector<std::string> differences(const FileDescriptorProto& other, const std
 }
 
 TEST(GrpcProtocol, IsTheOneOfTritonsClient) {
-  RECAST_NEED_PYTHON("tritonclient,grpc");
-  const FileDescriptorProto triton = theirs(python_path(), "tritonclient.grpc.service_pb2");
+  RECAST_NEED_CLIENTS();
+  const FileDescriptorProto triton = theirs("tritonclient.grpc.service_pb2");
   EXPECT_EQ(triton.package(), ours().package());
   EXPECT_THAT(differences(triton, {"RepositoryModelLoadResponse.", "RepositoryModelUnloadResponse.",
                                    "ModelStatistics.9", "ModelStatistics.ResponseStatsEntry"}),
@@ -511,9 +510,8 @@ TEST(GrpcProtocol, IsTheOneOfTritonsClient) {
 }
 
 TEST(GrpcProtocol, IsTheOneOfKServesClient) {
-  const char* const python = std::getenv("RECAST_KSERVE_PYTHON");  // kserve wants other versions of what we pin
-  if (python == nullptr) GTEST_SKIP() << "KServe's client is absent: RECAST_KSERVE_PYTHON names none";
-  const FileDescriptorProto kserve = theirs(python, "kserve.protocol.grpc.grpc_predict_v2_pb2");
+  RECAST_NEED_CLIENTS();
+  const FileDescriptorProto kserve = theirs("kserve.protocol.grpc.grpc_predict_v2_pb2");
   EXPECT_EQ(kserve.package(), ours().package());
   EXPECT_THAT(differences(kserve, {"RepositoryModelLoadRequest", "RepositoryModelUnloadRequest", "InferParameter.4",
                                    "InferParameter.5"}),

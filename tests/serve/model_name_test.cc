@@ -36,8 +36,11 @@ TEST(ModelName, RecastAloneIsTheModelOfMixedRows) {
   EXPECT_TRUE(parse_model_name("recast").mixed);
   EXPECT_FALSE(parse_model_name("vit@recast").mixed);
   EXPECT_FALSE(parse_model_name("Recast").mixed);
-  EXPECT_THAT(refused_name("recast", "1"), HasSubstr("has no versions"));
-  EXPECT_THAT(refused_name("recast:best"), HasSubstr("has no versions"));
+  const auto unknown = [](std::string_view name, std::string_view version) {
+    return error_of(Code::kNotFound, [&] { parse_model_name(name, version); });
+  };
+  EXPECT_THAT(unknown("recast", "1"), HasSubstr("has no versions"));
+  EXPECT_THAT(unknown("recast:best", ""), HasSubstr("has no versions"));
 }
 
 TEST(ModelName, MayNotAskForTwoVersions) {

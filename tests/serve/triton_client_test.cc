@@ -3,8 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "client_programs.h"
 #include "format/expect_error.h"
-#include "format/python_tool.h"
 #include "format/temporary_folder.h"
 #include "recast/format/files.h"
 #include "recast/serve/infer_body.h"
@@ -13,8 +13,6 @@ namespace recast {
 namespace {
 
 using nlohmann::json;
-
-const std::string kScript = RECAST_SOURCE_DIR "/tests/serve/triton_bodies.py";
 
 std::string hex(std::string_view bytes) {
   std::string out;
@@ -40,9 +38,9 @@ InferenceRequest request_of(const TemporaryFolder& folder, const json& written) 
 class TritonClient : public testing::Test {
  protected:
   void SetUp() override {
-    RECAST_NEED_PYTHON("tritonclient, geventhttpclient, rapidjson, ml_dtypes");
-    const Outcome outcome = run_program({python_path(), kScript, "write", folder_.path().string()});
-    ASSERT_EQ(outcome.status, 0) << outcome.text;
+    RECAST_NEED_CLIENTS();
+    expect_client_passes("clients/triton_bodies.py", {"write", folder_.path().string()});
+    ASSERT_TRUE(std::filesystem::exists(folder_ / "cases.json"));
     written_ = read_json(folder_ / "cases.json");
     ASSERT_EQ(written_.size(), 5u);
   }
@@ -94,8 +92,7 @@ TEST_F(TritonClient, ReadsAnswersAsTheyWereMeant) {
     }
   }
   write_file_atomically(folder_ / "answers.json", answers.dump());
-  const Outcome outcome = run_program({python_path(), kScript, "check", folder_.path().string()});
-  EXPECT_EQ(outcome.status, 0) << outcome.text;
+  expect_client_passes("clients/triton_bodies.py", {"check", folder_.path().string()});
 }
 
 }  // namespace

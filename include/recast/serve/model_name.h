@@ -29,7 +29,7 @@ struct ModelName {
 /// Reads NAME, NAME:VERSION, NAME:TAG, BASE@NAME with either, or "recast". `version`: what was said beside the name (as
 /// in /v2/models/NAME/versions/VERSION), a version or a tag; empty: nothing. A task that is called "recast" itself is
 /// reached as BASE@recast.
-/// Throws  kInvalidArgument: not such a name, or two versions that differ.
+/// Throws  kInvalidArgument: not such a name, or two versions that differ;  kNotFound: a version of "recast".
 ModelName parse_model_name(std::string_view name, std::string_view version = "");
 
 /// Gives a request the model and version that its transport was told (a URL, a gRPC field).

@@ -21,3 +21,4 @@ else:
 descriptor = descriptor_pb2.FileDescriptorProto()
 module.DESCRIPTOR.CopyToProto(descriptor)
 pathlib.Path(file).write_bytes(descriptor.SerializeToString())
+print("passed")
