@@ -94,9 +94,10 @@ std::string text(const nlohmann::json& started) {
 
 void add_serve(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
-  Command& command = line.add("serve", "answer for every task over the network (Open Inference Protocol v2)",
-                              "recast serve model\n  recast serve vit cnn --address 0.0.0.0 --tokens tokens.yaml "
-                              "--certificate chain.pem --key key.pem");
+  Command& command =
+      line.add("serve", "answer for every task over the network (Open Inference Protocol v2)",
+               "recast serve model\n  recast serve vit cnn --address 0.0.0.0 --no-grpc --tokens tokens.yaml "
+               "--certificate chain.pem --key key.pem");
   command.option("dirs", flags->directories, "model directories; their names are those of the bases").required();
   command.option("--http-port", flags->http_port, "HTTP; 0 is any free port", "PORT");
   command.option("--grpc-port", flags->grpc_port, "gRPC; 0 is any free port", "PORT");
