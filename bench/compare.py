@@ -3,12 +3,9 @@
 import argparse
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,8 +16,10 @@ from safetensors.torch import load_file
 
 import agreement
 import measure
+import report
 import workload
 from measure import Contender, run_json
+from report import number
 
 BENCHES = ("learn", "infer", "mimic", "recipes")
 CHECKED_STEPS = 3
@@ -229,49 +228,30 @@ def rebuilt_error(base, mimicked):
     return (left / whole) ** 0.5
 
 
-def git(*words):
-    done = subprocess.run(["git", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return done.stdout.strip()
-
-
 def document(bench):
-    versions = {name: version(name) for name in ("torch", "timm", "peft", "transformers")}
-    variables = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "THP_MEM_ALLOC_ENABLE")
-    return {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": " ".join(["bench/run", *sys.argv[1:]]),
-            "commit": git("rev-parse", "HEAD"),
-            "changed_files": len(git("status", "--porcelain", "-uno").splitlines()),
-            "machine": bench.machine, "load_average_before": bench.load, "threads": bench.options.threads,
-            "batch": bench.options.batch, "repeats": bench.options.repeats,
-            "environment": {name: os.environ.get(name) for name in variables},
-            "versions": {"python": platform.python_version(), "recast": bench.machine.get("recast"), **versions},
-            "checks": [check.as_json() for check in bench.checks], "rows": bench.rows, "notes": bench.notes}
+    return report.provenance("bench/run", bench.machine, ("torch", "timm", "peft", "transformers")) | {
+        "load_average_before": bench.load, "threads": bench.options.threads, "batch": bench.options.batch,
+        "repeats": bench.options.repeats, "checks": [check.as_json() for check in bench.checks], "rows": bench.rows,
+        "notes": bench.notes}
 
 
 def write_json(bench):
     if bench.options.json:
-        bench.options.json.parent.mkdir(parents=True, exist_ok=True)
-        bench.options.json.write_text(json.dumps(document(bench), indent=1) + "\n")
+        report.write_json(bench.options.json, document(bench))
 
 
 def print_table(bench):
-    def number(value):
-        return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
-
     header = ("bench", "what", "dtype", "rival", "unit", "ours", "least..most", "rival's", "least..most", "ratio", "")
     lines = [header] + [
         (row["bench"], row["what"], row["dtype"], row["rival"], row["unit"],
          number(row["ours"]["median"]), f"{number(row['ours']['least'])}..{number(row['ours']['most'])}",
          number(row["theirs"]["median"]), f"{number(row['theirs']['least'])}..{number(row['theirs']['most'])}",
          f"{row['ratio']:.3f}", f"below {measure.BELOW}" if row["below"] else "") for row in bench.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    for line in lines:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+    print(report.aligned(lines))
     for note in bench.notes:
         print(note)
     print(f"ratio: times that recast is better (speed: ours / rival's, time and memory: rival's / ours); medians of "
-          f"{bench.options.repeats}; {bench.machine.get('cpu')}, {bench.machine.get('isa')}, "
-          f"{' '.join(bench.machine.get('flags', []))}; {bench.options.threads} threads")
+          f"{bench.options.repeats}; {report.machine_text(bench.machine)}; {bench.options.threads} threads")
 
 
 def main():
