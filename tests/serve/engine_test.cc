@@ -219,7 +219,7 @@ TEST_F(Serving, RefusesWhatItCannotMeanWithTheFieldNamed) {
               HasSubstr("task of row 1"));
   EXPECT_THAT(refusal(Code::kInvalidArgument, mixed_request({"slot"}, {image_file(1), image_file(2)})),
               HasSubstr("1 tasks for 2 images"));
-  EXPECT_THAT(refusal(Code::kDataCorruption, request_for("slot", {image_file(1), image_file(2).substr(0, 60)})),
+  EXPECT_THAT(refusal(Code::kInvalidArgument, request_for("slot", {image_file(1), image_file(2).substr(0, 60)})),
               HasSubstr("row 1"));
   EXPECT_THAT(refusal(Code::kInvalidArgument, request_for("recast", {image_file(1)})), HasSubstr("'task'"));
   EXPECT_THAT(refusal(Code::kInvalidArgument, request_for("slot", {})), HasSubstr("no row"));
