@@ -8,8 +8,8 @@ ends the bench without a time.
 """
 
 import argparse
-import json
 import os
+import signal
 import sys
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,6 @@ sys.path[:0] = [str(ROOT / "bench" / "serving"), str(ROOT / "bench"), str(ROOT /
 
 import report
 import tasks
-from agreement import Check
 from load import draw_tasks
 from protocol import Payload
 from servers import Starter, environment
@@ -33,7 +32,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="bench/serve", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help="load (the default), grpc, start, swaps")
-    parser.add_argument("--seconds", type=float, default=5, help="that each measurement lasts (default 5)")
+    parser.add_argument("--seconds", type=float, default=4, help="that each measurement lasts (default 4)")
     parser.add_argument("--warmup", type=float, default=1.5, help="seconds before it (default 1.5)")
     parser.add_argument("--rounds", type=int, default=2, help="of load and grpc: measurements of each kind (default 2)")
     parser.add_argument("--clients", default="1,8,64")
@@ -140,6 +139,7 @@ def main():
     environment(options.threads)
     bench = Bench(options)
     bench.load_before = os.getloadavg()[0]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end too
     bench.machine = tasks.machine(options)
     failed = False
     for part in options.parts:

@@ -9,7 +9,7 @@ import torch
 import agreement
 import measure
 import tasks
-from load import ask_all, drive
+from load import ask_all, drive, percentile
 from report import number
 
 CHECKED, ASKED = 30, 2     # (task, image) pairs, and how often each is asked of each way to run them: cold, then warm
@@ -155,8 +155,6 @@ class Comparison:
 
 def together(windows, percent):
     """Of all rounds' answers."""
-    from load import percentile
-
     return percentile([latency for window in windows for latency in window.latencies], percent)
 
 
