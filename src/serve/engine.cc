@@ -132,11 +132,10 @@ void Engine::work() {
 
 std::vector<ServedBase*> Engine::bases_of(const ModelName& name) const {
   std::vector<ServedBase*> found;
-  std::vector<std::string> names;
-  for (const auto& base : bases_) {
+  for (const auto& base : bases_)
     if (name.base.empty() || base->name() == name.base) found.push_back(base.get());
-    names.push_back(base->name());
-  }
+  std::vector<std::string> names;
+  for (const auto& base : bases_) names.push_back(base->name());
   if (!found.empty()) return found;
   const std::string near = nearest(name.base, names);
   fail(Code::kNotFound, "[serve] no base '{}'{}", printable(name.base),

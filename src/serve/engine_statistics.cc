@@ -3,14 +3,6 @@
 #include <chrono>
 
 namespace recast {
-namespace {
-
-void count(std::int64_t& counter, std::int64_t& sum, std::int64_t ns) {
-  ++counter;
-  sum += ns;
-}
-
-}  // namespace
 
 EngineStatistics::Counts& EngineStatistics::counts(const Key& key) {
   auto [found, fresh] = by_model_.try_emplace(key);
@@ -31,16 +23,15 @@ void EngineStatistics::add(const std::string& model, const std::string& version,
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const std::lock_guard lock(mutex_);
   Counts& of = counts({model, version});
-  const auto add_to = [](Duration& duration, std::int64_t ns) { count(duration.count, duration.ns, ns); };
-  add_to(failed ? of.fail : of.success, times.total_ns);
+  (failed ? of.fail : of.success).add(times.total_ns);
   if (failed) return;
   of.last_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
   of.rows += rows.rows();
   ++of.requests;
-  add_to(of.queue, times.queue_ns);
-  add_to(of.input, times.input_ns);
-  add_to(of.infer, times.infer_ns);
-  add_to(of.output, times.output_ns);
+  of.queue.add(times.queue_ns);
+  of.input.add(times.input_ns);
+  of.infer.add(times.infer_ns);
+  of.output.add(times.output_ns);
 }
 
 nlohmann::json EngineStatistics::model_stats(const std::string& model, const std::string& version) const {

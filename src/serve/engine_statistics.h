@@ -22,6 +22,7 @@ class EngineStatistics {
   using Key = std::pair<std::string, std::string>;
   struct Duration {
     std::int64_t count = 0, ns = 0;
+    void add(std::int64_t more_ns) { ++count, ns += more_ns; }
   };
   struct Counts {
     std::int64_t last_ms = 0, rows = 0, requests = 0;

@@ -37,6 +37,12 @@ HttpAnswer options_answer(std::string_view allow) {
 
 }  // namespace
 
+std::size_t output_bytes(const InferenceResponse& response) {
+  std::size_t bytes = 0;
+  for (const WireTensor& output : response.outputs) bytes += output.bytes.size();
+  return bytes;
+}
+
 bool HttpCall::immediate() const {
   return route && (route->action == HttpAction::kLive || route->action == HttpAction::kReady ||
                    route->action == HttpAction::kOpenapi);
@@ -227,8 +233,7 @@ HttpAnswer HttpApi::inference_answer(const InferenceResult& result, const Binary
   try {
     if (const auto* error = std::get_if<std::exception_ptr>(&result)) std::rethrow_exception(*error);
     const auto& response = std::get<InferenceResponse>(result);
-    std::size_t bytes = 0;
-    for (const WireTensor& output : response.outputs) bytes += output.bytes.size();
+    const std::size_t bytes = output_bytes(response);
     if (bytes > options_.response_bytes)
       fail(Code::kExhausted, "[http] the outputs have {} bytes, more than {}: send fewer rows or ask for fewer outputs",
            bytes, options_.response_bytes);

@@ -16,6 +16,9 @@
 
 namespace recast {
 
+/// Of the tensors of an answer.
+std::size_t output_bytes(const InferenceResponse& response);
+
 /// One request that was let in, without its body.
 struct HttpCall {
   std::string method;

@@ -42,14 +42,6 @@ void guarded(const Work& work) noexcept {
   }
 }
 
-std::size_t bytes_of(const InferenceResult& result) {
-  const auto* response = std::get_if<InferenceResponse>(&result);
-  std::size_t bytes = 0;
-  if (response)
-    for (const WireTensor& output : response->outputs) bytes += output.bytes.size();
-  return bytes;
-}
-
 }  // namespace
 
 /// An inference on its way to the service.
@@ -418,7 +410,8 @@ void HttpConnection::infer(Inference& job) {
 
 void HttpConnection::write_answer(HttpCore& core, std::weak_ptr<HttpConnection> weak, std::uint64_t serial,
                                   const BinaryOutputs& binary, InferenceResult result) {
-  const std::size_t bytes = bytes_of(result);
+  const auto* response = std::get_if<InferenceResponse>(&result);
+  const std::size_t bytes = response ? output_bytes(*response) : 0;
   auto write = [weak = std::move(weak), serial, binary, result = std::move(result)] {
     guarded([&] {
       if (const auto self = weak.lock()) self->deliver(serial, self->core_.api.inference_answer(result, binary));

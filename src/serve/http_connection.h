@@ -22,9 +22,9 @@ struct HttpCore;
 /// One client's connection: requests one after the other, each read whole, answered, and only then the next. Bytes that
 /// a client sends ahead wait in the socket beyond a few KiB. All state is touched on the strand of the socket; what
 /// other threads call posts to it.
-/// While a request waits for its answer the connection keeps reading, so that it learns
-/// when the client goes. A client that ends its sending side may still want the answer, or may have gone: an interim
-/// "100 Continue" tells, since a socket that is closed answers it with a reset.
+/// While a request waits for its answer the connection keeps reading, so that it learns when the client goes. A client
+/// that ends its sending side may still want the answer, or may have gone: an interim "100 Continue" tells, since a
+/// socket that is closed answers it with a reset.
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(HttpCore& core, std::unique_ptr<HttpStream> stream, std::string peer);

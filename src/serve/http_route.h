@@ -25,12 +25,10 @@ enum class HttpAction {
 /// One path of the protocol. Names are as they stand in the URL, still percent-encoded.
 struct HttpRoute {
   HttpAction action;
-  std::optional<Right> right;      ///< what a caller needs; nothing: open to all
-  bool post;                       ///< else GET and HEAD
-  std::string_view path_template;  ///< "/v2/models/{model}/infer", for logs and
-                                   ///< metrics: few, whatever is asked for
-  std::string_view model,
-      version;  ///< views into the path; empty where the path has none
+  std::optional<Right> right;       ///< what a caller needs; nothing: open to all
+  bool post;                        ///< else GET and HEAD
+  std::string_view path_template;   ///< "/v2/models/{model}/infer", for logs and metrics: few, whatever is asked for
+  std::string_view model, version;  ///< views into the path; empty where the path has none
 
   std::string_view allow() const { return post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS"; }
   bool allows(std::string_view method) const { return post ? method == "POST" : method == "GET" || method == "HEAD"; }

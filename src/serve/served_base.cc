@@ -68,7 +68,7 @@ void ServedBase::unload(const std::string& task) {
 
 void ServedBase::load(const std::string& task) {
   const std::unique_lock lock(unloaded_mutex_);
-  if (const auto found = unloaded_.find(task); found != unloaded_.end()) unloaded_.erase(found);
+  unloaded_.erase(task);
 }
 
 bool ServedBase::unloaded(const std::string& task) const {
