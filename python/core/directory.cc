@@ -167,22 +167,12 @@ py::object export_graph(const ModelDirectory& directory, const py::dict& setting
   take(settings, "image_size", request.image_size);
   take(settings, "external_data", request.external_data);
   take(settings, "force", request.force);
-  nlohmann::json report;
-  {
-    const Learning learning;
-    report = export_onnx(directory, request);
-  }
-  return to_python(report);
+  return document_of([&] { return export_onnx(directory, request); });
 }
 
 py::object export_inputs(const ModelDirectory& directory, const std::string& task, const Path& file,
                          const std::string& like, bool force) {
-  nlohmann::json report;
-  {
-    const Learning learning;
-    report = export_onnx_inputs(directory, task, file, like, force);
-  }
-  return to_python(report);
+  return document_of([&] { return export_onnx_inputs(directory, task, file, like, force); });
 }
 
 at::Tensor bare_features(const ModelDirectory& directory, const at::Tensor& input, bool bf16) {

@@ -28,12 +28,7 @@ py::object run(const py::dict& settings, const py::object& report) {
 
 py::object looked_at(const py::dict& settings, nlohmann::json (*look)(const LabRequest&)) {
   const LabRequest request = lab_request(settings);
-  nlohmann::json document;
-  {
-    const Learning learning;
-    document = look(request);
-  }
-  return to_python(document);
+  return document_of([&] { return look(request); });
 }
 
 }  // namespace

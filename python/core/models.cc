@@ -41,12 +41,7 @@ py::object import_directory(const py::dict& settings) {
   take(settings, "image_size", request.image_size);
   take(settings, "pooling", request.pooling);
   take(settings, "labels", request.labels);
-  nlohmann::json report;
-  {
-    const Learning learning;
-    report = import_model(request);
-  }
-  return to_python(report);
+  return document_of([&] { return import_model(request); });
 }
 
 py::object mimic_model(const py::dict& settings, const py::object& report) {

@@ -40,6 +40,17 @@ class Watch final : public Listener {
   std::exception_ptr pending_;
 };
 
+/// What work() gives, which runs as Learning does, as Python values.
+template <class Work>
+py::object document_of(const Work& work) {
+  nlohmann::json document;
+  {
+    const Learning learning;
+    document = work();
+  }
+  return to_python(document);
+}
+
 /// Runs work(stop, listener) as Learning does.
 template <class Work>
 auto watched(const py::object& report, const Work& work) {
