@@ -1,12 +1,16 @@
-// A worker's batch, row by row or in shared passes. Whether a task's weights are made is decided as one decides between
-// renting and buying: rows run without them until what they have cost more than with them is what making them costs.
-// So a task that is asked for once never pays for its weights, and one asked for often pays twice at most.
+// A worker's batch. Grouped: each row is a pass of its own, with its task's made weights. By templates: rows of all
+// tasks share a pass. Left to choose, rows of one task share a pass in any case, and those of different tasks go by
+// templates or apart, whichever costs less by what such passes took so far. Whether a task's weights are made is then
+// decided as one decides between renting and buying: rows run without them until what they have cost more than with
+// them is what making them costs. So a task that is asked for once never pays for its weights, one asked for often pays
+// twice at most, and where shared passes are cheaper than made ones none are made.
 #include "batch_runner.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <cstring>
+#include <set>
 
 #include "recast/data/image.h"
 #include "recast/data/preprocess.h"
@@ -17,6 +21,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+/// Every so many decisions the other way is taken, so that what it cost once does not rule for ever.
+constexpr std::uint64_t kTryTheOther = 64;
 
 /// A damaged image is the caller's fault, while kDataCorruption speaks of a file on this machine.
 at::Tensor image_of(const RequestRows& request, std::int64_t row) {
@@ -49,11 +56,20 @@ struct BatchRunner::Row {
   at::Tensor input;  ///< [1, 3, height, width]
   std::int64_t queue_ns = 0, input_ns = 0;
 
-  void finish(const Fields& out, double infer_seconds) const {
-    waiting.ticket->finish(
-        waiting.row, {out.at("logits")[0].to(at::kCPU, at::kFloat), out.at("features")[0].to(at::kCPU, at::kFloat)},
-        queue_ns, input_ns, static_cast<std::int64_t>(infer_seconds * 1e9));
+  void finish(const Fields& out, std::int64_t at, double infer_seconds) const {
+    const auto own = [&](const char* field) { return out.at(field)[at].to(at::kCPU, at::kFloat); };
+    waiting.ticket->finish(waiting.row, {own("logits"), own("features")}, queue_ns, input_ns,
+                           static_cast<std::int64_t>(infer_seconds * 1e9));
   }
+};
+
+struct BatchRunner::TaskRows {
+  const ServedBase& base;
+  const ServedTask& task;
+  std::vector<Row*> rows;
+  std::shared_ptr<const MadeModel> made = {};  ///< if they are kept
+
+  double made_cost() const { return base.costs().pass(task.kind, Way::kMade, rows.size()); }
 };
 
 bool BatchRunner::prepare(Row& row) const {
@@ -81,37 +97,29 @@ std::shared_ptr<const MadeModel> BatchRunner::make(const ServedBase& base, const
   return base.weights().keep(task.digest, made, made->bytes);
 }
 
-BatchRunner::Choice BatchRunner::choose(const ServedBase& base, const std::shared_ptr<const ServedTask>& task,
-                                        std::int64_t rows) const {
-  if (!task->makes_weights) return {};
-  if (mixing_ == Mixing::kTemplates && task->sums) return {Way::kTemplates, {}};
-  if (auto made = base.weights().find(task->digest)) return {Way::kMade, made};
-  if (mixing_ == Mixing::kGrouped) return {Way::kMade, make(base, *task)};
-  const CostModel::Costs costs = base.costs().of(task->kind);
-  const double more = std::max(0.0, costs.cold_row - costs.made_row) * static_cast<double>(rows);
-  const double regret = task->regret.fetch_add(more) + more;
-  const bool unknown = costs.making == 0 || costs.made_row == 0;
-  if ((unknown && costs.cold_row > 0) || (costs.making > 0 && regret >= costs.making))
-    return {Way::kMade, make(base, *task)};
-  return {task->sums ? Way::kTemplates : Way::kDirect, {}};
-}
+// ---- passes ---------------------------------------------------------------------------------------------------------
 
-void BatchRunner::run_alone(Row& row, const Choice& choice) const {
+void BatchRunner::run_pass(std::span<Row* const> rows, const std::shared_ptr<const MadeModel>& made) const {
   const auto begin = Clock::now();
+  const ServedBase& base = *rows.front()->base;
+  const ServedTask& task = *rows.front()->task;
   try {
+    std::vector<at::Tensor> inputs;
+    for (const Row* row : rows) inputs.push_back(row->input);
     Run run;
     run.dtype = dtype_;
-    const Model& model = choice.made ? choice.made->model : row.task->model;
-    const Fields out = model.forward({{{"input", row.input}}, 1}, run);
+    const Model& model = made ? made->model : task.model;
+    const auto count = static_cast<std::int64_t>(rows.size());
+    const Fields out = model.forward({{{"input", at::cat(inputs)}}, count}, run);
     const double seconds = seconds_since(begin);
-    if (choice.made)
-      row.base->costs().saw_made_row(row.task->kind, seconds);
-    else
-      row.base->costs().saw_cold_row(row.task->kind, seconds);
-    observer_(*row.base, choice.way, 1, seconds);
-    row.finish(out, seconds);
+    const Way way = made ? Way::kMade : Way::kDirect;
+    base.costs().saw_pass(task.kind, way, rows.size(), seconds);
+    observer_(base, way, count, seconds);
+    for (std::int64_t i = 0; i < count; ++i)
+      rows[static_cast<std::size_t>(i)]->finish(out, i, seconds / static_cast<double>(count));
   } catch (...) {
-    row.waiting.ticket->fail(error_at_hand());
+    const std::exception_ptr error = error_at_hand();
+    for (const Row* row : rows) row->waiting.ticket->fail(error);
   }
 }
 
@@ -121,22 +129,26 @@ void BatchRunner::run_shared(std::span<Row* const> rows) const {
   try {
     std::vector<const TemplateSums*> sums;
     std::vector<at::Tensor> inputs;
+    std::set<std::string_view> kinds;
     for (const Row* row : rows) {
       sums.push_back(&*row->task->sums);
       inputs.push_back(row->input);
+      kinds.insert(row->task->kind);
     }
     const at::Tensor features =
         shared_features(*base.directory().backbone(), sums, at::cat(inputs), dtype_, base.banks());
-    const double seconds = seconds_since(begin), share = seconds / static_cast<double>(rows.size());
+    const double seconds = seconds_since(begin);
+    for (const std::string_view kind : kinds)
+      base.costs().saw_pass(std::string(kind), Way::kTemplates, rows.size(), seconds);
     observer_(base, Way::kTemplates, static_cast<std::int64_t>(rows.size()), seconds);
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      Row& row = *rows[i];
-      base.costs().saw_cold_row(row.task->kind, share);
+      const Row& row = *rows[i];
       try {
         const at::Tensor own = features.narrow(0, static_cast<std::int64_t>(i), 1).contiguous();
         Run run;
         run.dtype = dtype_;
-        row.finish(row.task->model.forward({{{"features", own}}, 1}, run), share);
+        row.finish(row.task->model.forward({{{"features", own}}, 1}, run), 0,
+                   seconds / static_cast<double>(rows.size()));
       } catch (...) {
         row.waiting.ticket->fail(error_at_hand());
       }
@@ -147,39 +159,106 @@ void BatchRunner::run_shared(std::span<Row* const> rows) const {
   }
 }
 
+// ---- which rows go together -----------------------------------------------------------------------------------------
+
+bool BatchRunner::worth_making(const TaskRows& of, double cost) const {
+  const double making = of.base.costs().making(of.task.kind), made = of.made_cost();
+  if (making == 0 || made == 0) return cost > 0;  // to know it
+  const double more = std::max(0.0, cost - made);
+  return of.task.regret.fetch_add(more) + more >= making;
+}
+
+void BatchRunner::run_each(const TaskRows& of) const {
+  auto made = of.made;
+  if (!made && of.task.makes_weights) made = make(of.base, of.task);
+  for (Row* row : of.rows) run_pass({&row, 1}, made);
+}
+
+void BatchRunner::run_task(const TaskRows& of) const {
+  const double cost = of.base.costs().pass(of.task.kind, Way::kDirect, of.rows.size());
+  const bool makes = !of.made && of.task.makes_weights && worth_making(of, cost);
+  run_pass(of.rows, makes ? make(of.base, of.task) : of.made);
+}
+
+bool BatchRunner::cheaper_shared(std::span<const TaskRows* const> tasks) const {
+  std::size_t all = 0, rest = 0;
+  double apart = 0;
+  bool known = true;
+  for (const TaskRows* of : tasks) {
+    all += of->rows.size();
+    if (!of->made) rest += of->rows.size();
+    if (of->made) apart += of->made_cost();
+    if (of->made && of->made_cost() == 0) known = false;
+  }
+  const CostModel& costs = tasks.front()->base.costs();
+  const std::string& kind = tasks.front()->task.kind;
+  if (rest > 0) apart += costs.pass(kind, Way::kTemplates, rest);
+  const double shared = costs.pass(kind, Way::kTemplates, all);
+  if (shared == 0 || !known) return shared == 0;
+  return (shared < apart) != (++decisions_ % kTryTheOther == 0);
+}
+
+void BatchRunner::run_mixed(std::span<TaskRows* const> tasks) const {
+  std::size_t all = 0;
+  for (const TaskRows* of : tasks) all += of->rows.size();
+  const double row_cost =
+      tasks.front()->base.costs().pass(tasks.front()->task.kind, Way::kTemplates, all) / static_cast<double>(all);
+  if (mixing_ == Mixing::kAuto)
+    for (TaskRows* of : tasks)
+      if (!of->made && worth_making(*of, row_cost * static_cast<double>(of->rows.size())))
+        of->made = make(of->base, of->task);
+  const bool shared = mixing_ == Mixing::kTemplates || cheaper_shared(tasks);
+  std::vector<Row*> together;
+  for (const TaskRows* of : tasks) {
+    if (of->made && !shared)
+      run_pass(of->rows, of->made);
+    else
+      together.insert(together.end(), of->rows.begin(), of->rows.end());
+  }
+  if (!together.empty()) run_shared(together);
+}
+
 void BatchRunner::run(std::vector<WaitingRow> waiting,
                       const std::function<const ServedBase&(const std::string&)>& base_of) const {
   const at::NoGradGuard no_grad;
   std::vector<Row> rows;
-  std::map<const ServedTask*, std::int64_t> count;
+  rows.reserve(waiting.size());  // rows are pointed to
+  using Size = std::pair<std::int64_t, std::int64_t>;
+  std::map<std::pair<const ServedTask*, Size>, TaskRows> tasks;
   for (WaitingRow& next : waiting) {
     Row row;
     row.task = next.ticket->rows().tasks[static_cast<std::size_t>(next.row)];
     row.base = &base_of(row.task->base);
     row.waiting = std::move(next);
     if (!prepare(row)) continue;
-    ++count[row.task.get()];
     rows.push_back(std::move(row));
+    Row& kept = rows.back();
+    const Size size(kept.input.size(2), kept.input.size(3));
+    tasks.try_emplace({kept.task.get(), size}, TaskRows{*kept.base, *kept.task, {}})
+        .first->second.rows.push_back(&kept);
   }
-  std::map<const ServedTask*, Choice> choices;
-  std::map<std::tuple<const ServedBase*, std::int64_t, std::int64_t>, std::vector<Row*>> shared;
-  for (Row& row : rows) {
+  std::map<std::pair<const ServedBase*, Size>, std::vector<TaskRows*>> mixed;
+  for (auto& [key, of] : tasks) {
     try {
-      auto choice = choices.find(row.task.get());
-      if (choice == choices.end())
-        choice = choices.emplace(row.task.get(), choose(*row.base, row.task, count[row.task.get()])).first;
-      if (choice->second.way == Way::kTemplates)
-        shared[{row.base, row.input.size(2), row.input.size(3)}].push_back(&row);
+      if (of.task.makes_weights) of.made = of.base.weights().find(of.task.digest);
+      if (mixing_ != Mixing::kGrouped && of.task.sums)
+        mixed[{&of.base, key.second}].push_back(&of);
+      else if (mixing_ == Mixing::kGrouped)
+        run_each(of);
       else
-        run_alone(row, choice->second);
+        run_task(of);
     } catch (...) {
-      row.waiting.ticket->fail(error_at_hand());
+      for (const Row* row : of.rows) row->waiting.ticket->fail(error_at_hand());
     }
   }
-  for (const auto& [where, together] : shared)
-    for (std::size_t begin = 0; begin < together.size(); begin += static_cast<std::size_t>(max_shared_))
-      run_shared(
-          std::span(together).subspan(begin, std::min(together.size() - begin, static_cast<std::size_t>(max_shared_))));
+  for (const auto& [where, together] : mixed) {
+    try {
+      run_mixed(together);
+    } catch (...) {
+      for (const TaskRows* of : together)
+        for (const Row* row : of->rows) row->waiting.ticket->fail(error_at_hand());
+    }
+  }
 }
 
 }  // namespace recast

@@ -9,37 +9,37 @@ namespace recast {
 /// What runs the rows that a worker took. Threads: all calls in parallel; a call runs in its own thread alone.
 class BatchRunner {
  public:
-  /// How a row was run.
-  enum class Way { kMade, kTemplates, kDirect };
   /// Called for each pass.
   using Observer = std::function<void(const ServedBase&, Way, std::int64_t rows, double seconds)>;
 
-  BatchRunner(Mixing mixing, bool bf16, std::int64_t max_rows_shared, Observer observer)
-      : mixing_(mixing),
-        dtype_(bf16 ? at::kBFloat16 : at::kFloat),
-        max_shared_(max_rows_shared),
-        observer_(std::move(observer)) {}
+  BatchRunner(Mixing mixing, bool bf16, Observer observer)
+      : mixing_(mixing), dtype_(bf16 ? at::kBFloat16 : at::kFloat), observer_(std::move(observer)) {}
 
   /// Every row is finished or its ticket has failed when this returns. `base_of` names a task's base.
   void run(std::vector<WaitingRow> rows, const std::function<const ServedBase&(const std::string&)>& base_of) const;
 
  private:
   struct Row;
-  struct Choice {
-    Way way = Way::kDirect;
-    std::shared_ptr<const MadeModel> made;
-  };
+  /// Rows of one task and one size.
+  struct TaskRows;
 
   bool prepare(Row& row) const;
-  Choice choose(const ServedBase& base, const std::shared_ptr<const ServedTask>& task, std::int64_t rows) const;
   std::shared_ptr<const MadeModel> make(const ServedBase& base, const ServedTask& task) const;
-  void run_alone(Row& row, const Choice& choice) const;
+  /// Whether rows that ran without made weights have by now cost so much more than with them that making them is paid
+  /// for.
+  bool worth_making(const TaskRows& of, double cost) const;
+  bool cheaper_shared(std::span<const TaskRows* const> tasks) const;
+
+  void run_each(const TaskRows& of) const;
+  void run_task(const TaskRows& of) const;
+  void run_mixed(std::span<TaskRows* const> tasks) const;
+  void run_pass(std::span<Row* const> rows, const std::shared_ptr<const MadeModel>& made) const;
   void run_shared(std::span<Row* const> rows) const;
 
   const Mixing mixing_;
   const at::ScalarType dtype_;
-  const std::int64_t max_shared_;
   const Observer observer_;
+  mutable std::atomic<std::uint64_t> decisions_{0};
 };
 
 }  // namespace recast

@@ -96,11 +96,10 @@ Engine::Engine(const EngineOptions& options, prometheus::Registry* metrics) : op
     if (bases_[i - 1]->name() == bases_[i]->name())
       fail(Code::kInvalidArgument, "[serve] two model directories are called '{}': rename one", bases_[i]->name());
   if (metrics) metrics_ = std::make_unique<EngineMetrics>(*metrics, bases_);
-  runner_ = std::make_unique<BatchRunner>(
-      options.mixing, options.bf16, options.max_batch,
-      [this](const ServedBase& base, BatchRunner::Way way, std::int64_t rows, double seconds) {
-        if (metrics_) metrics_->pass(base, way, rows, seconds);
-      });
+  runner_ = std::make_unique<BatchRunner>(options.mixing, options.bf16,
+                                          [this](const ServedBase& base, Way way, std::int64_t rows, double seconds) {
+                                            if (metrics_) metrics_->pass(base, way, rows, seconds);
+                                          });
   const int workers =
       options.workers > 0 ? options.workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   queue_ = std::make_unique<WorkQueue>(
@@ -134,9 +133,9 @@ std::vector<ServedBase*> Engine::bases_of(const ModelName& name) const {
   std::vector<ServedBase*> found;
   for (const auto& base : bases_)
     if (name.base.empty() || base->name() == name.base) found.push_back(base.get());
+  if (!found.empty()) return found;
   std::vector<std::string> names;
   for (const auto& base : bases_) names.push_back(base->name());
-  if (!found.empty()) return found;
   const std::string near = nearest(name.base, names);
   fail(Code::kNotFound, "[serve] no base '{}'{}", printable(name.base),
        near.empty() ? fmt::format(": there are {}", fmt::join(names, ", ")) : ", did you mean '" + near + "'?");

@@ -33,7 +33,7 @@ EngineMetrics::EngineMetrics(prometheus::Registry& registry, const std::vector<s
         const auto of = [&](const char* way) -> OfWay {
           return {rows(registry).Add({{"way", way}}), seconds(registry).Add({{"way", way}})};
         };
-        return {of("made"), of("templates"), of("direct")};  // as BatchRunner::Way has them
+        return {of("made"), of("templates"), of("direct")};  // as Way has them
       }()),
       pass_rows_(passes(registry).Add({}, prometheus::Histogram::BucketBoundaries{1, 2, 4, 8, 16, 32, 64})),
       answered_(requests(registry).Add({{"outcome", "answered"}})),
@@ -47,7 +47,7 @@ EngineMetrics::EngineMetrics(prometheus::Registry& registry, const std::vector<s
   }
 }
 
-void EngineMetrics::pass(const ServedBase& base, BatchRunner::Way way, std::int64_t rows, double seconds) {
+void EngineMetrics::pass(const ServedBase& base, Way way, std::int64_t rows, double seconds) {
   const OfWay& of = ways_[static_cast<std::size_t>(way)];
   of.rows.Increment(static_cast<double>(rows));
   of.seconds.Increment(seconds);

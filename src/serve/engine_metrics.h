@@ -19,7 +19,7 @@ class EngineMetrics {
  public:
   EngineMetrics(prometheus::Registry& registry, const std::vector<std::unique_ptr<ServedBase>>& bases);
 
-  void pass(const ServedBase& base, BatchRunner::Way way, std::int64_t rows, double seconds);
+  void pass(const ServedBase& base, Way way, std::int64_t rows, double seconds);
   void request(bool failed) { (failed ? failed_ : answered_).Increment(); }
   /// So many rows more, or less, wait.
   void wait(std::int64_t rows) { waiting_.Increment(static_cast<double>(rows)); }

@@ -45,6 +45,23 @@ TEST_F(EngineMetricsTest, TellWhatRanAndWhatIsKept) {
   EXPECT_EQ(kept("tasks") + kept("task_bytes") + kept("weight_bytes"), 0);
 }
 
+TEST_F(EngineMetricsTest, RowsOfATaskShareAPassUnlessTheyAreToHaveTheirBits) {
+  const std::vector<std::string> images(8, image_file(1));
+  const auto grouped = make_engine(options_, &registry_);
+  send(*grouped, request_for("slot", images)).get();
+  EXPECT_EQ(metric_of(registry_, "recast_pass_rows"), 8);
+
+  prometheus::Registry other;
+  options_.mixing = Mixing::kAuto;
+  const auto automatic = make_engine(options_, &other);
+  for (int request = 1; request <= 5; ++request) {
+    send(*automatic, request_for("slot", images)).get();
+    EXPECT_EQ(metric_of(other, "recast_pass_rows"), request);
+  }
+  EXPECT_GT(metric_of(other, "recast_rows_total", "templates"), 0);
+  EXPECT_GT(metric_of(other, "recast_rows_total", "made"), 0);
+}
+
 TEST_F(EngineMetricsTest, CountRowsThatWaitAndNotThoseThatWereTurnedAway) {
   options_.max_rows = options_.queue_rows = 1;
   options_.max_delay = std::chrono::minutes(1);

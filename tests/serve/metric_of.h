@@ -8,7 +8,8 @@
 
 namespace recast {
 
-/// Sum of a counter or gauge over its labels, or over those with one of that value; 0 if there is none.
+/// Sum of a counter or gauge over its labels, or over those with one of that value; of a histogram what it has seen; 0 if
+/// there is none.
 inline double metric_of(const prometheus::Registry& registry, const std::string& name,
                         const std::string& label_value = "") {
   double sum = 0;
@@ -16,7 +17,7 @@ inline double metric_of(const prometheus::Registry& registry, const std::string&
     for (const auto& metric : family.metric) {
       const auto has = [&](const auto& label) { return label.value == label_value; };
       if (family.name == name && (label_value.empty() || std::ranges::any_of(metric.label, has)))
-        sum += metric.counter.value + metric.gauge.value;
+        sum += metric.counter.value + metric.gauge.value + static_cast<double>(metric.histogram.sample_count);
     }
   return sum;
 }

@@ -16,7 +16,7 @@ namespace recast {
 
 /// How rows of different tasks run.
 enum class Mixing {
-  kAuto,      ///< whichever costs less, by what was measured so far
+  kAuto,      ///< whichever costs less, by what was measured so far; rows of one task share a pass
   kGrouped,   ///< each row with its task's own weights, made once and kept: an answer never depends on other rows
   kTemplates  ///< rows of all tasks share each product with a template, wherever tasks are sums of templates
 };
@@ -40,7 +40,7 @@ struct EngineOptions {
 
 /// The tasks of some model directories behind one queue and one set of workers. Rows of all requests and tasks meet in
 /// a worker's batch. In fp32 on the CPU, by Mixing::kGrouped, row i of any batch has the bits of the same row alone:
-/// each row is a pass of its own, so that no product's shape depends on what else waits; by templates they agree to
+/// each row is a pass of its own, so that no product's shape depends on what else waits; otherwise they agree to
 /// rounding. A task is looked up in the store at each request (a commit of any process holds from the next request on)
 /// and read once; a request keeps the versions that it began with. Counts go to `metrics`, which may be null. Throws as
 /// ModelDirectory::open(); kInvalidArgument: an option, or two directories of one name.
