@@ -8,8 +8,8 @@
 
 namespace recast {
 
-/// Sum of a counter or gauge over its labels, or over those with one of that value; of a histogram what it has seen; 0 if
-/// there is none.
+/// Sum of a counter or gauge over its labels, or over those with one of that value; of a histogram what it has seen; 0
+/// if there is none.
 inline double metric_of(const prometheus::Registry& registry, const std::string& name,
                         const std::string& label_value = "") {
   double sum = 0;
