@@ -398,8 +398,9 @@ nlohmann::json CommandLine::describe() const {
 
 nlohmann::json CommandLine::environment() const {
   // Read by the library, or by the project's own build and tests.
-  static const std::set<std::string> kWithoutFlag = {"RECAST_CACHE",  "RECAST_TORCH_DIR", "RECAST_PYTHON",
-                                                     "RECAST_SHARED", "RECAST_GOLDEN",    "RECAST_EFFECTS"};
+  static const std::set<std::string> kWithoutFlag = {"RECAST_CACHE",         "RECAST_TORCH_DIR", "RECAST_PYTHON",
+                                                     "RECAST_SHARED",        "RECAST_GOLDEN",    "RECAST_EFFECTS",
+                                                     "RECAST_CLIENTS_PYTHON"};
   std::set<std::string> known;
   for (const CLI::App* command : app_->get_subcommands([](const CLI::App*) { return true; }))
     for (const CLI::Option* option : command->get_options())

@@ -217,7 +217,7 @@ TEST(LabFiles, OfTheProjectCanBeRead) {
 /// Tasks x recipes x seeds; a file that is not counted here is not checked anywhere.
 TEST(LabFiles, OfTheProjectPlanTheirCells) {
   const std::map<std::string, std::size_t> cells = {
-      {"recast-here.yaml", 6 * 19 * 3}, {"recast-paper.yaml", 8 * 18 * 3}, {"class-il-here.yaml", 2 * 5 * 3}};
+      {"recast-here.yaml", 6 * 19 * 3}, {"recast-paper.yaml", 8 * 18 * 3}, {"class-il-here.yaml", 2 * 7 * 3}};
   std::map<std::string, std::size_t> found;
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(RECAST_SOURCE_DIR) / "lab")) {
     const LabFile lab = read_lab_file(entry.path());
