@@ -241,8 +241,10 @@ def serve(options, listening):
     import uvicorn
 
     server = {"torch": TorchRecast, "peft": PeftMixed}[options.kind](options)
-    # Threads that still wait do not hold up the end.
-    config = uvicorn.Config(make_app(server), log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    # Threads that still wait do not hold up the end, and clients that wait for their turn are not sent away after the
+    # five seconds that uvicorn gives them.
+    config = uvicorn.Config(make_app(server), log_level="warning", access_log=False, timeout_graceful_shutdown=1,
+                            timeout_keep_alive=3600)
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets=None):
