@@ -53,11 +53,12 @@ void require_regular(const struct stat& status, const std::filesystem::path& pat
 }
 
 /// O_EXCL makes sure that nobody else's file, nor a link planted here, is ever written to.
-int create_beside(const std::filesystem::path& folder, std::filesystem::path& path) {
+int create_beside(const std::filesystem::path& folder, FileAccess access, std::filesystem::path& path) {
+  const mode_t mode = access == FileAccess::kOwner ? 0600 : 0644;
   static std::atomic<unsigned> counter{0};
   for (int attempt = 0;; ++attempt) {
     path = folder / fmt::format("{}{}-{}{}", kTemporaryBegin, ::getpid(), counter++, kTemporaryEnd);
-    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (descriptor >= 0) return descriptor;
     const bool try_again = errno == EINTR || (errno == EEXIST && attempt < 1000);
     if (!try_again) return -1;
@@ -121,7 +122,7 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes
   return bytes;
 }
 
-AtomicFile::AtomicFile(const std::filesystem::path& path, std::uint64_t bytes_needed)
+AtomicFile::AtomicFile(const std::filesystem::path& path, std::uint64_t bytes_needed, FileAccess access)
     : target_(path), folder_(path.has_parent_path() ? path.parent_path() : "."), bytes_needed_(bytes_needed) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder_, ignored)) {
@@ -135,7 +136,7 @@ AtomicFile::AtomicFile(const std::filesystem::path& path, std::uint64_t bytes_ne
     fail(Code::kInvalidArgument, "[file] {}: is a pipe or device; expected the name of a regular file to write",
          shown(target_));
   }
-  descriptor_ = create_beside(folder_, temporary_);
+  descriptor_ = create_beside(folder_, access, temporary_);
   if (descriptor_ < 0) {
     temporary_.clear();
     fail_write("create a file beside it", errno);
@@ -188,8 +189,8 @@ int flush_folder(const std::filesystem::path& folder) {
   return error;
 }
 
-void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
-  AtomicFile file(path, bytes.size());
+void write_file_atomically(const std::filesystem::path& path, std::string_view bytes, FileAccess access) {
+  AtomicFile file(path, bytes.size(), access);
   file.write(bytes);
   file.commit();
 }

@@ -38,15 +38,20 @@ class InputFile {
 /// All bytes of a file of at most `max_bytes`. Throws as InputFile; kExhausted: the file is larger.
 std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes);
 
+/// Who may open a file that is written here: everyone to read it (0644 less the umask), or its owner alone (0600), from
+/// the first byte on.
+enum class FileAccess { kEveryone, kOwner };
+
 /// A file that appears under its name whole or not at all: written beside the target, then renamed.
 /// Crash    once commit() returned, the new content survives; before that the old content does.
 /// Threads  one at a time; two writers of one path do not disturb each other, the last commit wins.
-/// An existing file is replaced; a symbolic link is replaced, not followed. Mode 0644 less the umask.
+/// An existing file is replaced; a symbolic link is replaced, not followed.
 class AtomicFile {
  public:
   /// `bytes_needed`: for the message when the disk is full, where known beforehand.
   /// Throws  kNotFound: no such folder;  kInvalidArgument: the target is a folder;  kUnavailable: cannot be created.
-  explicit AtomicFile(const std::filesystem::path& path, std::uint64_t bytes_needed = 0);
+  explicit AtomicFile(const std::filesystem::path& path, std::uint64_t bytes_needed = 0,
+                      FileAccess access = FileAccess::kEveryone);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   /// Without commit() the temporary file is removed and the target stays as it was.
@@ -76,7 +81,8 @@ bool is_temporary_name(std::string_view file_name);
 int flush_folder(const std::filesystem::path& folder);
 
 /// AtomicFile in one call.
-void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
+void write_file_atomically(const std::filesystem::path& path, std::string_view bytes,
+                           FileAccess access = FileAccess::kEveryone);
 
 /// SHA-256 piece by piece. One thread at a time.
 class Sha256 {
