@@ -12,6 +12,29 @@ bool is_copy(const StoreConnection& connection) { return connection.database.pat
 
 }  // namespace
 
+void StoreConnection::read(const std::function<void(const StoreView&)>& work) {
+  constexpr int kAttempts = 4;
+  for (int attempt = 1;; ++attempt) {
+    std::int64_t seen = 0;
+    try {
+      const Transaction transaction(database, Database::Access::kRead);
+      seen = database.data_version();
+      return work(view);
+    } catch (const Error& error) {
+      if (error.code() != Code::kDataCorruption || attempt == kAttempts || database.data_version() == seen) throw;
+    }
+  }
+}
+
+void Connections::read(const std::function<void(const StoreView&)>& work) {
+  for (int attempt = 1; attempt <= kAttempts; ++attempt) {
+    const Lease connection(*this);
+    (*connection).read(work);
+    if (is_current(*connection)) return;
+  }
+  fail_restless();
+}
+
 Connections::Connections(std::filesystem::path path, std::function<Connection()> open)
     : path_(std::move(path)), open_(std::move(open)) {
   free_.reserve(kMostConnections);

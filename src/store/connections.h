@@ -9,23 +9,34 @@
 #include <vector>
 
 #include "file_look.h"
-#include "recast/base/error.h"
 #include "sqlite.h"
+#include "sqlite_shared_rows.h"
+#include "sqlite_state_storage.h"
+#include "sqlite_task_rows.h"
 #include "store_view.h"
 
 namespace recast {
 
 /// A connection and what it shows. One thread at a time.
 struct StoreConnection {
+  /// `blobs`: the folder.  `fingerprint`: of the model directory.
   StoreConnection(Database opened, const std::filesystem::path& blobs, const std::string& fingerprint)
-      : database(std::move(opened)), view(database, blobs, fingerprint) {}
+      : database(std::move(opened)),
+        tasks(database),
+        shared(database),
+        states(database, blobs),
+        view(tasks, shared, states, fingerprint, database.shown()) {}
+  StoreConnection(const StoreConnection&) = delete;
+  StoreConnection& operator=(const StoreConnection&) = delete;
 
-  /// What `work` makes of one state of the store. Where it finds damage, and another process has committed meanwhile,
-  /// that may have erased what was being read: then it begins anew.
-  template <class Work>
-  auto read(const Work& work);
+  /// Shows `work` one state of the store. Where it finds damage, and another process has committed meanwhile, that may
+  /// have erased what was being read: then it begins anew.
+  void read(const std::function<void(const StoreView&)>& work);
 
   Database database;
+  SqliteTaskRows tasks;
+  SqliteSharedRows shared;
+  SqliteStateStorage states;
   StoreView view;
   StoreLook look;  ///< before it was opened
 };
@@ -39,8 +50,7 @@ class Connections {
   Connections(std::filesystem::path path, std::function<std::unique_ptr<StoreConnection>()> open);
 
   /// Throws kUnavailable too: the file was replaced.
-  template <class Work>
-  auto read(const Work& work);
+  void read(const std::function<void(const StoreView&)>& work);
 
  private:
   using Connection = std::unique_ptr<StoreConnection>;
@@ -75,30 +85,5 @@ class Connections {
   std::size_t used_ = 0, limit_ = 1;
   FileLook file_;  // that all live connections have open; not there: none has
 };
-
-template <class Work>
-auto StoreConnection::read(const Work& work) {
-  constexpr int kAttempts = 4;
-  for (int attempt = 1;; ++attempt) {
-    std::int64_t seen = 0;
-    try {
-      const Transaction transaction(database, Database::Access::kRead);
-      seen = database.data_version();
-      return work(view);
-    } catch (const Error& error) {
-      if (error.code() != Code::kDataCorruption || attempt == kAttempts || database.data_version() == seen) throw;
-    }
-  }
-}
-
-template <class Work>
-auto Connections::read(const Work& work) {
-  for (int attempt = 1; attempt <= kAttempts; ++attempt) {
-    const Lease connection(*this);
-    auto result = (*connection).read(work);
-    if (is_current(*connection)) return result;
-  }
-  fail_restless();
-}
 
 }  // namespace recast

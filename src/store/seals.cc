@@ -4,7 +4,7 @@
 #include <new>
 
 #include "recast/base/error.h"
-#include "recast/format/files.h"
+#include "seal_text.h"
 #include "sqlite.h"
 
 namespace recast {
@@ -43,21 +43,17 @@ std::string seal_of(const Table& table, std::string_view prefix) {
   return more.empty() ? first : fmt::format("recast_seal({}{})", first, more);
 }
 
-void append(std::string& text, sqlite3_value* value) {
+void append(SealText& text, sqlite3_value* value) {
   switch (sqlite3_value_type(value)) {
     case SQLITE_NULL:
-      text += "n;";
-      return;
+      return text.add_null();
     case SQLITE_INTEGER:
-      text += fmt::format("i{};", sqlite3_value_int64(value));
-      return;
+      return text.add(std::int64_t{sqlite3_value_int64(value)});
     default: {  // the tables are STRICT: nothing but texts is left
       const auto* bytes = static_cast<const char*>(sqlite3_value_blob(value));
       const auto size = static_cast<std::size_t>(sqlite3_value_bytes(value));
       if (bytes == nullptr && size > 0) throw std::bad_alloc();
-      text += fmt::format("t{}:", size);
-      if (size > 0) text.append(bytes, size);
-      text += ';';
+      text.add(std::string_view(bytes, size));
     }
   }
 }
@@ -65,9 +61,9 @@ void append(std::string& text, sqlite3_value* value) {
 /// No exception may pass through SQLite.
 void recast_seal(sqlite3_context* context, int count, sqlite3_value** values) noexcept {
   try {
-    std::string text;
+    SealText text;
     for (int i = 0; i < count; ++i) append(text, values[i]);
-    const std::string seal = sha256_hex(text);
+    const std::string seal = text.seal();
     sqlite3_result_text(context, seal.data(), static_cast<int>(seal.size()), SQLITE_TRANSIENT);
   } catch (...) {
     sqlite3_result_error_nomem(context);

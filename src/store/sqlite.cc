@@ -14,6 +14,7 @@
 #include "recast/base/log.h"
 #include "recast/format/printable.h"
 #include "seals.h"
+#include "store_errors.h"
 
 namespace recast {
 namespace {
@@ -221,10 +222,7 @@ void Database::require_sound() const {
   }
 }
 
-void Database::fail_damaged(std::string_view what) const {
-  fail(Code::kDataCorruption, "[store] {}: damaged, or no task store ({}); restore it from a copy", shown_,
-       printable(what, 200));
-}
+void Database::fail_damaged(std::string_view what) const { fail_damaged_store(shown_, what); }
 
 void Database::fail_with(int code) const {
   const std::string reason = printable(handle_ != nullptr ? sqlite3_errmsg(handle()) : sqlite3_errstr(code), 200);

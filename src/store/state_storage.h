@@ -1,67 +1,70 @@
 #pragma once
-#include <ATen/core/Tensor.h>
-
-#include <filesystem>
+#include <cstddef>
+#include <functional>
+#include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "recast/store/task_record.h"
-#include "sqlite.h"
+#include "packed_state.h"
 
 namespace recast {
 
-/// A tensor that is kept in a file of its own, named by its content.
-struct Blob {
-  std::string tensor;  ///< "plug.family@slot#key"
-  std::string sha256;  ///< of its bytes
-  at::Tensor bytes;    ///< dense, on the CPU, of any dtype
+/// A row of the table `states`; `file` only where it was asked for.
+struct StateRow {
+  std::string file, sha256;
 };
 
-/// A record taken apart for storage: `file` is its task file in which each blob is an empty tensor of its dtype.
-struct PackedState {
-  std::string file;
-  std::vector<Blob> blobs;
-  std::int64_t stored_bytes() const;
+/// A row of the table `blobs`.
+struct BlobRow {
+  std::string tensor, shape, sha256;
+  std::int64_t bytes;
 };
 
-/// The state of a version: the task with its numbers of scope kTask, without what changes when a version is copied.
-/// Tensors over 1 MiB become blobs, and of the others the largest until no more than 64 MiB stay in the file. Needs no
-/// lock. Throws as encode_task().
-PackedState pack_task(const TaskRecord& task);
-/// The state of a version of the shared state `name`: numbers of scope kShared, and the plug-ins of the `task` that
-/// brings them. As pack_task().
-PackedState pack_shared(const TaskRecord& task, const Numbers& shared, const std::string& name);
-
-/// Rows of the tables `states` and `blobs`, and the files in `folder`. Its caller holds the store's mutex and has begun
-/// a Transaction, for what writes a Change: a blob is on the disk before the row that names it is committed, and no one
-/// else sweeps `folder` meanwhile.
+/// States by their ids: written and read back, every digest checked. What a kind of store must bring are its rows and a
+/// place for the bytes of blobs.
+/// Locks    none: its caller has the connection for itself and has begun a transaction; where it writes, one that keeps
+///          other writers out.
 class StateStorage {
  public:
-  StateStorage(Database& database, std::filesystem::path folder) : database_(database), folder_(std::move(folder)) {}
+  virtual ~StateStorage() = default;
 
-  /// Returns the id of the new state.
-  std::int64_t write(const PackedState& state);
+  /// Returns the id of the new state. Blobs are safe before the row that names them is committed.
+  virtual std::int64_t write(const PackedState& state) = 0;
   /// Throws kDataCorruption: a digest differs, or a blob or its row is missing.
   TaskRecord read(std::int64_t id) const;
   /// 64 hexadecimal digits over all that read() returns, from the rows alone. Throws as read().
   std::string digest(std::int64_t id) const;
   /// Erases the rows of states that no version names.
-  void erase_unnamed();
-  /// Removes files that no row names; returns their bytes.
-  std::int64_t sweep();
+  virtual void erase_unnamed() = 0;
+  /// Removes blobs that no row names; returns their bytes.
+  virtual std::int64_t sweep() = 0;
+
+ protected:
+  /// Memory for a blob's bytes; to be called once its size was found right.
+  using Allocate = std::function<std::span<std::byte>()>;
+
+  /// How messages name the store.
+  virtual std::string shown() const = 0;
+  virtual std::optional<StateRow> row(std::int64_t id, bool with_file) const = 0;
+  /// In the order of the bytes of `tensor`.
+  virtual std::vector<BlobRow> blob_rows(std::int64_t id) const = 0;
+  /// `stand_ins`: full names of tensors without elements that have no row. Throws kDataCorruption if one was lost.
+  virtual void require_no_other_blob(std::int64_t id, const std::set<std::string>& stand_ins) const = 0;
+  /// How messages name a blob.
+  virtual std::string origin_of(const BlobRow& blob) const = 0;
+  virtual void read_blob(const BlobRow& blob, const Allocate& allocate) const = 0;
 
  private:
-  void place(const Blob& blob);
   std::string origin(std::int64_t id) const;
+  StateRow require_row(std::int64_t id, bool with_file) const;
   void read_blobs(std::int64_t id, TaskRecord& record) const;
-  void require_no_other_blob(std::int64_t id, const std::set<std::string>& stand_ins) const;
-  at::Tensor load(const std::string& sha256, std::int64_t bytes, const at::Tensor& like,
-                  const std::string& shape) const;
-  std::set<std::string> named() const;
-
-  Database& database_;
-  std::filesystem::path folder_;
+  at::Tensor load(const BlobRow& blob, const at::Tensor& like) const;
 };
+
+/// 64 lower-case hexadecimal digits.
+bool is_sha256(std::string_view text);
 
 }  // namespace recast

@@ -1,10 +1,9 @@
 #include "store_view.h"
 
-#include <algorithm>
-
 #include "recast/base/error.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "store_errors.h"
 
 namespace recast {
 namespace {
@@ -19,54 +18,35 @@ void add_numbers(Numbers& numbers, const Numbers& more, Scope scope) {
 
 // ---- which version ----
 
-std::int64_t StoreView::newest(std::string_view name) const {
-  const auto last = tasks.last(name);
-  if (!last) {
-    if (tasks.hidden(name)) database_.fail_damaged("a task without versions");
-    return 0;
-  }
-  std::int64_t seen = tasks.last_alone(name);
-  if (last->follows) {
-    // The index leads from a version of the shared state to the tasks that follow it, so it is asked for each since.
-    SharedVersion later = *last->follows;
-    for (const std::int64_t end = shared.newest(later.name); later.version <= end; ++later.version)
-      seen = std::max(seen, tasks.last_following(name, later));
-  }
-  if (seen != last->version) database_.fail_damaged("two indexes of versions differ");
-  return last->version;
-}
-
 /// Of a task that there is.
 std::int64_t StoreView::require_newest(std::string_view name) const {
-  const std::int64_t version = newest(name);
-  if (version == 0) database_.fail_damaged("a task without versions");
+  const std::int64_t version = tasks_.proven_newest(name);
+  if (version == 0) fail_damaged_store(shown_, "a task without versions");
   return version;
 }
 
 /// Versions count from 1 without a gap, so none is missing below the newest.
 std::optional<VersionRow> StoreView::version(std::string_view name, std::int64_t version) const {
-  auto row = tasks.version(name, version);
-  if (!row && version >= 1 && version <= newest(name)) database_.fail_damaged("a version that is missing");
+  auto row = tasks_.version(name, version);
+  if (!row && version >= 1 && version <= tasks_.proven_newest(name))
+    fail_damaged_store(shown_, "a version that is missing");
   return row;
 }
 
 std::optional<SharedVersion> StoreView::follows(const VersionRow& row, bool newest) const {
   std::optional<SharedVersion> follows = row.follows;
-  if (follows && newest) follows->version = shared.newest(follows->name);
+  if (follows && newest) follows->version = shared_.newest(follows->name);
   return follows;
 }
 
 void StoreView::require_same_backbone(const std::string& what, const std::string& name,
                                       const std::string& fingerprint) const {
-  if (fingerprint == fingerprint_) return;
-  fail(Code::kShapeMismatch,
-       "[store] {} '{}' belongs to another backbone: its fingerprint is {}, the model directory's is {}; use the model "
-       "directory that it was learned in, or learn it again",
-       what, printable(name), printable(fingerprint), fingerprint_);
+  require_backbone(fingerprint_, what, name, fingerprint);
 }
 
 void StoreView::not_found(std::string_view name) const {
-  const std::string near = nearest(name, tasks.visible_names());
+  if (const auto other = tasks_.other_backbone(name)) require_same_backbone("the task", std::string(name), *other);
+  const std::string near = nearest(name, tasks_.visible_names());
   fail(Code::kNotFound, "[store] no task '{}'{}", printable(name),
        near.empty() ? "; 'tasks list' shows those that there are" : ", did you mean '" + near + "'?");
 }
@@ -77,10 +57,10 @@ void StoreView::not_found(std::string_view name) const {
 TaskRecord StoreView::read(std::string_view name, const VersionRow& row,
                            const std::optional<SharedVersion>& follows) const {
   require_same_backbone("the task", std::string(name), row.fingerprint);
-  TaskRecord task = states.read(row.state);
+  TaskRecord task = states_.read(row.state);
   if (task.name != name || task.fingerprint != row.fingerprint) {
     fail(Code::kDataCorruption, "[store] {}: version {} of '{}' holds the state of '{}'; restore the store from a copy",
-         database_.shown(), row.version, printable(name), task.name);
+         shown_, row.version, printable(name), task.name);
   }
   task.version = row.version;
   task.parent = row.parent;
@@ -92,13 +72,13 @@ TaskRecord StoreView::read(std::string_view name, const VersionRow& row,
 
 /// Of a version that a task follows, or of the newest: it must be there.
 std::int64_t StoreView::shared_state(const SharedVersion& version) const {
-  const auto row = shared.find(version);
-  if (!row) database_.fail_damaged("a version of a shared state that is missing");
+  const auto row = shared_.find(version);
+  if (!row) fail_damaged_store(shown_, "a version of a shared state that is missing");
   return row->state;
 }
 
 Numbers StoreView::numbers_of(const SharedVersion& version) const {
-  const TaskRecord record = states.read(shared_state(version));
+  const TaskRecord record = states_.read(shared_state(version));
   require_same_backbone("the shared state", version.name, record.fingerprint);
   return record.numbers;
 }
@@ -106,7 +86,7 @@ Numbers StoreView::numbers_of(const SharedVersion& version) const {
 std::optional<TaskRecord> StoreView::load(std::string_view name, std::int64_t version) const {
   const bool newest = version == 0;
   if (newest) {
-    if (tasks.hidden(name).value_or(true)) return {};
+    if (tasks_.hidden(name).value_or(true)) return {};
     version = require_newest(name);
   }
   const auto row = this->version(name, version);
@@ -115,11 +95,11 @@ std::optional<TaskRecord> StoreView::load(std::string_view name, std::int64_t ve
 }
 
 std::optional<TaskRecord> StoreView::load(const Resolved& resolved) const {
-  const auto row = tasks.version(resolved.name, resolved.version);
+  const auto row = tasks_.version(resolved.name, resolved.version);
   if (!row) return {};
   std::optional<std::int64_t> beside;
   if (resolved.follows) {
-    const auto followed = shared.find(*resolved.follows);
+    const auto followed = shared_.find(*resolved.follows);
     if (!followed) return {};
     beside = followed->state;
   }
@@ -129,23 +109,23 @@ std::optional<TaskRecord> StoreView::load(const Resolved& resolved) const {
 
 /// `beside`: the shared state at work.
 std::string StoreView::digest(std::int64_t state, std::optional<std::int64_t> beside) const {
-  const std::string own = states.digest(state);
-  return sha256_hex(own + "\n" + (beside ? states.digest(*beside) : ""));
+  const std::string own = states_.digest(state);
+  return sha256_hex(own + "\n" + (beside ? states_.digest(*beside) : ""));
 }
 
 std::optional<Resolved> StoreView::resolve(std::string_view name, std::int64_t version, std::string_view tag) const {
-  const auto hidden = tasks.hidden(name);
+  const auto hidden = tasks_.hidden(name);
   if (!hidden) return {};
   const bool newest = tag.empty() && version == 0;
   if (newest && *hidden) return {};
   if (newest) version = require_newest(name);
   if (!tag.empty()) {
-    const auto named = tasks.tagged(name, tag);
+    const auto named = tasks_.tagged(name, tag);
     if (!named) return {};
     version = *named;
   }
   const auto row = this->version(name, version);
-  if (!row && !tag.empty()) database_.fail_damaged("a tag of a version that is not there");
+  if (!row && !tag.empty()) fail_damaged_store(shown_, "a tag of a version that is not there");
   if (!row) return {};
   require_same_backbone("the task", std::string(name), row->fingerprint);
   const auto followed = follows(*row, newest);
@@ -154,23 +134,14 @@ std::optional<Resolved> StoreView::resolve(std::string_view name, std::int64_t v
   return Resolved{std::string(name), version, followed, *hidden, digest(row->state, beside)};
 }
 
-std::vector<TaskName> StoreView::names_after(std::string_view name, std::int64_t limit) const {
-  std::vector<TaskName> names;
-  tasks.visit_after(name, [&](const std::string& task, bool hidden) {
-    if (!hidden) names.push_back({task, require_newest(task)});
-    return static_cast<std::int64_t>(names.size()) < limit;
-  });
-  return names;
-}
-
 std::vector<TaskSummary> StoreView::log(std::string_view name) const {
-  std::vector<TaskSummary> versions = tasks.all_of(name);
+  std::vector<TaskSummary> versions = tasks_.all_of(name);
   if (versions.empty()) not_found(name);
   return versions;
 }
 
 std::optional<Numbers> StoreView::shared_numbers(const std::string& name) const {
-  const std::int64_t version = shared.newest(name);
+  const std::int64_t version = shared_.newest(name);
   if (version == 0) return {};
   return numbers_of({name, version});
 }

@@ -3,9 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "format/expect_error.h"
-#include "format/temporary_folder.h"
-#include "recast/store/task_store.h"
-#include "sample_task.h"
+#include "store_place.h"
 
 namespace recast {
 namespace {
@@ -47,13 +45,16 @@ const std::vector<std::string> kBadNames = {"",
 const std::vector<std::string> kGoodNames = {
     std::string(128, 'a'), "a..b", "-", "_", "0", "console", "com0", "com10", "a.con", "x.", "A"};
 
-class NamesTest : public ::testing::Test {
+class NamesTest : public EveryStore {
  protected:
-  TemporaryFolder folder_;
-  std::unique_ptr<TaskStore> store_ = open_sqlite_store(folder_.path(), fingerprint_of("base"), false);
+  void SetUp() override {
+    EveryStore::SetUp();
+    if (!IsSkipped() && !HasFatalFailure()) store_ = place().open();
+  }
+  std::unique_ptr<TaskStore> store_;
 };
 
-TEST_F(NamesTest, AreRefusedByCommitImportSharedStatesAndTags) {
+TEST_P(NamesTest, AreRefusedByCommitImportSharedStatesAndTags) {
   store_->commit(sample_task("good"));
   const Numbers shared = sample_shared(1);
   for (const std::string& name : kBadNames) {
@@ -76,13 +77,15 @@ TEST_F(NamesTest, AreRefusedByCommitImportSharedStatesAndTags) {
   EXPECT_EQ(store_->list(true)[0].versions, 1);
 }
 
-TEST_F(NamesTest, AreTakenWhereTheyAreFileNamesEverywhere) {
+TEST_P(NamesTest, AreTakenWhereTheyAreFileNamesEverywhere) {
   for (const std::string& name : kGoodNames) EXPECT_EQ(store_->commit(sample_task(name)), 1) << name;
   EXPECT_EQ(store_->list().size(), kGoodNames.size());
   for (const std::string& twin : {"CONSOLE"s, "a.CON"s, "a"s, std::string(128, 'A')}) {
     error_of(Code::kAlreadyExists, [&] { store_->commit(sample_task(twin)); });
   }
 }
+
+RECAST_FOR_EVERY_STORE(NamesTest);
 
 }  // namespace
 }  // namespace recast

@@ -202,13 +202,13 @@ std::int64_t list_all(const TaskStore& store) {
   }
 }
 
-/// RECAST_TASKS: of how many tasks.  RECAST_STORE: an existing folder that keeps the store, filled if need be.
+/// RECAST_TASKS: of how many tasks.  RECAST_TASKS_FOLDER: an existing folder that keeps the store, filled if need be.
 class ManyTasks : public ::testing::Test {
  protected:
   ManyTasks() {
     at::set_num_threads(1);
     if (const char* text = std::getenv("RECAST_TASKS")) tasks_ = std::atoll(text);
-    if (const char* text = std::getenv("RECAST_STORE")) folder_ = text;
+    if (const char* text = std::getenv("RECAST_TASKS_FOLDER")) folder_ = text;
     if (fs::exists(folder_ / "tasks.db")) return;
     const auto start = Clock::now();
     fill_store(*open_sqlite_store(folder_, fingerprint_of("base"), false), {usual_task()}, tasks_);

@@ -3,9 +3,7 @@
 #include <sqlite3.h>
 
 #include "format/expect_error.h"
-#include "format/temporary_folder.h"
-#include "recast/store/task_store.h"
-#include "sample_task.h"
+#include "store_place.h"
 
 namespace recast {
 namespace {
@@ -13,26 +11,33 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-class TagsTest : public ::testing::Test {
+class TagsTest : public EveryStore {
  protected:
-  TagsTest() : store_(open_sqlite_store(folder_.path(), fingerprint_of("base"), false)) {
+  void SetUp() override {
+    EveryStore::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    store_ = place().open();
     for (std::int64_t seed = 1; seed <= 3; ++seed) store_->commit(sample_task("pets", seed));
   }
   std::vector<std::string> tags_of(std::int64_t version) const {
     return store_->log("pets")[static_cast<std::size_t>(version - 1)].tags;
   }
   /// By a connection that knows nothing of seals.
-  void run_sql(const char* sql) const {
+  void update_tags(const std::string& assignment) const {
+    if (GetParam() == StoreKind::kPostgres) {
+      place().sql("UPDATE recast.tags SET " + assignment);
+      return;
+    }
     sqlite3* database = nullptr;
-    ASSERT_EQ(sqlite3_open((folder_ / "tasks.db").c_str(), &database), SQLITE_OK);
-    EXPECT_EQ(sqlite3_exec(database, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(database);
+    ASSERT_EQ(sqlite3_open((place().folder() / "tasks.db").c_str(), &database), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(database, ("UPDATE tags SET " + assignment).c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(database);
     sqlite3_close(database);
   }
-  TemporaryFolder folder_;
   std::unique_ptr<TaskStore> store_;
 };
 
-TEST_F(TagsTest, NameVersions) {
+TEST_P(TagsTest, NameVersions) {
   EXPECT_EQ(store_->tag("pets", 1, "paper"), 1);
   EXPECT_EQ(store_->tag("pets", 0, "best"), 3);
   EXPECT_EQ(store_->tag("pets", 1, "first"), 1);
@@ -42,13 +47,13 @@ TEST_F(TagsTest, NameVersions) {
   EXPECT_THAT(tags_of(1), ElementsAre("first", "paper"));
   EXPECT_THAT(tags_of(2), ElementsAre());
   EXPECT_THAT(store_->list()[0].tags, ElementsAre("best"));
-  const auto reader = open_sqlite_store(folder_.path(), fingerprint_of("base"), true);
+  const auto reader = place().open(true);
   EXPECT_EQ(reader->tagged("pets", "paper"), 1);
   error_of(Code::kUnavailable, [&] { reader->tag("pets", 1, "x"); });
   error_of(Code::kUnavailable, [&] { reader->untag("pets", "paper"); });
 }
 
-TEST_F(TagsTest, AreListedWithTheTaskAndTheVersionThatTheyName) {
+TEST_P(TagsTest, AreListedWithTheTaskAndTheVersionThatTheyName) {
   for (const char* name : {"cars", "zebras", "petshops"}) store_->commit(sample_task(name));
   for (std::int64_t seed = 4; seed <= 12; ++seed) store_->commit(sample_task("pets", seed));
   store_->tag("pets", 12, "last");
@@ -73,18 +78,18 @@ TEST_F(TagsTest, AreListedWithTheTaskAndTheVersionThatTheyName) {
   }
 }
 
-TEST_F(TagsTest, AreCheckedWhereverTheyAreShown) {
+TEST_P(TagsTest, AreCheckedWhereverTheyAreShown) {
   store_->tag("pets", 3, "best");
-  run_sql("UPDATE tags SET created_utc = '2020-01-01T00:00:00Z'");
+  update_tags("created_utc = '2020-01-01T00:00:00Z'");
   error_of(Code::kDataCorruption, [&] { store_->list(); });
   error_of(Code::kDataCorruption, [&] { store_->log("pets"); });
   error_of(Code::kDataCorruption, [&] { store_->tagged("pets", "best"); });
-  run_sql("UPDATE tags SET version = 2");
+  update_tags("version = 2");
   error_of(Code::kDataCorruption, [&] { store_->list(); });
   error_of(Code::kDataCorruption, [&] { store_->log("pets"); });
 }
 
-TEST_F(TagsTest, MoveOnlyByForce) {
+TEST_P(TagsTest, MoveOnlyByForce) {
   store_->tag("pets", 1, "best");
   EXPECT_EQ(store_->tag("pets", 1, "best"), 1);
   EXPECT_THAT(error_of(Code::kAlreadyExists, [&] { store_->tag("pets", 2, "best"); }), HasSubstr("names version 1"));
@@ -94,7 +99,7 @@ TEST_F(TagsTest, MoveOnlyByForce) {
   EXPECT_THAT(error_of(Code::kAlreadyExists, [&] { store_->tag("pets", 2, "BEST", true); }), HasSubstr("'best'"));
 }
 
-TEST_F(TagsTest, StayWithTheirVersionAndGoWithTheTask) {
+TEST_P(TagsTest, StayWithTheirVersionAndGoWithTheTask) {
   store_->tag("pets", 1, "best");
   EXPECT_EQ(store_->rollback("pets", 1), 4);
   EXPECT_THAT(tags_of(4), ElementsAre());
@@ -108,7 +113,7 @@ TEST_F(TagsTest, StayWithTheirVersionAndGoWithTheTask) {
   EXPECT_THAT(tags_of(1), ElementsAre());
 }
 
-TEST_F(TagsTest, AreRemovedWithoutTheirVersion) {
+TEST_P(TagsTest, AreRemovedWithoutTheirVersion) {
   store_->tag("pets", 2, "best");
   store_->untag("pets", "best");
   EXPECT_FALSE(store_->tagged("pets", "best"));
@@ -117,7 +122,7 @@ TEST_F(TagsTest, AreRemovedWithoutTheirVersion) {
   EXPECT_THAT(error_of(Code::kNotFound, [&] { store_->untag("pet", "best"); }), HasSubstr("did you mean 'pets'?"));
 }
 
-TEST_F(TagsTest, RefuseVersionsThatAreNotThereAndNamesThatCannotBe) {
+TEST_P(TagsTest, RefuseVersionsThatAreNotThereAndNamesThatCannotBe) {
   EXPECT_THAT(error_of(Code::kNotFound, [&] { store_->tag("pets", 4, "best"); }), HasSubstr("1 to 3"));
   error_of(Code::kNotFound, [&] { store_->tag("pets", -1, "best"); });
   EXPECT_THAT(error_of(Code::kNotFound, [&] { store_->tag("pet", 1, "best"); }), HasSubstr("'pets'"));
@@ -126,6 +131,8 @@ TEST_F(TagsTest, RefuseVersionsThatAreNotThereAndNamesThatCannotBe) {
     error_of(Code::kInvalidArgument, [&] { store_->tag("pets", 1, bad); });
   }
 }
+
+RECAST_FOR_EVERY_STORE(TagsTest);
 
 }  // namespace
 }  // namespace recast

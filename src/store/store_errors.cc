@@ -1,4 +1,4 @@
-#include "rethrow_as_error.h"
+#include "store_errors.h"
 
 #include <c10/util/Exception.h>
 
@@ -25,6 +25,20 @@ void rethrow_as_error(const std::string& shown) {
   } catch (const std::filesystem::filesystem_error& error) {
     fail(Code::kUnavailable, "[store] {}: {}", printable(error.path1().string(), 4096), error.code().message());
   }
+}
+
+void fail_damaged_store(const std::string& shown, std::string_view what) {
+  fail(Code::kDataCorruption, "[store] {}: damaged, or no task store ({}); restore it from a copy", shown,
+       printable(what, 200));
+}
+
+void require_backbone(const std::string& ours, const std::string& what, const std::string& name,
+                      const std::string& fingerprint) {
+  if (fingerprint == ours) return;
+  fail(Code::kShapeMismatch,
+       "[store] {} '{}' belongs to another backbone: its fingerprint is {}, the model directory's is {}; use the model "
+       "directory that it was learned in, or learn it again",
+       what, printable(name), printable(fingerprint), ours);
 }
 
 }  // namespace recast

@@ -7,9 +7,10 @@ namespace recast {
 
 /// A transaction that changes the store, and seals what it has changed. Without commit() nothing has changed. Its owner
 /// holds the store's mutex meanwhile.
-class Change {
+class SealedTransaction {
  public:
-  explicit Change(Database& database) : database_(database), transaction_(database, Database::Access::kWrite) {
+  explicit SealedTransaction(Database& database)
+      : database_(database), transaction_(database, Database::Access::kWrite) {
     require_newest_schema(database);
   }
   void commit() {

@@ -1,0 +1,153 @@
+#include "postgres_changes.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+
+namespace recast {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Between two looks at the count although nothing was heard: a connection can be dead without a sign.
+constexpr milliseconds kLookListening{10'000};
+/// The same where nobody can listen.
+constexpr milliseconds kLookOnly{500};
+constexpr milliseconds kFirstPause{50}, kLongestPause{1'000};
+
+/// Nobody waits for the answers of a listener, so one that takes long is as good as lost.
+PostgresTimes impatient(PostgresTimes times) {
+  times.statement = std::min(times.statement, std::chrono::seconds(5));
+  return times;
+}
+
+}  // namespace
+
+PostgresChanges::PostgresChanges(PostgresUrl url, const PostgresTimes& times, std::string fingerprint)
+    : url_(std::move(url)),
+      times_(impatient(times)),
+      fingerprint_(std::move(fingerprint)),
+      wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (wake_ < 0) fail(Code::kExhausted, "[store] {}: no descriptor is left to follow it with", url_.shown);
+}
+
+PostgresChanges::~PostgresChanges() {
+  ::eventfd_write(wake_, 1);
+  if (thread_.joinable()) thread_.join();
+  ::close(wake_);
+}
+
+std::int64_t PostgresChanges::changes() {
+  if (!tried_) start();
+  require_reachable();
+  return changes_;
+}
+
+void PostgresChanges::require_reachable() const {
+  if (!away_) return;
+  const std::lock_guard lock(mutex_);
+  throw ConnectionLost(Code::kUnavailable, why_away_);
+}
+
+void PostgresChanges::start() {
+  std::unique_lock lock(mutex_);
+  if (!thread_.joinable()) {
+    // Signals are for the threads of the program.
+    sigset_t all, before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread_ = std::thread([this] { run(); });
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  first_.wait(lock, [this] { return tried_.load(); });
+}
+
+void PostgresChanges::run() {
+  milliseconds pause_time = kFirstPause;
+  do {
+    const auto begun = std::chrono::steady_clock::now();
+    try {
+      listen();
+      return;
+    } catch (const std::exception& error) {
+      lost(error.what());
+    }
+    const bool lasted = std::chrono::steady_clock::now() - begun > kLongestPause;
+    pause_time = lasted ? kFirstPause : std::min(2 * pause_time, kLongestPause);
+  } while (pause(pause_time));
+}
+
+void PostgresChanges::listen() {
+  const Postgres database(url_, Postgres::Access::kRead, times_);
+  PostgresRows copy = database.query("SELECT pg_is_in_recovery()");
+  const bool listens = copy.step() && copy.integer(0) == 0;
+  if (listens) database.execute(fmt::format("LISTEN {}", kChannel));
+  catch_up(database);  // what came before somebody listened
+  reached();
+  follow(database, listens);
+}
+
+void PostgresChanges::follow(const Postgres& database, bool listens) {
+  std::array<pollfd, 2> wanted{{{PQsocket(database.handle()), POLLIN, 0}, {wake_, POLLIN, 0}}};
+  const int longest = static_cast<int>((listens ? kLookListening : kLookOnly).count());
+  for (;;) {
+    while (PGnotify* const heard = PQnotifies(database.handle())) {
+      const std::unique_ptr<PGnotify, void (*)(void*)> owned(heard, PQfreemem);
+      take(heard->extra);
+    }
+    const int found = ::poll(wanted.data(), wanted.size(), longest);
+    if (wanted[1].revents != 0) return;
+    if (found == 0) catch_up(database);
+    if (PQconsumeInput(database.handle()) == 0) database.fail_lost(message_of(PQerrorMessage(database.handle()), url_));
+  }
+}
+
+void PostgresChanges::catch_up(const Postgres& database) {
+  PostgresRows there = database.query("SELECT to_regclass('recast.backbones') IS NOT NULL");
+  if (!there.step() || there.integer(0) == 0) return know(0);
+  PostgresRows row =
+      database.query("SELECT changes FROM recast.backbones WHERE fingerprint = $1", PostgresValues(fingerprint_));
+  know(row.step() ? row.integer(0) : 0);
+}
+
+/// Of a notification of any backbone.
+void PostgresChanges::take(std::string_view payload) {
+  if (!payload.starts_with(fingerprint_ + " ")) return;
+  payload.remove_prefix(fingerprint_.size() + 1);
+  std::int64_t count = 0;
+  std::from_chars(payload.data(), payload.data() + payload.size(), count);
+  know(count);
+}
+
+void PostgresChanges::know(std::int64_t count) {
+  if (known_ != count) ++changes_;
+  known_ = count;
+}
+
+void PostgresChanges::reached() {
+  const std::lock_guard lock(mutex_);
+  away_ = false;
+  tried_ = true;
+  first_.notify_all();
+}
+
+void PostgresChanges::lost(const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  why_away_ = why;
+  away_ = true;
+  tried_ = true;
+  first_.notify_all();
+}
+
+bool PostgresChanges::pause(milliseconds time) {
+  pollfd end{wake_, POLLIN, 0};
+  return ::poll(&end, 1, static_cast<int>(time.count())) <= 0;
+}
+
+}  // namespace recast

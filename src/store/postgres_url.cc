@@ -1,0 +1,88 @@
+#include "postgres_url.h"
+
+#include <libpq-fe.h>
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "recast/base/error.h"
+#include "recast/format/printable.h"
+
+namespace recast {
+namespace {
+
+/// What the URL itself says, by libpq's names of options.
+std::map<std::string, std::string> options_of(const std::string& text) {
+  char* error = nullptr;  // quotes the text, password and all
+  const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> options(PQconninfoParse(text.c_str(), &error),
+                                                                               PQconninfoFree);
+  PQfreemem(error);
+  const bool url = text.starts_with("postgresql://") || text.starts_with("postgres://");
+  if (!url || !options) {
+    fail(Code::kInvalidArgument,
+         "[store] this is no URL of a store; expected postgresql://USER@HOST:PORT/DATABASE, special characters as %XX");
+  }
+  std::map<std::string, std::string> found;
+  for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
+    if (option->val != nullptr) found.emplace(option->keyword, option->val);
+  }
+  return found;
+}
+
+std::vector<std::string> parts_of(const std::string& list) {
+  std::vector<std::string> parts(1);
+  for (const char c : list) {
+    if (c == ',') {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
+}
+
+/// Hosts with the ports that were given for them: "a:5433,b". One port may be meant for all.
+std::string shown_hosts(const std::string& hosts, const std::string& ports) {
+  const std::vector<std::string> names = parts_of(hosts), numbers = parts_of(ports);
+  std::string shown;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string& number = numbers.size() == 1 ? numbers[0] : i < numbers.size() ? numbers[i] : "";
+    shown += (i == 0 ? "" : ",") + names[i] + (number.empty() ? "" : ":" + number);
+  }
+  return shown;
+}
+
+/// A folder with a socket cannot stand where a host does.
+std::string shown_url(const std::map<std::string, std::string>& options) {
+  const auto value = [&](const char* name) {
+    const auto found = options.find(name);
+    return found == options.end() ? std::string() : found->second;
+  };
+  const std::string host = value("host").empty() ? value("hostaddr") : value("host"), port = value("port");
+  const bool socket = host.starts_with('/');
+  std::string shown = "postgresql://";
+  if (!value("user").empty()) shown += value("user") + "@";
+  if (!socket) shown += shown_hosts(host, port);
+  shown += "/" + value("dbname");
+  if (socket) shown += "?host=" + host + (port.empty() ? "" : "&port=" + port);
+  return printable(shown, 500);
+}
+
+}  // namespace
+
+PostgresUrl parse_postgres_url(const std::string& text) {
+  const std::map<std::string, std::string> options = options_of(text);
+  const auto password = options.find("password");
+  return {text, shown_url(options), password == options.end() ? "" : password->second};
+}
+
+std::string message_of(const char* libpq, const PostgresUrl& url) {
+  std::string text(libpq == nullptr ? "" : libpq);
+  text = text.substr(0, text.find('\n'));
+  for (std::size_t at = 0; !url.password.empty() && (at = text.find(url.password, at)) != text.npos;)
+    text.replace(at, url.password.size(), "***");
+  return text.empty() ? "no reason was given" : printable(text, 300);
+}
+
+}  // namespace recast

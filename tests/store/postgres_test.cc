@@ -1,0 +1,525 @@
+// What a store in PostgreSQL promises beyond every store: connections that are lost at any step, others who write at
+// the same time, servers that restart in the middle of a commit, and what is shown of the URL. RECAST_FAULTS=full runs
+// the long forms.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <barrier>
+#include <chrono>
+#include <cstdlib>
+#include <future>
+#include <random>
+#include <thread>
+
+#include "cutting_proxy.h"
+#include "expected_store.h"
+#include "format/expect_error.h"
+#include "recast/base/log.h"
+#include "store_place.h"
+
+namespace recast {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+using Side = CuttingProxy::Side;
+using Cut = CuttingProxy::Cut;
+
+bool in_full() {
+  const char* form = std::getenv("RECAST_FAULTS");
+  return form != nullptr && std::string_view(form) == "full";
+}
+
+/// Short enough for a test to wait for.
+PostgresTimes quick() {
+  PostgresTimes times;
+  times.connect = std::chrono::seconds(2);
+  times.lock = milliseconds(300);
+  times.recovery = milliseconds(600);
+  return times;
+}
+
+class PostgresStoreTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    RECAST_NEED_POSTGRES();
+    place_.emplace(StoreKind::kPostgres);
+  }
+  const StorePlace& place() const { return *place_; }
+
+  std::optional<StorePlace> place_;
+};
+
+std::unique_ptr<TaskStore> open_url(const std::string& url, bool read_only = false, const PostgresTimes& times = {},
+                                    Verify verify = Verify::kWhole) {
+  return open_postgres_store(url, fingerprint_of("base"), read_only, verify, times);
+}
+
+// ---- many backbones ----
+
+TEST_F(PostgresStoreTest, KeepsTheTasksOfBackbonesApart) {
+  const auto base = place().open(), other = place().open(false, "other");
+  base->commit(numbered_task("pets", 1, true));
+  base->tag("pets", 1, "best");
+  TaskRecord theirs = sample_task("pets", 2, "other");
+  theirs.numbers.at("recast", Scope::kTask)
+      .set("w", numbered_task("pets", 1, true).numbers.at("recast", Scope::kTask).tensor("w"));
+  other->commit(theirs);
+  other->commit(sample_task("PETSHOP", 3, "other"));
+  EXPECT_THAT(names_of(base->list()), ElementsAre("pets"));
+  EXPECT_THAT(names_of(other->list()), ElementsAre("PETSHOP", "pets"));
+  EXPECT_TRUE(equal(base->load("pets")->numbers, numbered_task("pets", 1, true).numbers));
+  EXPECT_FALSE(other->tagged("pets", "best"));
+  EXPECT_FALSE(base->load("PETSHOP"));
+  EXPECT_FALSE(base->resolve("PETSHOP"));
+  EXPECT_THAT(error_of(Code::kShapeMismatch, [&] { base->log("PETSHOP"); }),
+              AllOf(HasSubstr(fingerprint_of("base")), HasSubstr(fingerprint_of("other"))));
+  base->purge("pets");
+  EXPECT_TRUE(equal(other->load("pets")->numbers, theirs.numbers)) << "an equal tensor of the other's";
+}
+
+TEST_F(PostgresStoreTest, GivesTheDigestsOfAStoreInAFile) {
+  const StorePlace file(StoreKind::kSqlite);
+  const Numbers shared = sample_shared(1);
+  for (const StorePlace* place : {&file, &this->place()}) {
+    const auto store = place->open();
+    store->commit(numbered_task("pets", 1, true));
+    store->commit(sample_task("cars", 2), &shared, "common");
+  }
+  for (const char* name : {"pets", "cars"})
+    EXPECT_EQ(place().open(true)->resolve(name)->digest, file.open(true)->resolve(name)->digest);
+}
+
+// ---- damage ----
+
+TEST_F(PostgresStoreTest, FindsRowsAndBytesThatChanged) {
+  const Numbers shared = sample_shared(1);
+  const auto store = place().open();
+  store->commit(numbered_task("pets", 1, true));
+  store->commit(sample_task("cars", 2), &shared, "common");
+  const auto load = [&](const char* name) { return [&store, name] { store->load(name); }; };
+  const std::vector<std::pair<std::string, std::function<void()>>> damages = {
+      {"tasks SET removed_utc = 'x' WHERE name = 'pets'", load("pets")},
+      {"versions SET metrics = '{}' WHERE task = 'pets'", load("pets")},
+      {"shared_versions SET parent = 7", load("cars")},
+      {"blobs SET shape = '[262145,1]'", load("pets")},
+      {"states SET sha256 = repeat('0', 64)", load("pets")},
+      {"states SET file = set_byte(file, 100, get_byte(file, 100) # 1)", load("pets")},
+      {"contents SET bytes = set_byte(bytes, 5, get_byte(bytes, 5) # 1)", load("pets")},
+      {"contents SET bytes = substr(bytes, 2)", load("pets")}};
+  for (const auto& [damage, read] : damages) {
+    const std::string table = "recast." + damage.substr(0, damage.find(' '));
+    place().sql("CREATE TABLE kept AS SELECT * FROM " + table);
+    place().sql("UPDATE recast." + damage);
+    EXPECT_THAT(error_of(Code::kDataCorruption, read), HasSubstr("restore")) << damage;
+    place().sql("SET session_replication_role = replica; DELETE FROM " + table + "; INSERT INTO " + table +
+                " SELECT * FROM kept; DROP TABLE kept");
+    EXPECT_NO_THROW(read()) << damage;
+  }
+}
+
+TEST_F(PostgresStoreTest, RefusesANewerSchema) {
+  const auto before = place().open();
+  before->commit(sample_task("pets"));
+  place().sql("INSERT INTO recast.migrations VALUES (99, '')");
+  for (const bool read_only : {false, true})
+    EXPECT_THAT(error_of(Code::kUnsupported, [&] { place().open(read_only); }), HasSubstr("99"));
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { before->remove("pets"); }), HasSubstr("schema 99"));
+}
+
+TEST_F(PostgresStoreTest, SaysThatTablesAreNotItsOwn) {
+  place().open()->commit(sample_task("pets"));
+  const auto store = place().open(true);
+  place().sql("ALTER TABLE recast.versions RENAME COLUMN plugs TO plugins");
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { store->load("pets"); }), HasSubstr("plugs"));
+}
+
+TEST_F(PostgresStoreTest, NeedsNoMoreRightsThanTheDocumentSays) {
+  place().open()->commit(numbered_task("pets", 1, true));
+  for (const char* role : {"reader", "learner"}) {
+    place().sql(
+        fmt::format("CREATE ROLE {0} LOGIN; GRANT USAGE ON SCHEMA recast TO {0}; GRANT SELECT ON ALL TABLES IN "
+                    "SCHEMA recast TO {0}",
+                    role));
+  }
+  place().sql(
+      "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA recast TO learner; GRANT USAGE ON ALL SEQUENCES IN "
+      "SCHEMA recast TO learner");
+  const auto as = [&](const std::string& role) {
+    std::string url = place().url();
+    return url.replace(url.find("recast@"), 6, role);
+  };
+  const auto reader = open_url(as("reader"), true);
+  EXPECT_TRUE(reader->load("pets"));
+  const std::int64_t before = reader->changes();
+  const auto learner = open_url(as("learner"));
+  EXPECT_EQ(learner->commit(numbered_task("pets", 2, true)), 2);
+  EXPECT_TRUE(changes_from(*reader, before, StoreKind::kPostgres));
+  learner->purge("pets");
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { open_url(as("reader"))->commit(sample_task("pets")); }),
+              HasSubstr("permission denied"));
+  for (const char* role : {"reader", "learner"}) place().sql(fmt::format("DROP OWNED BY {0}; DROP ROLE {0}", role));
+}
+
+// ---- several writers ----
+
+TEST_F(PostgresStoreTest, ManyThatOpenItFirstMakeItsTablesOnce) {
+  std::vector<std::future<std::int64_t>> opened;
+  for (int i = 0; i < 8; ++i) {
+    opened.push_back(std::async(std::launch::async, [&] { return place().open()->commit(sample_task("pets")); }));
+  }
+  for (auto& each : opened) EXPECT_NO_THROW(each.get());
+  EXPECT_EQ(place().open(true)->log("pets").size(), 8u);
+  EXPECT_EQ(place().sql("SELECT count(*) FROM recast.migrations"), "1");
+}
+
+/// P5 of the reliability promises.
+TEST_F(PostgresStoreTest, TwoWritersLoseNothingAndNumberNothingTwice) {
+  const int races = in_full() ? 1000 : 100;
+  std::barrier gate(2);
+  const auto name_of = [](int race) { return fmt::format("task{}", race % 7); };
+  std::array<std::vector<std::int64_t>, 2> versions;
+  const auto write = [&](std::size_t who) {
+    try {
+      const auto store = place().open();
+      for (int race = 0; race < races; ++race) {
+        gate.arrive_and_wait();
+        versions[who].push_back(store->commit(sample_task(name_of(race), 2 * race + 1 + static_cast<int>(who))));
+      }
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << error.what();
+      gate.arrive_and_drop();
+    }
+  };
+  std::thread other([&] { write(1); });
+  write(0);
+  other.join();
+  ASSERT_FALSE(HasFailure());
+  const auto store = place().open(true);
+  std::map<std::string, std::int64_t> last;
+  for (std::size_t race = 0; race < versions[0].size(); ++race) {
+    const std::string name = name_of(static_cast<int>(race));
+    const std::int64_t a = versions[0][race], b = versions[1][race];
+    EXPECT_EQ(std::min(a, b), last[name] + 1) << "race " << race;
+    EXPECT_EQ(std::max(a, b), last[name] + 2) << "race " << race;
+    last[name] += 2;
+    for (const auto& [version, who] : {std::pair{a, 0}, {b, 1}}) {
+      const auto task = store->load(name, version);
+      ASSERT_TRUE(task);
+      EXPECT_EQ(task->numbers.at("head", Scope::kTask).integer("seen"), 2 * static_cast<int>(race) + 1 + who);
+    }
+  }
+}
+
+TEST_F(PostgresStoreTest, AWriterThatWaitsTooLongSaysWhoWrites) {
+  place().open()->commit(sample_task("pets"));
+  const auto store = open_url(place().url(), false, quick());
+  std::thread holder([&] {
+    place().sql(
+        "SET application_name = 'slow one'; BEGIN; UPDATE recast.backbones SET changes = changes; SELECT "
+        "pg_sleep(1.5)");
+  });
+  std::this_thread::sleep_for(milliseconds(200));
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { store->commit(sample_task("pets")); }),
+              AllOf(HasSubstr("another process is writing"), HasSubstr("slow one")));
+  EXPECT_TRUE(store->load("pets")) << "readers are not held up";
+  holder.join();
+  EXPECT_EQ(store->commit(sample_task("pets")), 2) << "the same store goes on";
+}
+
+// ---- lost connections ----
+
+/// A store behind a proxy, and another one beside it that tells what is there.
+class LostConnection : public PostgresStoreTest {
+ protected:
+  void SetUp() override {
+    PostgresStoreTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    proxy_.emplace(PostgresServer::shared().socket());
+    place().open();  // makes the tables
+    store_ = open_url(proxied());
+    reader_ = place().open(true);
+  }
+  std::string proxied() const { return PostgresServer::shared().url(place().database(), proxy_->folder()); }
+
+  void do_and_expect(const Operation& operation) {
+    perform(*store_, operation);
+    expected_.apply(operation);
+  }
+  /// Every `stride`-th message of `work`, both sides, before and after; `work` may be done any number of times.
+  void cut_everywhere(const std::function<void()>& work, const std::function<void(const std::string&)>& check,
+                      int stride = 1) {
+    proxy_->cut_at(Side::kClient, Cut::kBefore, 0);
+    work();
+    int cuts = 0;
+    for (const Side side : {Side::kClient, Side::kServer}) {
+      for (const Cut cut : {Cut::kBefore, Cut::kAfter}) {
+        bool more = true;
+        for (int n = 1; more; n += stride) {
+          proxy_->cut_at(side, cut, n);
+          const std::string where =
+              fmt::format("message {} of the {}, {}", n, side == Side::kClient ? "client" : "server",
+                          cut == Cut::kBefore ? "lost" : "the last");
+          ASSERT_NO_THROW(work()) << where;
+          more = !proxy_->waiting();
+          cuts += more;
+          proxy_->cut_at(side, cut, 0);
+          check(where);
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+    fmt::print("{} cuts\n", cuts);
+    EXPECT_GT(cuts, 50 / stride);
+  }
+
+  std::optional<CuttingProxy> proxy_;
+  std::unique_ptr<TaskStore> store_, reader_;
+  ExpectedStore expected_;
+};
+
+TEST_F(LostConnection, AtAnyStepOfACommitIsSurvivedAndItIsDoneOnce) {
+  std::int64_t seed = 0;
+  cut_everywhere(
+      [&] {
+        ++seed;
+        do_and_expect({.kind = Operation::kCommit, .name = "a", .shared = "common", .seed = seed, .with_shared = true});
+      },
+      [&](const std::string& where) {
+        ASSERT_EQ(reader_->log("a").size(), expected_.tasks.at("a").versions.size()) << where;
+        if (seed % 6 != 0) return;
+        ASSERT_EQ(difference(expected_, *reader_), "") << where;
+        do_and_expect({.kind = Operation::kPurge, .name = "a"});
+      },
+      in_full() ? 1 : 3);
+}
+
+TEST_F(LostConnection, AtAnyStepOfAnyChangeIsSurvived) {
+  const auto work = [&] {
+    for (const Operation& operation : std::vector<Operation>{
+             {.kind = Operation::kCommit, .name = "a", .seed = 1, .large = true},
+             {.kind = Operation::kCommit, .name = "b", .shared = "common", .seed = 2, .with_shared = true},
+             {.kind = Operation::kTag, .name = "a", .tag = "best", .version = 1},
+             {.kind = Operation::kRollback, .name = "a", .version = 1},
+             {.kind = Operation::kRollbackShared, .shared = "common", .version = 1},
+             {.kind = Operation::kRemove, .name = "b"},
+             {.kind = Operation::kUntag, .name = "a", .tag = "best"},
+             {.kind = Operation::kPurge, .name = "a"},
+             {.kind = Operation::kCollect}})
+      do_and_expect(operation);
+  };
+  const auto check = [&](const std::string& where) {
+    ASSERT_EQ(difference(expected_, *reader_), "") << where;
+    do_and_expect({.kind = Operation::kPurge, .name = "b"});
+  };
+  cut_everywhere(
+      [&] {
+        if (expected_.tasks.contains("b")) do_and_expect({.kind = Operation::kPurge, .name = "b"});
+        work();
+      },
+      check, in_full() ? 1 : 83);
+}
+
+TEST_F(LostConnection, AtAnyStepOfReadingIsSurvived) {
+  do_and_expect({.kind = Operation::kCommit, .name = "a", .seed = 1, .large = true});
+  do_and_expect({.kind = Operation::kCommit, .name = "b", .shared = "common", .seed = 2, .with_shared = true});
+  do_and_expect({.kind = Operation::kTag, .name = "a", .tag = "best", .version = 1});
+  cut_everywhere(
+      [&] {
+        ASSERT_EQ(difference(expected_, *store_), "");
+        ASSERT_TRUE(store_->resolve("a", 0, "best"));
+        ASSERT_EQ(store_->names_after("", 10).size(), 2u);
+      },
+      [](const std::string&) {}, in_full() ? 1 : 23);
+}
+
+TEST_F(LostConnection, BeforeTheCommitChangesNothingAndSaysSo) {
+  store_ = open_url(proxied(), false, quick());
+  store_->commit(sample_task("a"));
+  proxy_->refuse();
+  proxy_->cut_all();
+  std::this_thread::sleep_for(milliseconds(50));
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { store_->commit(sample_task("a")); }),
+              AllOf(HasSubstr("nothing was changed"), Not(HasSubstr("unknown"))));
+  EXPECT_EQ(reader_->log("a").size(), 1u);
+  proxy_->allow();
+  EXPECT_EQ(store_->commit(sample_task("a")), 2) << "the same store comes back";
+}
+
+TEST_F(LostConnection, InTheCommitThatIsNotResolvedGivesTheIdToLookFor) {
+  store_ = open_url(proxied(), false, quick());
+  store_->commit(sample_task("a"));
+  for (const Cut cut : {Cut::kBefore, Cut::kAfter}) {
+    const std::size_t before = reader_->log("a").size();
+    proxy_->cut_at_commit(cut);
+    const std::string message = error_of(Code::kUnavailable, [&] { store_->commit(sample_task("a")); });
+    proxy_->allow();
+    EXPECT_THAT(message, HasSubstr("unknown: check id "));
+    const std::string id = message.substr(message.find("check id ") + 9, 32);
+    const bool done = cut == Cut::kAfter;  // the server had the COMMIT
+    for (int i = 0; i < 200 && reader_->log("a").size() == before && done; ++i)
+      std::this_thread::sleep_for(milliseconds(5));
+    EXPECT_EQ(place().sql("SELECT count(*) FROM recast.commits WHERE id = '" + id + "'"), done ? "1" : "0");
+    EXPECT_EQ(reader_->log("a").size(), before + (done ? 1 : 0));
+    if (done) {
+      EXPECT_EQ(place().sql("SELECT what FROM recast.commits WHERE id = '" + id + "'"), "commit a");
+    }
+  }
+}
+
+TEST_F(LostConnection, ByAServerThatNeverAnswersEndsInTime) {
+  PostgresTimes times = quick();
+  times.statement = std::chrono::seconds(1);
+  const TemporaryFolder folder;
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  (folder / ".s.PGSQL.5432").string().copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(listener, 8), 0);
+  const auto start = Clock::now();
+  EXPECT_THAT(
+      error_of(Code::kUnavailable, [&] { open_url(PostgresServer::shared().url("x", folder.path()), true, times); }),
+      HasSubstr("timeout"));
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(5));
+  ::close(listener);
+}
+
+/// P5: the server ends in the middle of a COMMIT, as in a crash, and comes back.
+TEST_F(PostgresStoreTest, FailoverInTheMiddleOfACommitIsResolved) {
+  PostgresServer server;
+  CuttingProxy proxy(server.socket());
+  const std::string database = server.new_database();
+  const auto store = open_url(server.url(database, proxy.folder()));
+  std::mt19937 random(3);
+  std::atomic<bool> down = false;
+  const int rounds = in_full() ? 100 : 5;
+  for (int round = 1; round <= rounds; ++round) {
+    const auto delay = std::chrono::microseconds(random() % 3000);
+    proxy.on_commit([&] {
+      proxy.on_commit({});
+      std::this_thread::sleep_for(delay);
+      server.stop();
+      down = true;
+    });
+    auto version = std::async(std::launch::async, [&] { return store->commit(sample_task("pets", round)); });
+    while (!down) std::this_thread::sleep_for(milliseconds(1));
+    server.start();  // by this thread: the server ends with the one that began it
+    down = false;
+    ASSERT_EQ(version.get(), round);
+  }
+  const auto direct = open_url(server.url(database), true);
+  ASSERT_EQ(direct->log("pets").size(), static_cast<std::size_t>(rounds));
+  for (int round = 1; round <= rounds; ++round)
+    EXPECT_TRUE(equal(direct->load("pets", round)->numbers, sample_task("pets", round).numbers));
+}
+
+// ---- following changes ----
+
+TEST_F(LostConnection, NewsOfACommitTravelInLessThanASecond) {
+  const auto served = place().serve();
+  served->changes();
+  double longest = 0;
+  for (int i = 0; i < 50; ++i) {
+    std::this_thread::sleep_for(milliseconds(5));
+    const std::int64_t before = served->changes();
+    store_->commit(sample_task("pets", i + 1));
+    const auto start = Clock::now();
+    while (served->changes() == before && Clock::now() - start < std::chrono::seconds(2))
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    longest = std::max(longest, std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+  }
+  fmt::print("longest of 50: {:.1f} ms\n", longest);
+  EXPECT_LT(longest, 1000);
+}
+
+TEST_F(LostConnection, OfAListenerIsMadeAnewAndWhatWasMissedIsSeen) {
+  const auto served = open_url(proxied(), true, quick(), Verify::kAsRead);
+  const auto writer = place().open();
+  writer->commit(sample_task("pets", 1));
+  served->changes();
+  std::this_thread::sleep_for(milliseconds(100));
+  // Nothing missed: nothing changes.
+  const std::int64_t before = served->changes();
+  proxy_->cut_all();
+  std::this_thread::sleep_for(milliseconds(500));
+  EXPECT_EQ(served->changes(), before) << "made anew by itself";
+  // Away for a while, and a commit meanwhile.
+  proxy_->refuse();
+  proxy_->cut_all();
+  std::this_thread::sleep_for(milliseconds(100));
+  writer->commit(sample_task("pets", 2));
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { served->changes(); }), HasSubstr("out of reach"));
+  const auto start = Clock::now();
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { served->resolve("pets"); }), HasSubstr("out of reach"));
+  EXPECT_LT(Clock::now() - start, milliseconds(500)) << "nobody waits for what is known to be away";
+  proxy_->allow();
+  const auto seen = [&] {
+    try {
+      return served->changes() != before;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  for (int i = 0; i < 40 && !seen(); ++i) std::this_thread::sleep_for(milliseconds(50));
+  EXPECT_TRUE(seen());
+  EXPECT_EQ(served->resolve("pets")->version, 2) << "comes back by itself";
+}
+
+// ---- URLs ----
+
+constexpr const char* kSecret = "hunter2%21";  // "hunter2!"
+
+TEST(StoreUrl, IsShownWithoutItsPassword) {
+  const auto shown = [](const std::string& url) { return shown_store("model", url); };
+  EXPECT_EQ(shown(""), "model/tasks.db");
+  EXPECT_EQ(shown(fmt::format("postgresql://me:{}@db.example:5433/fleet?sslmode=require", kSecret)),
+            "postgresql://me@db.example:5433/fleet");
+  EXPECT_EQ(shown(fmt::format("postgresql://me@a,b:6000/fleet?password={}", kSecret)),
+            "postgresql://me@a,b:6000/fleet");
+  EXPECT_EQ(shown("postgresql:///fleet?host=/run/sockets"), "postgresql:///fleet?host=/run/sockets");
+}
+
+TEST(StoreUrl, IsRefusedWithoutBeingShown) {
+  for (const std::string url : {"hunter2", "mysql://me:hunter2@db/fleet", "postgresql://me:hunter2%@db/fleet",
+                                "postgresql://me:hunter2@db/fleet?hunter2=1", "host=db password=hunter2"}) {
+    EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { check_store_url(url); }),
+                AllOf(HasSubstr("postgresql://"), Not(HasSubstr("hunter2"))));
+  }
+  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { check_store_argument("postgresql://me:hunter2@db/fleet"); }),
+              AllOf(HasSubstr("PGPASSWORD"), Not(HasSubstr("hunter2"))));
+  EXPECT_NO_THROW(check_store_argument("postgresql://me@db/fleet"));
+  EXPECT_NO_THROW(check_store_argument(""));
+}
+
+TEST_F(PostgresStoreTest, NeverShowsThePasswordInErrorsOrTheLog) {
+  std::string log;
+  std::mutex mutex;
+  set_log(LogLevel::kDebug, [&](const LogEvent& event) {
+    const std::lock_guard lock(mutex);
+    for (const LogField& field : event.fields)
+      if (const auto* text = std::get_if<std::string_view>(&field.value)) log += *text;
+  });
+  const auto with_password = [](std::string url) {
+    return url.replace(url.find('@'), 1, fmt::format(":{}@", kSecret));
+  };
+  // A setting that is what the password is, so that the server's own message has it.
+  const std::string absent = with_password(place().url() + "&options=-cgeqo_seed%3Dhunter2%21");
+  std::string messages = error_of(Code::kUnavailable, [&] { open_url(absent, true, quick()); });
+  messages +=
+      error_of(Code::kUnavailable, [&] { open_url(with_password("postgresql://me@127.0.0.1:1/x"), true, quick()); });
+  const auto store = open_url(with_password(place().url()));
+  store->commit(sample_task("pets"));
+  store->changes();
+  set_log(LogLevel::kDebug, {});
+  EXPECT_THAT(messages, AllOf(HasSubstr("refused"), HasSubstr("geqo_seed"), Not(HasSubstr("hunter2!"))));
+  EXPECT_THAT(log, AllOf(HasSubstr("postgresql://recast@"), Not(HasSubstr("hunter2"))));
+}
+
+}  // namespace
+}  // namespace recast
