@@ -25,6 +25,7 @@
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
 #include "recast/run/settings.h"
+#include "recast/store/open_store.h"
 
 namespace recast {
 namespace {
@@ -34,6 +35,7 @@ constexpr std::size_t kMaxMessageBytes = 10'000;
 std::atomic<bool> stop_requested{false};
 std::atomic<int> stop_signal{0};
 std::atomic<const char*> until_stopped{""};
+std::atomic<bool> hung_up{false};
 
 /// As a shell shows the end by a signal: 130 for Ctrl-C.
 int stopped_status() { return 128 + (stop_signal > 0 ? stop_signal.load() : SIGINT); }
@@ -95,6 +97,15 @@ bool from_environment(const std::string& key) {
   static const std::set<std::string> kOnTheSpot = {"help",   "version", "json", "force", "config", "print-config",
                                                    "resume", "purge",   "out",  "task",  "as",     "all"};
   return !key.empty() && kOnTheSpot.count(key) == 0;
+}
+
+/// Without a password.
+std::string shown_url(const std::string& store) {
+  try {
+    return shown_store({}, store);
+  } catch (const Error&) {
+    return "no URL";
+  }
 }
 
 void give(CLI::Option* option, const std::vector<std::string>& values, const std::string& origin) {
@@ -254,6 +265,11 @@ Command& Command::flag(const std::string& flags, bool& target, const std::string
   return *this;
 }
 
+Command& Command::store(std::string& url) {
+  return option("--store", url, "tasks of this PostgreSQL database instead of the directory's own: docs/fleet.md",
+                "postgresql://USER@HOST/DATABASE");
+}
+
 Command& Command::required() {
   last_->required();
   return *this;
@@ -332,11 +348,22 @@ const std::atomic<bool>* CommandLine::stop(const char* meanwhile) {
   return &stop_requested;
 }
 
+std::atomic<bool>* CommandLine::hangup() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { hung_up = true; };
+  ::sigaction(SIGHUP, &action, nullptr);
+  return &hung_up;
+}
+
 std::map<std::string, std::string> CommandLine::take_other_sources() {
   std::map<std::string, std::string> taken;
   const Settings file = config_file.empty() ? Settings{} : read_settings(config_file);
   std::map<std::string, CLI::Option*> options;
-  for (CLI::Option* option : chosen_->get_options()) options[key_of(option)] = option;
+  // A verb understands the flags of its command, too.
+  for (CLI::App* level = chosen_; level != app_.get(); level = level->get_parent())
+    for (CLI::Option* option : level->get_options()) options.emplace(key_of(option), option);
+  if (const auto store = options.find("store"); store != options.end() && store->second->count() > 0)
+    check_store_argument(store->second->as<std::string>());
   std::vector<std::string> keys;
   for (const auto& [key, option] : options) keys.push_back(key);
   std::set<CLI::Option*> given;
@@ -416,8 +443,9 @@ nlohmann::json CommandLine::environment() const {
     const std::string entry = *each, variable = entry.substr(0, entry.find('='));
     if (!variable.starts_with("RECAST_") || kWithoutFlag.count(variable) > 0) continue;
     const auto flag = flags.find(variable);
+    const std::string value = entry.substr(std::min(entry.size(), variable.size() + 1));
     found.push_back({{"variable", printable(variable)},
-                     {"value", printable(std::string_view(entry).substr(std::min(entry.size(), variable.size() + 1)))},
+                     {"value", variable == "RECAST_STORE" ? shown_url(value) : printable(value)},
                      {"flag", flag == flags.end() ? nlohmann::json() : nlohmann::json(flag->second)},
                      {"near", flag == flags.end() ? nearest(variable, names) : ""}});
   }

@@ -35,6 +35,8 @@ class Command {
   Command& triple(const std::string& flags, std::vector<double>& target, const std::string& help,
                   const std::string& type);
   Command& flag(const std::string& flags, bool& target, const std::string& help);
+  /// `--store URL`: the task store of every command that has one. Empty: the model directory's own.
+  Command& store(std::string& url);
   /// Of the option added last.
   Command& required();
   Command& one_of(std::initializer_list<std::string> values);
@@ -72,6 +74,8 @@ class CommandLine {
   /// Set by the first Ctrl-C, SIGTERM or SIGHUP; the second one ends the program. Only commands that ask for it are
   /// stopped softly. `meanwhile`: what is still done, shown at the first one; lives as long as the program.
   const std::atomic<bool>* stop(const char* meanwhile = "stopping after this step");
+  /// Set by SIGHUP, which from now on stops nothing, nohup or not. Whoever looks clears it.
+  std::atomic<bool>* hangup();
   /// The one document of a command: as JSON with --json or --out, else (or beside --out) as text.
   void print(const nlohmann::json& document, const std::function<std::string(const nlohmann::json&)>& text);
   /// Text as it is.

@@ -12,7 +12,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, a, b, data, amp = "fp32", device = "cpu", bad_images = "stop";
+  std::string directory, store, a, b, data, amp = "fp32", device = "cpu", bad_images = "stop";
   CompareRequest request;
 };
 
@@ -60,6 +60,7 @@ void add_compare(CommandLine& line) {
   Command& command = line.add("compare", "test whether one task, or recipe, is better than another",
                               "recast compare model head:1,head:2,head:3 pets:1,pets:2,pets:3");
   command.option("dir", flags->directory, "the model directory").required();
+  command.store(flags->store);
   command.option("a", flags->a, "a task, or versions that differ in their seeds", "NAME[:VERSION],...").required();
   command.option("b", flags->b, "what to compare it with, pair by pair", "NAME[:VERSION],...").required();
   command.option("--data", flags->data, "images to measure on (default: those that both learned from)", "PATH");
@@ -80,7 +81,8 @@ void add_compare(CommandLine& line) {
     request.command = line.command();
     request.stop = line.stop();
     request.listener = &progress;
-    const ModelDirectory directory = ModelDirectory::open(flags->directory, true, parse_device(flags->device));
+    const ModelDirectory directory =
+        ModelDirectory::open(flags->directory, true, parse_device(flags->device), Verify::kWhole, flags->store);
     line.print(compare_tasks(directory, request), text);
   });
 }

@@ -30,12 +30,13 @@ std::string text(const nlohmann::json& report) {
 }  // namespace
 
 void add_doctor(CommandLine& line) {
-  auto directory = std::make_shared<std::string>();
+  auto directory = std::make_shared<std::string>(), store = std::make_shared<std::string>();
   Command& command =
       line.add("doctor", "check this machine and, if named, a model directory; changes nothing", "recast doctor model");
   command.option("dir", *directory, "a model directory to check as well: files, store, every task, runs");
-  command.on([&line, directory] {
-    const nlohmann::json report = doctor(*directory, line.environment());
+  command.store(*store);
+  command.on([&line, directory, store] {
+    const nlohmann::json report = doctor(*directory, *store, line.environment());
     line.print(report, text);
     if (!report["healthy"].get<bool>()) line.end_with(1);
   });

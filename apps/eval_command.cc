@@ -11,7 +11,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, data, amp = "fp32", device = "cpu", bad_images = "stop";
+  std::string directory, store, data, amp = "fp32", device = "cpu", bad_images = "stop";
   EvaluateRequest request;
 };
 
@@ -47,6 +47,7 @@ void add_eval(CommandLine& line) {
   auto flags = std::make_shared<Flags>();
   Command& command = line.add("eval", "measure tasks on their test images", "recast eval model --task pets");
   command.option("dir", flags->directory, "the model directory").required();
+  command.store(flags->store);
   command.option("--task", flags->request.task, "the task (default: every one)", "NAME[:VERSION]");
   command.option("--data", flags->data, "images to measure on (default: those learned from)", "PATH");
   command.option("--amp", flags->amp, "number format of matrix products: bf16 or fp32", "FORMAT")
@@ -63,7 +64,8 @@ void add_eval(CommandLine& line) {
     flags->request.command = line.command();
     flags->request.stop = line.stop();
     flags->request.listener = &progress;
-    const ModelDirectory directory = ModelDirectory::open(flags->directory, true, parse_device(flags->device));
+    const ModelDirectory directory =
+        ModelDirectory::open(flags->directory, true, parse_device(flags->device), Verify::kWhole, flags->store);
     line.print(evaluate_tasks(directory, flags->request), text);
   });
 }

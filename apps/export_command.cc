@@ -11,7 +11,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, onnx, inputs, task, like;
+  std::string directory, store, onnx, inputs, task, like;
   std::int64_t image_size = 0;
   bool per_row = false, external_data = false;
 };
@@ -55,7 +55,7 @@ void run_export(CommandLine& line, const Flags& flags) {
   if (flags.onnx.empty() == flags.inputs.empty())
     fail(Code::kInvalidArgument,
          "[export] one of --onnx FILE (the graph) and --onnx-inputs FILE --task NAME (a task's inputs) is needed");
-  const ModelDirectory directory = ModelDirectory::open(flags.directory, true);
+  const ModelDirectory directory = ModelDirectory::open(flags.directory, true, at::kCPU, Verify::kWhole, flags.store);
   if (flags.onnx.empty()) {
     if (flags.task.empty()) fail(Code::kInvalidArgument, "[export] --onnx-inputs needs --task NAME");
     return line.print(export_onnx_inputs(directory, flags.task, flags.inputs, flags.like, line.force()), inputs_text);
@@ -78,6 +78,7 @@ void add_export(CommandLine& line) {
   Command& command =
       line.add("export", "the network, or a task, for other runtimes: ONNX", "recast export model --onnx model.onnx");
   command.option("dir", flags->directory, "the model directory").required();
+  command.store(flags->store);
   command.option("--onnx", flags->onnx,
                  "write the network as this ONNX model, tasks being inputs of it; with --task one task baked in",
                  "FILE");

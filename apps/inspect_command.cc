@@ -61,7 +61,7 @@ std::string files_text(const nlohmann::json& report) {
 }
 
 struct Inspect {
-  std::string path;
+  std::string path, store;
   bool allow_nonfinite = false;
 };
 
@@ -72,7 +72,8 @@ void run_inspect(CommandLine& line, const Inspect& chosen) {
   } else if (chosen.allow_nonfinite) {
     line.print(inspect_files(chosen.path, true), files_text);
   } else {
-    line.print(inspect_directory(ModelDirectory::open(chosen.path, true)), text);
+    line.print(inspect_directory(ModelDirectory::open(chosen.path, true, at::kCPU, Verify::kWhole, chosen.store)),
+               text);
   }
 }
 
@@ -86,6 +87,7 @@ void add_inspect(CommandLine& line) {
       .option("path", chosen->path,
               "a model directory: slots, groups, counts, bytes and fingerprint; a safetensors file: its tensors")
       .required();
+  command.store(chosen->store);
   command.flag("--allow-nonfinite", chosen->allow_nonfinite,
                "list the tensors of a file, or of a directory's files, that hold NaN or infinity, which every other "
                "command refuses");

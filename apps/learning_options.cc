@@ -16,6 +16,7 @@ std::string environment(const char* variable) {
 
 void LearningFlags::declare(Command& command, CommandLine& line, LearnRequest& request) {
   command.option("dir", directory, "the model directory");
+  command.store(request.store);
   command.option("--task", request.task, "name of the task; an existing one gets further versions", "NAME");
   command.option("--data", data, "folder of class folders, CSV (path,label), CIFAR or IDX files", "PATH");
   command.option("--recipe", request.recipe, "fast, paper or steps", "NAME");

@@ -11,7 +11,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, features, amp = "fp32", device = "cpu", out;
+  std::string directory, store, features, amp = "fp32", device = "cpu", out;
   std::vector<std::string> images;
   PredictRequest request;
 };
@@ -36,6 +36,7 @@ void add_predict(CommandLine& line) {
   Command& command =
       line.add("predict", "classify images with a task", "recast predict model --task pets cat.jpg dog.png");
   command.option("dir", flags->directory, "the model directory").required();
+  command.store(flags->store);
   command.option("images", flags->images, "JPEG, PNG or WebP files").required();
   command.option("--task", flags->request.task, "the task; without it, --features gives the bare backbone's",
                  "NAME[:VERSION]");
@@ -53,7 +54,8 @@ void add_predict(CommandLine& line) {
     request.bf16 = flags->amp == "bf16";
     request.stop = line.stop();
     request.listener = &progress;
-    const ModelDirectory directory = ModelDirectory::open(flags->directory, true, parse_device(flags->device));
+    const ModelDirectory directory =
+        ModelDirectory::open(flags->directory, true, parse_device(flags->device), Verify::kWhole, flags->store);
     line.print(predict_images(directory, request), text);
   });
 }

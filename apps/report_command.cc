@@ -11,7 +11,7 @@ namespace recast {
 namespace {
 
 struct Flags {
-  std::string directory, out, device = "cpu";
+  std::string directory, store, out, device = "cpu";
   bool force = false;
   ReportOptions options;
 };
@@ -30,6 +30,7 @@ void add_report(CommandLine& line) {
   Command& command = line.add("report", "one page with curves, accuracy, confusion, examples and similarity per layer",
                               "recast report model --out report.html", true);
   command.option("dir", flags->directory, "the model directory").required();
+  command.store(flags->store);
   command.option("--out", flags->out, "the HTML file to write", "FILE").required();
   command.flag("--force", flags->force, "replace the file where it exists");
   command.flag("--measure", flags->options.measure, "evaluate every task again, to show what was forgotten");
@@ -39,7 +40,8 @@ void add_report(CommandLine& line) {
     Progress progress(line.quiet(), line.verbose());
     flags->options.stop = line.stop();
     flags->options.listener = &progress;
-    const ModelDirectory directory = ModelDirectory::open(flags->directory, true, parse_device(flags->device));
+    const ModelDirectory directory =
+        ModelDirectory::open(flags->directory, true, parse_device(flags->device), Verify::kWhole, flags->store);
     line.print(write_report(directory, flags->out, flags->force, flags->options), text);
   });
 }

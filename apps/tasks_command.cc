@@ -15,10 +15,9 @@ namespace {
 constexpr const char* kReference = "NAME, NAME:VERSION or NAME:TAG";
 
 struct Flags {
-  std::string directory, task, other, file, as, version, tag, format = "recast", names, base_model, labels;
+  std::string directory, store, task, other, file, as, version, tag, format = "recast", names, base_model, labels;
   bool all = false, purge = false, force = false, remove = false;
 };
-
 
 std::vector<std::string> summary_row(const nlohmann::json& task) {
   return {task["task"].get<std::string>() + (task["removed"].get<bool>() ? " (removed)" : ""),
@@ -113,7 +112,9 @@ using Verb = std::function<void(const ModelDirectory&)>;
 Command& add_verb(Command& tasks, const std::shared_ptr<Flags>& flags, const std::string& name,
                   const std::string& summary, bool writes, Verb run) {
   Command& verb = tasks.add(name, summary);
-  verb.on([flags, writes, run = std::move(run)] { run(ModelDirectory::open(flags->directory, !writes)); });
+  verb.on([flags, writes, run = std::move(run)] {
+    run(ModelDirectory::open(flags->directory, !writes, at::kCPU, Verify::kWhole, flags->store));
+  });
   return verb;
 }
 
@@ -186,7 +187,8 @@ void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& fl
   Command& tag = tasks.add("tag", "name a version; without TAG, list a task's tags");
   tag.on([&line, flags] {
     if (flags->tag.empty() && flags->remove) fail(Code::kInvalidArgument, "[usage] tag --remove needs the tag's name");
-    const ModelDirectory directory = ModelDirectory::open(flags->directory, flags->tag.empty());
+    const ModelDirectory directory =
+        ModelDirectory::open(flags->directory, flags->tag.empty(), at::kCPU, Verify::kWhole, flags->store);
     if (flags->tag.empty()) {
       line.print(list_tags(directory, flags->task), tags_text);
     } else {
@@ -243,6 +245,7 @@ void add_tasks(CommandLine& line) {
                             "recast tasks model list\n  recast tasks model export pets pets.safetensors\n"
                             "  recast tasks model export pets pets-lora --format peft --names transformers");
   tasks.option("dir", flags->directory, "the model directory").required();
+  tasks.store(flags->store);
   add_reading_verbs(line, tasks, flags);
   add_writing_verbs(line, tasks, flags);
   add_tag(line, tasks, flags);

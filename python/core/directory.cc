@@ -18,13 +18,14 @@
 namespace recast::python {
 namespace {
 
-ModelDirectory open_directory(const Path& path, bool read_only, const std::string& device) {
+ModelDirectory open_directory(const Path& path, bool read_only, const std::string& device, const std::string& store) {
   const Computing computing;
-  return ModelDirectory::open(path, read_only, parse_device(device));
+  return ModelDirectory::open(path, read_only, parse_device(device), Verify::kWhole, store);
 }
 
 void take_learning(const ModelDirectory& directory, const py::dict& settings, LearnRequest& request) {
   request.directory = directory.path();
+  request.store = directory.store_url();
   request.device = directory.device().str();
   take(settings, "task", request.task);
   take(settings, "data", request.data);
@@ -198,7 +199,7 @@ std::map<std::string, at::Tensor> weights_of(const ModelDirectory& directory) {
 
 void add_directory(py::module_& m) {
   py::class_<ModelDirectory> directory(m, "ModelDirectory", "An opened model directory.");
-  directory.def(py::init(&open_directory), py::arg("path"), py::arg("read_only"), py::arg("device"))
+  directory.def(py::init(&open_directory), py::arg("path"), py::arg("read_only"), py::arg("device"), py::arg("store"))
       .def_property_readonly("path", [](const ModelDirectory& d) { return d.path().string(); })
       .def_property_readonly("fingerprint", &ModelDirectory::fingerprint)
       .def_property_readonly("device", [](const ModelDirectory& d) { return d.device().str(); })

@@ -36,7 +36,7 @@ void add_registry(py::module_& m) {
         nlohmann::json report;
         {
           const Computing computing;
-          report = doctor(directory, nlohmann::json::array());
+          report = doctor(directory, /*store=*/{}, nlohmann::json::array());
         }
         return to_python(report);
       },

@@ -30,12 +30,13 @@ class ModelDirectory:
     Threads: all calls may run in parallel, and release the interpreter's lock while they work.
     """
 
-    def __init__(self, path: StrPath, *, device: str = "cpu", read_only: bool = False) -> None:
+    def __init__(self, path: StrPath, *, device: str = "cpu", read_only: bool = False, store: str = "") -> None:
         """device: "cpu", "cuda", "cuda:1". read_only: no file is made or changed, an absent task store counts as empty.
+        store: the tasks of this database, postgresql://USER@HOST/DATABASE, instead of the directory's own.
 
         Raises NotFoundError, DataCorruptionError, ShapeMismatchError (files against config.json), UnsupportedError.
         """
-        self._core = _core.ModelDirectory(os.fspath(path), read_only, device)
+        self._core = _core.ModelDirectory(os.fspath(path), read_only, device, store)
         self._read_only = read_only
         self.tasks = Tasks(self._core)
 
@@ -222,6 +223,6 @@ class ModelDirectory:
         return f"recast.ModelDirectory({self.path!r}: {self.config['architecture']}, {len(self.tasks)} tasks)"
 
 
-def open(path: StrPath, *, device: str = "cpu", read_only: bool = False) -> ModelDirectory:
+def open(path: StrPath, *, device: str = "cpu", read_only: bool = False, store: str = "") -> ModelDirectory:
     """Opens a model directory: recast.ModelDirectory(path, ...)."""
-    return ModelDirectory(path, device=device, read_only=read_only)
+    return ModelDirectory(path, device=device, read_only=read_only, store=store)

@@ -95,7 +95,7 @@ json result_of(const LabRecipe& recipe, const json& learned, const json& test) {
 /// Takes the cell's task out of the store, with the head that only it has.
 void drop_task(const CellSurroundings& around, const LabCell& cell) {
   const ModelDirectory& model = model_of(around, cell);
-  const auto store = open_sqlite_store(model.path(), model.fingerprint(), false);
+  const auto store = model.store_to_write();
   const auto known = store->list(true);
   if (std::any_of(known.begin(), known.end(), [&](const TaskSummary& task) { return task.name == stored_name(cell); }))
     store->purge(stored_name(cell));

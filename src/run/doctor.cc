@@ -22,12 +22,13 @@ void examine_environment(const nlohmann::json& environment, Findings& findings) 
 
 }  // namespace
 
-nlohmann::json doctor(const std::filesystem::path& directory, const nlohmann::json& environment) {
+nlohmann::json doctor(const std::filesystem::path& directory, const std::string& store,
+                      const nlohmann::json& environment) {
   Findings findings;
   nlohmann::json report = examine_machine(findings);
   examine_environment(environment, findings);
   report["environment"] = environment;
-  report["model"] = directory.empty() ? nlohmann::json() : examine_model(directory, findings);
+  report["model"] = directory.empty() ? nlohmann::json() : examine_model(directory, store, findings);
   report["checks"] = findings.list();
   report["healthy"] = findings.healthy();
   return report;

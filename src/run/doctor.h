@@ -29,7 +29,8 @@ class Findings {
 
 /// Looks at processor, memory, limits and libraries; returns their part of the report.
 nlohmann::json examine_machine(Findings& findings);
-/// Looks at every file of a model directory; returns the report's "model".
-nlohmann::json examine_model(const std::filesystem::path& directory, Findings& findings);
+/// Looks at every file of a model directory, and at its task store, or at the one that has the URL; returns the
+/// report's "model".
+nlohmann::json examine_model(const std::filesystem::path& directory, const std::string& store, Findings& findings);
 
 }  // namespace recast

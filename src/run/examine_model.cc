@@ -203,7 +203,7 @@ void examine_tasks(const ModelDirectory& model, nlohmann::json& report, Findings
 
 }  // namespace
 
-nlohmann::json examine_model(const fs::path& directory, Findings& findings) {
+nlohmann::json examine_model(const fs::path& directory, const std::string& store, Findings& findings) {
   nlohmann::json report = {{"directory", shown(directory)}, {"fingerprint", nullptr}, {"tasks", 0}, {"versions", 0}};
   std::error_code unknown;
   if (!fs::is_directory(directory, unknown)) {
@@ -223,9 +223,11 @@ nlohmann::json examine_model(const fs::path& directory, Findings& findings) {
                             report["fingerprint"].get<std::string>()));
   });
   if (files) findings.fail("model", *files, "restore the file from a backup, or import the checkpoint again");
-  if (examine_database(directory, findings) && !files) {
-    const auto why = trouble([&] { examine_tasks(ModelDirectory::open(directory, true), report, findings); });
-    if (why) findings.fail("tasks", *why, "restore tasks.db from a backup; exported task files can be imported again");
+  if ((!store.empty() || examine_database(directory, findings)) && !files) {
+    const auto why = trouble([&] {
+      examine_tasks(ModelDirectory::open(directory, true, at::kCPU, Verify::kWhole, store), report, findings);
+    });
+    if (why) findings.fail("tasks", *why, "restore the store from a backup; exported task files can be imported again");
   }
   report["unfinished"] = examine_runs(directory, findings);
   report["leftovers"] = examine_leftovers(directory, findings);

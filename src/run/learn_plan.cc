@@ -194,10 +194,15 @@ Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
   return settings;
 }
 
+ModelDirectory open_directory(const LearnRequest& request) {
+  if (request.opened) return request.opened->with_fresh_store();
+  return ModelDirectory::open(request.directory, true, parse_device(request.device), Verify::kWhole, request.store);
+}
+
 std::string learn_settings_yaml(const LearnRequest& request) {
   if (request.directory.empty())
     fail(Code::kInvalidArgument, "[learn] no model directory given: which plug-ins fit depends on it");
-  const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const ModelDirectory directory = open_directory(request);
   return settings_yaml(plan_settings(request, plan_learning(request, directory)));
 }
 

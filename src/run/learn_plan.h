@@ -19,6 +19,8 @@ struct LearnPlan {
 
 /// Checks the request by itself. Throws kInvalidArgument.
 void check_request(const LearnRequest& request);
+/// The model directory of the request, with its store as it is now, for reading. Throws as ModelDirectory::open().
+ModelDirectory open_directory(const LearnRequest& request);
 /// Throws as merge_plugs(), compose() and Backbone::features().
 LearnPlan plan_learning(const LearnRequest& request, const ModelDirectory& directory);
 /// The newest version in the store, hidden or not; 0 if the task is new. What commit() would refuse at the very end is

@@ -78,7 +78,7 @@ nlohmann::json learn_with_seeds(const LearnRequest& request) {
       fail(Code::kInvalidArgument, "[learn] seed {} is given twice: each seed learns once", *seed);
   const Stopwatch watch;
   check_request(request);
-  const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const ModelDirectory directory = open_directory(request);
   const LearnPlan plan = plan_learning(request, directory);
   if (!plan.composition->isolated())
     fail(Code::kUnsupported,

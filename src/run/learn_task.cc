@@ -232,7 +232,7 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
   record.metrics = make_metrics(request, plan, images, learned, test, folder);
   folder.note("stored numbers: " + numbers_text(record.metrics["numbers"]));
   const Numbers shared = learned.model.numbers().only(Scope::kShared).clone();
-  const auto store = open_sqlite_store(request.directory, directory.fingerprint(), false);
+  const auto store = directory.store_to_write();
   record.version = shared.plugs().empty() ? store->commit(record)
                                           : store->commit(record, &shared, shared_name(request, *plan.composition));
   LearnReport report{make_results(*store, record), false};
@@ -251,9 +251,7 @@ void require_writable(const fs::path& directory) {
 
 LearnReport learn_task(const LearnRequest& request) {
   check_request(request);
-  const ModelDirectory directory = request.opened
-                                       ? request.opened->with_fresh_store()
-                                       : ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const ModelDirectory directory = open_directory(request);
   require_writable(request.directory);
   const LearnPlan plan = plan_learning(request, directory);
   const Settings settings = plan_settings(request, plan);

@@ -57,6 +57,15 @@ void check_numbers(const TaskRecord& record, const Composition& recipe) {
       for (const auto& [name, number] : state) check_number(recipe.plug(alias), scope, name, number, record);
 }
 
+/// A store that many backbones share shows the tasks of one. Throws kShapeMismatch where another one has this task.
+void refuse_other_backbone(const TaskStore& store, const std::string& name) {
+  try {
+    store.log(name);
+  } catch (const Error& error) {
+    if (error.code() == Code::kShapeMismatch) throw;
+  }
+}
+
 Numbers moved_to(const Numbers& numbers, at::Device device) {
   if (device.is_cpu()) return numbers;
   Numbers moved;
@@ -90,14 +99,15 @@ at::Device parse_device(const std::string& text) {
 }
 
 ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read_only, at::Device device,
-                                    Verify verify) {
+                                    Verify verify, const std::string& store_url) {
   const Stopwatch watch;
   ModelDirectory directory;
   directory.path_ = path;
   directory.files_ = std::make_shared<ModelFiles>(read_model_files(path));
   directory.fingerprint_ = directory.files_->fingerprint();
   directory.backbone_ = make_backbone(*directory.files_, device);
-  directory.store_ = open_sqlite_store(path, directory.fingerprint_, read_only, Disk::kLocal, verify);
+  directory.store_url_ = store_url;
+  directory.store_ = open_store(path, store_url, directory.fingerprint_, read_only, verify);
   directory.device_ = device;
   log_event(LogLevel::kDebug, "model.opened",
             {{"path", path.native()}, {"fingerprint", directory.fingerprint_}, {"ms", watch.ms()}});
@@ -106,8 +116,12 @@ ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read
 
 ModelDirectory ModelDirectory::with_fresh_store() const {
   ModelDirectory fresh = *this;
-  fresh.store_ = open_sqlite_store(path_, fingerprint_, /*read_only=*/true);
+  fresh.store_ = open_store(path_, store_url_, fingerprint_, /*read_only=*/true);
   return fresh;
+}
+
+std::unique_ptr<TaskStore> ModelDirectory::store_to_write() const {
+  return open_store(path_, store_url_, fingerprint_, /*read_only=*/false);
 }
 
 TaskReference parse_task_reference(const std::string& text) {
@@ -146,11 +160,13 @@ TaskRecord ModelDirectory::record(const std::string& task) const {
   const std::string& name = reference.name;
   const std::int64_t version = version_of(reference);
   if (std::optional<TaskRecord> record = store_->load(name, version)) return std::move(*record);
+  refuse_other_backbone(*store_, name);
   std::vector<std::string> names;
   for (const TaskSummary& task : store_->list()) names.push_back(task.name);
   const std::string near = nearest(name, names);
   fail(Code::kNotFound, "[task] no task '{}'{} in {}{}", printable(name),
-       version > 0 ? fmt::format(" version {}", version) : "", path_.string(),
+       version > 0 ? fmt::format(" version {}", version) : "",
+       store_url_.empty() ? path_.string() : shown_store(path_, store_url_),
        !near.empty() && near != name ? ", did you mean '" + near + "'?"
        : names.empty()               ? ": it holds none yet; 'recast learn' makes one"
                                      : ": 'recast tasks DIR list' shows those that there are");

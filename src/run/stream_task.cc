@@ -316,7 +316,7 @@ class StreamRun {
                       {"test", short_figures(outcome.test)}};
     record.metrics.update(counts_);
     const Numbers shared = numbers_.only(Scope::kShared).clone();
-    const auto store = open_sqlite_store(request_.directory, directory_.fingerprint(), false);
+    const auto store = directory_.store_to_write();
     versions_.push_back(shared.plugs().empty() ? store->commit(record)
                                                : store->commit(record, &shared, shared_state()));
   }
@@ -434,9 +434,7 @@ nlohmann::json read_results(const RunFolder& folder) {
 
 StreamReport stream_task(const StreamRequest& request) {
   check(request);
-  const ModelDirectory directory = request.opened
-                                       ? request.opened->with_fresh_store()
-                                       : ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const ModelDirectory directory = open_directory(request);
   if (request.keep != "none" && ::access(request.directory.c_str(), W_OK) != 0)
     fail(Code::kUnavailable, "[stream] {} cannot be written to, so the task could not be stored there",
          request.directory.string());
@@ -474,7 +472,7 @@ StreamReport stream_task(const StreamRequest& request) {
 std::string stream_settings_yaml(const StreamRequest& request) {
   if (request.directory.empty())
     fail(Code::kInvalidArgument, "[stream] no model directory given: which plug-ins fit depends on it");
-  const ModelDirectory directory = ModelDirectory::open(request.directory, true, parse_device(request.device));
+  const ModelDirectory directory = open_directory(request);
   return settings_yaml(settings_of(request, plan_stream(request, directory)));
 }
 

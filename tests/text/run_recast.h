@@ -54,6 +54,7 @@ class RunningProgram {
     ::_exit(127);
   }
 
+  ::pid_t pid() const { return pid_; }
   void signal(int number) const { ::kill(pid_, number); }
   bool over() const {
     siginfo_t ended{};

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "serve/access_lines.h"
 #include "serve/http_client.h"
 #include "serve/serving_program.h"
 #include "text/toy_model_test.h"
@@ -78,6 +79,46 @@ TEST_F(ServeCommandTest, TokensOfTheTokenCommandOpenIt) {
   EXPECT_EQ(end.status, 0) << end.err;
 }
 
+TEST_F(ServeCommandTest, WritesAnAccessLogThatSighupOpensAnew) {
+  ServingProgram server(output_.path(), {path("model"), "--access-log", path("access.log")});
+  EXPECT_EQ(ask(server.http_port(), "/v2").status, 200);
+  EXPECT_EQ(ask(server.metrics_port(), "/v2/health/live").status, 200);
+  ASSERT_EQ(wait_for_lines(path("access.log"), 1).size(), 1u);
+  std::filesystem::rename(path("access.log"), path("access.log.1"));
+  server.signal(SIGHUP);
+  for (int i = 0; i < 1000 && !std::filesystem::exists(path("access.log")); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(ask(server.http_port(), "/v2/models/none").status, 404);
+  const Answer end = server.stop();
+  EXPECT_EQ(end.status, 0) << end.err;
+  const auto old_lines = access_lines(path("access.log.1")), new_lines = access_lines(path("access.log"));
+  ASSERT_EQ(old_lines.size(), 1u) << "the port for metrics has no lines";
+  ASSERT_EQ(new_lines.size(), 1u);
+  EXPECT_EQ(old_lines[0].value("route", ""), "/v2");
+  EXPECT_EQ(new_lines[0].value("model", ""), "none");
+}
+
+TEST_F(ServeCommandTest, WritesItsAccessLogToStandardErrorWhereThatIsAskedFor) {
+  ServingProgram server(output_.path(), {path("model"), "--access-log", "-"});
+  EXPECT_EQ(ask(server.http_port(), "/v2").status, 200);
+  const Answer end = server.stop();
+  EXPECT_THAT(end.err, HasSubstr("\"event\":\"request\""));
+}
+
+TEST_F(ServeCommandTest, TakesLimitsByName) {
+  ServingProgram server(output_.path(), {path("model"), "--limit", "http.url_bytes=30", "--limit", "http.chunks=7"});
+  EXPECT_EQ(ask(server.http_port(), "/v2/models/colours").status, 404);
+  EXPECT_EQ(ask(server.http_port(), "/v2/models/" + std::string(30, 'x')).status, 414);
+  const TemporaryFolder second;
+  const auto said = [&](const std::string& limit) {
+    const Answer answer = RunningRecast(second.path(), {"serve", path("model"), "--limit", limit}).wait();
+    EXPECT_EQ(answer.status, 2);
+    return answer.err;
+  };
+  EXPECT_THAT(said("http.url_byte=30"), HasSubstr("did you mean 'http.url_bytes'"));
+  EXPECT_THAT(said("http.url_bytes=0"), HasSubstr("url_bytes must lie in 1.."));
+}
+
 TEST_F(ServeCommandTest, RefusesWhatItCannotServe) {
   EXPECT_THAT(refused(4, {"serve", path("nowhere")}), HasSubstr("nowhere"));
   EXPECT_THAT(refused(2, {"serve", path("model"), "--no-http", "--no-grpc"}), HasSubstr("nothing to serve"));
@@ -87,6 +128,8 @@ TEST_F(ServeCommandTest, RefusesWhatItCannotServe) {
   EXPECT_THAT(refused(2, {"serve", path("model"), "--key", path("key.pem")}), HasSubstr("certificate"));
   EXPECT_THAT(refused(2, {"serve", path("model"), path("model")}), HasSubstr("rename one"));
   EXPECT_THAT(refused(2, {"serve", path("model"), "--workrs", "3"}), HasSubstr("unknown flag"));
+  EXPECT_THAT(refused(1, {"serve", path("model"), "--access-log", path("none") + "/access.log"}),
+              HasSubstr("choose another file for --access-log"));
 
   write_text(path("broken") + "/config.json", "{");
   EXPECT_THAT(refused(5, {"serve", path("broken")}), HasSubstr("broken"));

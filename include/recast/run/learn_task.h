@@ -17,6 +17,7 @@ class ModelDirectory;
 /// What `recast learn` is asked for; members are named after its flags. Empty optionals: the recipe's own.
 struct LearnRequest {
   std::filesystem::path directory, data;
+  std::string store;  ///< URL of the task store; empty: that of the directory
   std::string task, recipe = "fast";
   std::vector<std::string> plugs;  ///< "NAME[:key=value,...]"
   std::optional<std::int64_t> image_size, epochs, batch_size;

@@ -9,7 +9,7 @@
 #include "recast/data/preprocess.h"
 #include "recast/method/model.h"
 #include "recast/model/model_files.h"
-#include "recast/store/task_store.h"
+#include "recast/store/open_store.h"
 
 namespace recast {
 
@@ -33,19 +33,23 @@ struct LoadedTask {
 /// Threads  all calls may run in parallel.    Copies share backbone and store.
 class ModelDirectory {
  public:
-  /// read_only: no file is made or changed, an absent store counts as empty. `verify`: of the store.
-  /// Throws  as read_model_files() and open_sqlite_store(); kUnsupported: CUDA asked for where there is none.
+  /// read_only: no file is made or changed, an absent store counts as empty. `verify`, `store_url`: of the store, as
+  /// open_store() takes them.
+  /// Throws  as read_model_files() and open_store(); kUnsupported: CUDA asked for where there is none.
   static ModelDirectory open(const std::filesystem::path& path, bool read_only, at::Device device = at::kCPU,
-                             Verify verify = Verify::kWhole);
+                             Verify verify = Verify::kWhole, const std::string& store_url = {});
 
   /// The same files and backbone, not read again, beside its store as it is now, for reading.
   ModelDirectory with_fresh_store() const;
+  /// Its store, opened for writing.
+  std::unique_ptr<TaskStore> store_to_write() const;
 
   const std::filesystem::path& path() const { return path_; }
   const ModelFiles& files() const { return *files_; }
   const std::shared_ptr<const Backbone>& backbone() const { return backbone_; }
   const std::string& fingerprint() const { return fingerprint_; }
   TaskStore& store() const { return *store_; }
+  const std::string& store_url() const { return store_url_; }
   at::Device device() const { return device_; }
 
   /// The version that "NAME:TAG" names in the store; what another reference says. Throws kNotFound with the nearest
@@ -69,6 +73,7 @@ class ModelDirectory {
   std::shared_ptr<const ModelFiles> files_;
   std::shared_ptr<const Backbone> backbone_;
   std::string fingerprint_;
+  std::string store_url_;
   std::shared_ptr<TaskStore> store_;
   at::Device device_ = at::kCPU;
 };
