@@ -12,14 +12,23 @@
 namespace recast {
 namespace {
 
+template <class Unit>
+std::int64_t in(std::chrono::microseconds time) {
+  return std::chrono::duration_cast<Unit>(time).count();
+}
+
+/// `options` with what has another unit or type on the command line beside it.
 struct Flags {
+  ServerOptions options;
   std::vector<std::string> directories;
-  std::int64_t http_port = 8000, grpc_port = 8001, metrics_port = 8002;
+  std::int64_t http_port = options.http->port, grpc_port = options.grpc->port, metrics_port = options.metrics->port;
   bool no_http = false, no_grpc = false, no_metrics = false;
-  std::string address = "127.0.0.1", tokens, certificate, key, client_ca;
-  bool insecure = false, management = false;
-  std::string mixing = "auto", amp = "fp32", device = "cpu";
-  std::int64_t max_batch = 8, max_delay_ms = 0, task_memory_mb = 512, weight_memory_mb = 2048, drain_s = 30;
+  std::string address = options.http->address, tokens, certificate, key, client_ca, examples, corrections;
+  bool insecure = options.http->insecure, management = options.http->management;
+  std::string mixing = "auto", amp = options.engine.bf16 ? "bf16" : "fp32";
+  std::int64_t max_delay_ms = in<std::chrono::milliseconds>(options.engine.max_delay),
+               task_memory_mb = options.engine.task_bytes >> 20, weight_memory_mb = options.engine.weight_bytes >> 20,
+               drain_s = in<std::chrono::seconds>(options.drain);
 };
 
 Mixing mixing(const std::string& text) {
@@ -31,34 +40,36 @@ std::int64_t within(const char* flag, std::int64_t value, std::int64_t least, st
   fail(Code::kInvalidArgument, "[serve] {} must lie in {}..{}, got {}", flag, least, most, value);
 }
 
-/// `port` with what all ports share.
+/// What all ports share.
 template <class Port>
-std::optional<Port> port(const Flags& flags, const char* flag, std::int64_t number, bool absent, Port options) {
-  if (absent) return {};
-  options.address = flags.address;
-  options.port = static_cast<std::uint16_t>(within(flag, number, 0, 65'535));
-  options.insecure = flags.insecure;
-  options.management = flags.management;
-  options.certificate = flags.certificate;
-  options.key = flags.key;
-  options.client_ca = flags.client_ca;
-  return options;
+void set_port(const Flags& flags, const char* flag, std::int64_t number, bool absent, std::optional<Port>& port) {
+  if (absent) return port.reset();
+  port->address = flags.address;
+  port->port = static_cast<std::uint16_t>(within(flag, number, 0, 65'535));
+  port->insecure = flags.insecure;
+  port->management = flags.management;
+  port->certificate = flags.certificate;
+  port->key = flags.key;
+  port->client_ca = flags.client_ca;
 }
 
 ServerOptions options(const Flags& flags) {
   constexpr std::int64_t kMostMegabytes = std::numeric_limits<std::int64_t>::max() >> 20;
-  ServerOptions options;
-  options.http = port(flags, "--http-port", flags.http_port, flags.no_http, HttpOptions());
-  options.grpc = port(flags, "--grpc-port", flags.grpc_port, flags.no_grpc, GrpcOptions());
-  options.metrics = port(flags, "--metrics-port", flags.metrics_port, flags.no_metrics, metrics_port());
+  ServerOptions options = flags.options;
+  set_port(flags, "--http-port", flags.http_port, flags.no_http, options.http);
+  set_port(flags, "--grpc-port", flags.grpc_port, flags.no_grpc, options.grpc);
+  set_port(flags, "--metrics-port", flags.metrics_port, flags.no_metrics, options.metrics);
+  if (options.http) {
+    options.http->examples = flags.examples;
+    options.http->corrections = flags.corrections;
+  }
   options.tokens = flags.tokens;
   options.drain = std::chrono::seconds(within("--drain", flags.drain_s, 0, 86'400));
   EngineOptions& engine = options.engine;
   engine.directories.assign(flags.directories.begin(), flags.directories.end());
-  engine.device = flags.device;
   engine.bf16 = flags.amp == "bf16";
   engine.mixing = mixing(flags.mixing);
-  engine.max_batch = within("--max-batch", flags.max_batch, 1, 1024);
+  within("--max-batch", engine.max_batch, 1, 1024);
   engine.max_delay = std::chrono::milliseconds(within("--max-delay", flags.max_delay_ms, 0, 60'000));
   engine.task_bytes = within("--task-memory", flags.task_memory_mb, 1, kMostMegabytes) << 20;
   engine.weight_bytes = within("--weight-memory", flags.weight_memory_mb, 1, kMostMegabytes) << 20;
@@ -82,8 +93,11 @@ std::string text(const nlohmann::json& started) {
   const std::string address = started["address"], scheme = started["tls"].get<bool>() ? "https" : "http";
   const std::string host = address.find(':') == address.npos ? address : "[" + address + "]";
   Table table({"speaks", "at"});
-  if (!started["http_port"].is_null())
-    table.add({"HTTP", fmt::format("{}://{}:{}/v2", scheme, host, started["http_port"].get<int>())});
+  if (!started["http_port"].is_null()) {
+    const std::string page = fmt::format("{}://{}:{}/", scheme, host, started["http_port"].get<int>());
+    table.add({"HTTP", page + "v2"});
+    table.add({"page", page});
+  }
   if (!started["grpc_port"].is_null()) table.add({"gRPC", fmt::format("{}:{}", host, started["grpc_port"].get<int>())});
   if (!started["metrics_port"].is_null())
     table.add({"metrics", fmt::format("{}://{}:{}/metrics", scheme, host, started["metrics_port"].get<int>())});
@@ -99,6 +113,7 @@ void add_serve(CommandLine& line) {
                "recast serve model\n  recast serve vit cnn --address 0.0.0.0 --no-grpc --tokens tokens.yaml "
                "--certificate chain.pem --key key.pem");
   command.option("dirs", flags->directories, "model directories; their names are those of the bases").required();
+  command.store(flags->options.engine.store);
   command.option("--http-port", flags->http_port, "HTTP; 0 is any free port", "PORT");
   command.option("--grpc-port", flags->grpc_port, "gRPC; 0 is any free port", "PORT");
   command.option("--metrics-port", flags->metrics_port, "Prometheus metrics and health alone", "PORT");
@@ -110,6 +125,9 @@ void add_serve(CommandLine& line) {
   command.option("--tokens", flags->tokens, "who may do what; recast token makes the file", "FILE");
   command.flag("--insecure", flags->insecure, "let other machines in without tokens");
   command.flag("--management", flags->management, "without tokens: clients may load and unload tasks");
+  command.option("--examples", flags->examples, "images that the page for people offers", "FOLDER");
+  command.option("--corrections", flags->corrections,
+                 "keep images that people correct on the page here, as learn takes them", "FOLDER");
   command.option("--certificate", flags->certificate, "TLS: the chain in PEM, own certificate first", "FILE");
   command.option("--key", flags->key, "TLS: its key in PEM", "FILE");
   command.option("--client-ca", flags->client_ca, "TLS: clients must show a certificate that this one signed", "FILE");
@@ -117,17 +135,24 @@ void add_serve(CommandLine& line) {
       .one_of({"auto", "grouped", "templates"});
   command.option("--amp", flags->amp, "number format of matrix products: bf16 or fp32", "FORMAT")
       .one_of({"bf16", "fp32"});
-  command.option("--device", flags->device, "cpu, cuda or cuda:N", "NAME");
-  command.option("--max-batch", flags->max_batch, "rows that a thread takes at a time", "N");
+  command.option("--device", flags->options.engine.device, "cpu, cuda or cuda:N", "NAME");
+  command.option("--max-batch", flags->options.engine.max_batch, "rows that a thread takes at a time", "N");
   command.option("--max-delay", flags->max_delay_ms, "how long a row waits for others at most, ms", "MS");
   command.option("--task-memory", flags->task_memory_mb, "for tasks that are kept ready", "MB");
   command.option("--weight-memory", flags->weight_memory_mb, "for weights that are kept made", "MB");
+  command.option("--access-log", flags->options.access_log,
+                 "a line of JSON for each request, - for standard error; SIGHUP opens the file anew", "FILE");
+  command.option("--limit", flags->options.limits, "sets a limit of docs/serving.md; several times for more",
+                 "NAME=VALUE");
   command.option("--drain", flags->drain_s, "at the end: time for what was taken to be answered", "SECONDS");
   command.on([&line, flags] {
     const auto serve = *static_cast<const RecastServe*>(serve_symbol("recast_serve"));
+    const ServerOptions chosen = options(*flags);
     const std::atomic<bool>* stop = line.stop("answering what was taken");
-    const bool all =
-        serve(options(*flags), *stop, [&](const ServerPorts& ports) { line.print(document(*flags, ports), text); });
+    std::atomic<bool> never{false};
+    const bool has_file = !chosen.access_log.empty() && chosen.access_log != "-";
+    const bool all = serve(chosen, *stop, has_file ? *line.hangup() : never,
+                           [&](const ServerPorts& ports) { line.print(document(*flags, ports), text); });
     if (!all)
       fail(Code::kUnavailable, "[serve] what was not answered within {} s was cut off; --drain SECONDS gives more time",
            flags->drain_s);

@@ -69,8 +69,21 @@ struct BatchRunner::TaskRows {
   std::vector<Row*> rows;
   std::shared_ptr<const MadeModel> made = {};  ///< if they are kept
 
-  double made_cost() const { return base.costs().pass(task.kind, Way::kMade, rows.size()); }
+  double cost(Way way, std::size_t count) const { return base.costs().pass(task.kind, way, count); }
+  double made_cost() const { return cost(Way::kMade, rows.size()); }
 };
+
+at::Tensor BatchRunner::inputs_of(std::span<Row* const> rows) {
+  if (rows.size() == 1) return rows.front()->input;
+  std::vector<at::Tensor> inputs;
+  for (const Row* row : rows) inputs.push_back(row->input);
+  return at::cat(inputs);
+}
+
+void BatchRunner::fail_all(std::span<Row* const> rows) {
+  const std::exception_ptr error = error_at_hand();
+  for (const Row* row : rows) row->waiting.ticket->fail(error);
+}
 
 bool BatchRunner::prepare(Row& row) const {
   Ticket& ticket = *row.waiting.ticket;
@@ -104,13 +117,11 @@ void BatchRunner::run_pass(std::span<Row* const> rows, const std::shared_ptr<con
   const ServedBase& base = *rows.front()->base;
   const ServedTask& task = *rows.front()->task;
   try {
-    std::vector<at::Tensor> inputs;
-    for (const Row* row : rows) inputs.push_back(row->input);
     Run run;
     run.dtype = dtype_;
     const Model& model = made ? made->model : task.model;
     const auto count = static_cast<std::int64_t>(rows.size());
-    const Fields out = model.forward({{{"input", at::cat(inputs)}}, count}, run);
+    const Fields out = model.forward({{{"input", inputs_of(rows)}}, count}, run);
     const double seconds = seconds_since(begin);
     const Way way = made ? Way::kMade : Way::kDirect;
     base.costs().saw_pass(task.kind, way, rows.size(), seconds);
@@ -118,8 +129,7 @@ void BatchRunner::run_pass(std::span<Row* const> rows, const std::shared_ptr<con
     for (std::int64_t i = 0; i < count; ++i)
       rows[static_cast<std::size_t>(i)]->finish(out, i, seconds / static_cast<double>(count));
   } catch (...) {
-    const std::exception_ptr error = error_at_hand();
-    for (const Row* row : rows) row->waiting.ticket->fail(error);
+    fail_all(rows);
   }
 }
 
@@ -128,15 +138,13 @@ void BatchRunner::run_shared(std::span<Row* const> rows) const {
   const ServedBase& base = *rows.front()->base;
   try {
     std::vector<const TemplateSums*> sums;
-    std::vector<at::Tensor> inputs;
     std::set<std::string_view> kinds;
     for (const Row* row : rows) {
       sums.push_back(&*row->task->sums);
-      inputs.push_back(row->input);
       kinds.insert(row->task->kind);
     }
     const at::Tensor features =
-        shared_features(*base.directory().backbone(), sums, at::cat(inputs), dtype_, base.banks());
+        shared_features(*base.directory().backbone(), sums, inputs_of(rows), dtype_, base.banks());
     const double seconds = seconds_since(begin);
     for (const std::string_view kind : kinds)
       base.costs().saw_pass(std::string(kind), Way::kTemplates, rows.size(), seconds);
@@ -154,8 +162,7 @@ void BatchRunner::run_shared(std::span<Row* const> rows) const {
       }
     }
   } catch (...) {
-    const std::exception_ptr error = error_at_hand();
-    for (const Row* row : rows) row->waiting.ticket->fail(error);
+    fail_all(rows);
   }
 }
 
@@ -175,39 +182,38 @@ void BatchRunner::run_each(const TaskRows& of) const {
 }
 
 void BatchRunner::run_task(const TaskRows& of) const {
-  const double cost = of.base.costs().pass(of.task.kind, Way::kDirect, of.rows.size());
+  const double cost = of.cost(Way::kDirect, of.rows.size());
   const bool makes = !of.made && of.task.makes_weights && worth_making(of, cost);
   run_pass(of.rows, makes ? make(of.base, of.task) : of.made);
 }
 
-bool BatchRunner::cheaper_shared(std::span<const TaskRows* const> tasks) const {
-  std::size_t all = 0, rest = 0;
+bool BatchRunner::cheaper_shared(std::span<const TaskRows* const> tasks, double shared) const {
+  if (shared == 0) return true;  // to know it
+  std::size_t rest = 0;
   double apart = 0;
-  bool known = true;
   for (const TaskRows* of : tasks) {
-    all += of->rows.size();
-    if (!of->made) rest += of->rows.size();
-    if (of->made) apart += of->made_cost();
-    if (of->made && of->made_cost() == 0) known = false;
+    if (!of->made) {
+      rest += of->rows.size();
+      continue;
+    }
+    const double made = of->made_cost();
+    if (made == 0) return false;  // to know it
+    apart += made;
   }
-  const CostModel& costs = tasks.front()->base.costs();
-  const std::string& kind = tasks.front()->task.kind;
-  if (rest > 0) apart += costs.pass(kind, Way::kTemplates, rest);
-  const double shared = costs.pass(kind, Way::kTemplates, all);
-  if (shared == 0 || !known) return shared == 0;
+  if (rest > 0) apart += tasks.front()->cost(Way::kTemplates, rest);
   return (shared < apart) != (++decisions_ % kTryTheOther == 0);
 }
 
 void BatchRunner::run_mixed(std::span<TaskRows* const> tasks) const {
   std::size_t all = 0;
   for (const TaskRows* of : tasks) all += of->rows.size();
-  const double row_cost =
-      tasks.front()->base.costs().pass(tasks.front()->task.kind, Way::kTemplates, all) / static_cast<double>(all);
+  const double together_cost = tasks.front()->cost(Way::kTemplates, all);
+  const double row_cost = together_cost / static_cast<double>(all);
   if (mixing_ == Mixing::kAuto)
     for (TaskRows* of : tasks)
       if (!of->made && worth_making(*of, row_cost * static_cast<double>(of->rows.size())))
         of->made = make(of->base, of->task);
-  const bool shared = mixing_ == Mixing::kTemplates || cheaper_shared(tasks);
+  const bool shared = mixing_ == Mixing::kTemplates || cheaper_shared(tasks, together_cost);
   std::vector<Row*> together;
   for (const TaskRows* of : tasks) {
     if (of->made && !shared)
@@ -248,15 +254,14 @@ void BatchRunner::run(std::vector<WaitingRow> waiting,
       else
         run_task(of);
     } catch (...) {
-      for (const Row* row : of.rows) row->waiting.ticket->fail(error_at_hand());
+      fail_all(of.rows);
     }
   }
   for (const auto& [where, together] : mixed) {
     try {
       run_mixed(together);
     } catch (...) {
-      for (const TaskRows* of : together)
-        for (const Row* row : of->rows) row->waiting.ticket->fail(error_at_hand());
+      for (const TaskRows* of : together) fail_all(of->rows);
     }
   }
 }

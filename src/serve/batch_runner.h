@@ -23,12 +23,16 @@ class BatchRunner {
   /// Rows of one task and one size.
   struct TaskRows;
 
+  static at::Tensor inputs_of(std::span<Row* const> rows);
+  /// With the error at hand.
+  static void fail_all(std::span<Row* const> rows);
   bool prepare(Row& row) const;
   std::shared_ptr<const MadeModel> make(const ServedBase& base, const ServedTask& task) const;
   /// Whether rows that ran without made weights have by now cost so much more than with them that making them is paid
   /// for.
   bool worth_making(const TaskRows& of, double cost) const;
-  bool cheaper_shared(std::span<const TaskRows* const> tasks) const;
+  /// `shared`: what all rows cost in one pass.
+  bool cheaper_shared(std::span<const TaskRows* const> tasks, double shared) const;
 
   void run_each(const TaskRows& of) const;
   void run_task(const TaskRows& of) const;

@@ -15,6 +15,10 @@ void keep_allowed(nlohmann::json& entries, const Caller& caller) {
   std::erase_if(list, [&](const nlohmann::json& entry) { return !caller.may_use(entry.value("name", "")); });
 }
 
+std::string shown_model(const std::string& model, const std::string& version) {
+  return version.empty() ? model : model + ":" + version;
+}
+
 void check_load_parameter(std::string_view key) {
   if (key != "config" && !key.starts_with("file:")) return;
   fail(Code::kInvalidArgument, "[load] parameters.{}: tasks come from the store alone, as they were stored",

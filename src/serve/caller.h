@@ -2,6 +2,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 #include "recast/serve/token_table.h"
@@ -16,6 +17,8 @@ struct Caller {
 
   /// For logs; empty: nobody was asked.
   std::string_view name() const { return identity ? std::string_view(identity->name) : std::string_view(); }
+  /// Who shares fairly with others what is bounded: the token's name, or the address where nobody was asked.
+  std::string party(const std::string& address) const { return identity ? identity->name : address; }
   bool may_use(std::string_view model) const { return !identity || identity->may_use(model); }
   /// The same for CallContext, which outlives the call.
   std::function<bool(std::string_view)> rule() const;
@@ -23,6 +26,9 @@ struct Caller {
 
 /// Leaves the entries, {"name": ...} each, that the caller may use.
 void keep_allowed(nlohmann::json& entries, const Caller& caller);
+
+/// "cars:3", as an access log has it.
+std::string shown_model(const std::string& model, const std::string& version);
 
 /// To who wants to load or unload where there are no tokens and management is not allowed.
 inline constexpr std::string_view kManagementIsOff =

@@ -13,6 +13,7 @@
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
 #include "recast/serve/model_name.h"
+#include "task_listing.h"
 
 namespace recast {
 namespace {
@@ -22,6 +23,8 @@ constexpr std::size_t kModelsWithStatistics = 10'000;
 /// Names that are looked at for a suggestion: the first of all, and the first that begin like the one asked for. A list
 /// of 100,000 would take seconds, and anybody may ask.
 constexpr std::int64_t kNearestAmong = 200;
+/// How often stores are asked whether they are there, since those who would find out may have been sent elsewhere.
+constexpr std::chrono::seconds kLookAtStores{1};
 
 class Engine final : public Service {
  public:
@@ -29,11 +32,13 @@ class Engine final : public Service {
   ~Engine() override;
 
   bool live() const override { return true; }
-  bool ready() const override { return !draining_; }
+  bool ready() const override { return !draining_ && std::ranges::all_of(bases_, &ServedBase::has_store); }
   nlohmann::json server_metadata() const override;
   bool model_ready(const std::string& model, const std::string& version) const override;
   nlohmann::json model_metadata(const std::string& model, const std::string& version) const override;
   nlohmann::json repository_index(bool ready_only) const override;
+  nlohmann::json tasks(const TaskQuery& query) const override { return list_served_tasks(bases_, query); }
+  nlohmann::json task(const std::string& model) const override;
   void load(const std::string& model) override;
   void unload(const std::string& model) override;
   nlohmann::json statistics(const std::string& model, const std::string& version) const override;
@@ -58,6 +63,7 @@ class Engine final : public Service {
   std::vector<nlohmann::json> entries(const ServedBase& base, bool ready_only) const;
   void observe(const RequestRows& rows, const RequestTimes& times, const std::exception_ptr& error);
   void work();
+  void watch_stores(const std::stop_token& stop) const;
 
   const EngineOptions options_;
   std::vector<std::unique_ptr<ServedBase>> bases_;  // by name
@@ -70,6 +76,7 @@ class Engine final : public Service {
   std::mutex open_mutex_;
   std::condition_variable answered_;
   std::int64_t open_ = 0;  // requests that are not answered; guarded by open_mutex_
+  std::jthread watch_;
 };
 
 TaskReference reference(const ModelName& name) { return {name.task, name.version.value_or(0), name.tag}; }
@@ -84,13 +91,15 @@ void check(const EngineOptions& options) {
   at_least("max_delay", options.max_delay.count(), 0);
   at_least("max_rows", options.max_rows, 1);
   at_least("queue_rows", options.queue_rows, options.max_rows);
+  at_least("store_grace", options.store_grace.count(), 0);
 }
 
 Engine::Engine(const EngineOptions& options, prometheus::Registry* metrics) : options_(options) {
   check(options);
   for (const auto& directory : options.directories)
-    bases_.push_back(std::make_unique<ServedBase>(directory, parse_device(options.device), options.task_bytes,
-                                                  options.weight_bytes));
+    bases_.push_back(std::make_unique<ServedBase>(
+        directory, options.store, parse_device(options.device),
+        ServedBase::Limits{options.task_bytes, options.weight_bytes, options.store_grace}));
   std::ranges::sort(bases_, {}, &ServedBase::name);
   for (std::size_t i = 1; i < bases_.size(); ++i)
     if (bases_[i - 1]->name() == bases_[i]->name())
@@ -106,6 +115,7 @@ Engine::Engine(const EngineOptions& options, prometheus::Registry* metrics) : op
       WorkQueue::Limits{options.queue_rows, options.queue_bytes, options.max_batch, options.max_delay, workers});
   settle_threads();
   for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+  watch_ = std::jthread([this](const std::stop_token& stop) { watch_stores(stop); });
 }
 
 Engine::~Engine() {
@@ -125,6 +135,14 @@ void Engine::work() {
     if (metrics_) metrics_->wait(-static_cast<std::int64_t>(rows.size()));
     runner_->run(std::move(rows), base_of);
   }
+}
+
+void Engine::watch_stores(const std::stop_token& stop) const {
+  std::mutex mutex;
+  std::condition_variable_any stopped;
+  std::unique_lock lock(mutex);
+  while (!stopped.wait_for(lock, stop, kLookAtStores, [&] { return stop.stop_requested(); }))
+    for (const auto& base : bases_) base->look_at_store();
 }
 
 // ---- names ----------------------------------------------------------------------------------------------------------
@@ -242,6 +260,15 @@ nlohmann::json Engine::repository_index(bool ready_only) const {
   return list;
 }
 
+nlohmann::json Engine::task(const std::string& model) const {
+  const ModelName name = parse_model_name(model);
+  if (name.mixed) fail(Code::kNotFound, "[serve] '{}' is the model of all tasks and no task", kMixedModel);
+  const Place place = place_of(name);
+  const auto task = place.base->find(place.task);
+  if (!task) fail_unknown(name);  // removed between the two
+  return describe_served_task(*place.base, *task, name.base.empty() ? name.task : name.base + "@" + name.task);
+}
+
 void Engine::load(const std::string& model) {
   const ModelName name = parse_model_name(model, "");
   for (ServedBase* base : bases_of(name)) {
@@ -273,7 +300,7 @@ nlohmann::json Engine::statistics(const std::string& model, const std::string& v
 
 void Engine::observe(const RequestRows& rows, const RequestTimes& times, const std::exception_ptr& error) {
   statistics_.add(rows.request.model, rows.version(), rows, times, error != nullptr);
-  if (metrics_) metrics_->request(error != nullptr);
+  if (metrics_) metrics_->request(rows, times, error != nullptr);
 }
 
 void Engine::infer(InferenceRequest request, CallContext context, std::function<void(InferenceResult)> done) {
@@ -293,12 +320,13 @@ void Engine::infer(InferenceRequest request, CallContext context, std::function<
     };
     RequestRows rows = read_rows(std::move(request), lookup, options_.max_rows);
     const std::int64_t count = rows.rows(), bytes = rows.bytes;
+    const std::string caller = context.caller;
     const auto ticket =
         std::make_shared<Ticket>(std::move(rows), std::move(context), answer,
                                  [this](const RequestRows& of, const RequestTimes& times,
                                         const std::exception_ptr& error) { observe(of, times, error); });
     if (metrics_) metrics_->wait(count);
-    if (queue_->push(ticket, count, bytes)) return;
+    if (queue_->push(ticket, caller, count, bytes)) return;
     if (metrics_) metrics_->wait(-count);
     ticket->fail(std::make_exception_ptr(
         Error(Code::kUnavailable, fmt::format("[serve] {} rows wait already: try again later", queue_->waiting()))));
@@ -314,13 +342,6 @@ bool Engine::drain(Clock::time_point deadline) {
 }
 
 }  // namespace
-
-Mixing parse_mixing(const std::string& text) {
-  if (text == "auto") return Mixing::kAuto;
-  if (text == "grouped") return Mixing::kGrouped;
-  if (text == "templates") return Mixing::kTemplates;
-  fail(Code::kInvalidArgument, "[serve] mixing must be auto, grouped or templates, got '{}'", printable(text));
-}
 
 std::unique_ptr<Service> make_engine(const EngineOptions& options, prometheus::Registry* metrics) {
   return std::make_unique<Engine>(options, metrics);

@@ -38,7 +38,8 @@ EngineMetrics::EngineMetrics(prometheus::Registry& registry, const std::vector<s
       pass_rows_(passes(registry).Add({}, prometheus::Histogram::BucketBoundaries{1, 2, 4, 8, 16, 32, 64})),
       answered_(requests(registry).Add({{"outcome", "answered"}})),
       failed_(requests(registry).Add({{"outcome", "failed"}})),
-      waiting_(kept_ready(registry).Add({{"what", "waiting_rows"}, {"base", ""}})) {
+      waiting_(kept_ready(registry).Add({{"what", "waiting_rows"}, {"base", ""}})),
+      tasks_(registry) {
   for (const auto& base : bases) {
     const auto of = [&](const char* what) -> prometheus::Gauge& {
       return kept_ready(registry).Add({{"what", what}, {"base", base->name()}});
@@ -53,6 +54,11 @@ void EngineMetrics::pass(const ServedBase& base, Way way, std::int64_t rows, dou
   of.seconds.Increment(seconds);
   pass_rows_.Observe(static_cast<double>(rows));
   kept(base);
+}
+
+void EngineMetrics::request(const RequestRows& rows, const RequestTimes& times, bool failed) {
+  (failed ? failed_ : answered_).Increment();
+  count_tasks(tasks_, rows, times, failed);
 }
 
 void EngineMetrics::kept(const ServedBase& base) {

@@ -10,17 +10,18 @@
 #include <vector>
 
 #include "batch_runner.h"
+#include "task_metrics.h"
 
 namespace recast {
 
-/// What operators see of the engine. Every series is looked up once, here: what is counted for a pass or a request is
-/// atomic additions. Threads: all calls in parallel.
+/// What operators see of the engine. Every series but those of tasks is looked up once, here: what is counted for a
+/// pass or a request is atomic additions. Threads: all calls in parallel.
 class EngineMetrics {
  public:
   EngineMetrics(prometheus::Registry& registry, const std::vector<std::unique_ptr<ServedBase>>& bases);
 
   void pass(const ServedBase& base, Way way, std::int64_t rows, double seconds);
-  void request(bool failed) { (failed ? failed_ : answered_).Increment(); }
+  void request(const RequestRows& rows, const RequestTimes& times, bool failed);
   /// So many rows more, or less, wait.
   void wait(std::int64_t rows) { waiting_.Increment(static_cast<double>(rows)); }
   /// Tells how much is kept of the base's tasks now.
@@ -38,6 +39,7 @@ class EngineMetrics {
   prometheus::Histogram& pass_rows_;
   prometheus::Counter &answered_, &failed_;
   prometheus::Gauge& waiting_;
+  TaskMetrics tasks_;
   std::map<const ServedBase*, OfBase> bases_;
 };
 

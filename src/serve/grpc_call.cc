@@ -7,8 +7,10 @@
 #include <variant>
 
 #include "grpc_status.h"
+#include "public_error.h"
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
+#include "request_marks.h"
 
 namespace recast {
 namespace {
@@ -27,6 +29,16 @@ Clock::time_point deadline_of(const grpc::ServerContextBase& context) {
   return Clock::now() + std::min<std::chrono::system_clock::duration>(left, std::chrono::hours(24));
 }
 
+/// "127.0.0.1" of "ipv4:127.0.0.1:50000", "::1" of "ipv6:%5B::1%5D:50000", as HTTP has them.
+std::string address_of(const grpc::ServerContextBase& context) {
+  std::string address = context.peer();
+  address.erase(0, address.find(':') + 1);
+  address.erase(std::min(address.rfind(':'), address.size()));
+  for (const std::string_view bracket : {"[", "]", "%5B", "%5D"})
+    if (const std::size_t at = address.find(bracket); at != address.npos) address.erase(at, bracket.size());
+  return address;
+}
+
 /// As HTTP/2 counts a list of headers. gRPC has counted already, but 1.51 does so for each frame by itself
 /// (CVE-2023-33953).
 std::size_t metadata_bytes(const grpc::GenericCallbackServerContext& context) {
@@ -41,19 +53,37 @@ std::size_t metadata_bytes(const grpc::GenericCallbackServerContext& context) {
 GrpcCall* GrpcCall::begin(std::shared_ptr<GrpcFloor> floor, grpc::GenericCallbackServerContext& context) {
   const auto call = std::make_shared<GrpcCall>(std::move(floor), context);
   call->floor_->metrics.opened();
-  call->admit(call->floor_->open.add(call));
+  call->begin_line();
+  call->admit(call->floor_->open.add(call, address_of(context)));
   return call.get();  // open calls are kept, and this one is until gRPC has it and is done with it
 }
 
 GrpcCall::GrpcCall(std::shared_ptr<GrpcFloor> floor, grpc::GenericCallbackServerContext& context)
     : floor_(std::move(floor)), method_(find_grpc_method(context.method())), context_(&context) {}
 
+void GrpcCall::begin_line() {
+  if (floor_->access_log == nullptr) return;
+  const auto field = [&](const char* name) {
+    const auto found = context_->client_metadata().find(name);
+    return found == context_->client_metadata().end() ? std::string_view()
+                                                      : std::string_view(found->second.data(), found->second.size());
+  };
+  RequestMarks marks = request_marks(field("x-request-id"), field("traceparent"));
+  context_->AddInitialMetadata("x-request-id", marks.id);
+  line_.emplace();
+  line_->id = std::move(marks.id);
+  line_->trace = std::move(marks.trace);
+  line_->span = std::move(marks.span);
+  line_->protocol = "grpc";
+  line_->route = method();
+  line_->peer = address_of(*context_);
+}
+
 void GrpcCall::admit(bool room) {
   if (method_ == nullptr) {
     finish({grpc::StatusCode::UNIMPLEMENTED, "[grpc] there is no method " + printable(context_->method())});
   } else if (!room) {
-    finish({grpc::StatusCode::UNAVAILABLE,
-            fmt::format("[grpc] {} calls are open already: try again later", floor_->options.calls)});
+    finish({grpc::StatusCode::UNAVAILABLE, "[grpc] too many calls are open already: try again later"});
   } else if (const std::size_t bytes = metadata_bytes(*context_); bytes > floor_->options.metadata_bytes) {
     finish({grpc::StatusCode::RESOURCE_EXHAUSTED, fmt::format("[grpc] the call's metadata have {} bytes, more than {}",
                                                               bytes, floor_->options.metadata_bytes)});
@@ -104,6 +134,8 @@ bool GrpcCall::work() {
   if (phase_ != Phase::kReceiving) return false;
   phase_ = Phase::kWorking;
   if (streams()) expires(Clock::now() + floor_->options.request_timeout);
+  request_watch_ = {};
+  if (line_) line_->received = received_.Length();
   return true;
 }
 
@@ -116,6 +148,11 @@ void GrpcCall::OnReadDone(bool ok) {
   }
   if (!work()) return;
   floor_->metrics.received(received_.Length());
+  // A stream may outlast its token.
+  if (const grpc::Status status = streams() ? authorise() : grpc::Status::OK; !status.ok()) {
+    finish(status);
+    return;
+  }
   const bool inference = method_->answer == nullptr;
   if (!inference && received_.Length() > static_cast<std::size_t>(kSmallMessageBytes)) {
     finish({grpc::StatusCode::RESOURCE_EXHAUSTED, fmt::format("[grpc] the message has {} bytes, {} takes {}",
@@ -136,10 +173,14 @@ bool GrpcCall::over() {
 
 void GrpcCall::answer() {
   if (over()) return;
+  std::string model;
   try {
     const OpenStream message = [this] { return std::make_unique<grpc::ProtoBufferReader>(&received_); };
-    send_last(*method_->answer({floor_->service, floor_->ready, caller_, message}));
+    const auto made = method_->answer({floor_->service, floor_->ready, caller_, message, model});
+    name_model(model);
+    send_last(*made);
   } catch (...) {
+    name_model(model);
     finish(status_of_current_exception());
   }
 }
@@ -153,31 +194,37 @@ void GrpcCall::infer() {
     id_ = message.id();
     raw_ = wants_raw_answer(message);
     InferenceRequest request = read_request(std::move(message), floor_->options.request);
+    name_model(shown_model(request.model, request.version));
     check_may_use(caller_, request.model, request.version);
     CallContext context;
     {
       const std::lock_guard lock(mutex_);
       if (context_ == nullptr) return;
       context.deadline = std::min(deadline_of(*context_), Clock::now() + floor_->options.request_timeout);
+      context.caller = caller_.party(address_of(*context_));
     }
     context.cancelled = cancelled_;
     context.may_use = caller_.rule();
-    floor_->service.infer(std::move(request), std::move(context),
-                          [self = shared_from_this()](InferenceResult result) { self->inferred(std::move(result)); });
+    if (floor_->access_log != nullptr) context.account = std::make_shared<InferenceAccount>();
+    auto done = [self = shared_from_this(), account = context.account](InferenceResult result) {
+      self->inferred(account.get(), std::move(result));
+    };
+    floor_->service.infer(std::move(request), std::move(context), std::move(done));
   } catch (...) {
     refused(status_of_current_exception());
   }
 }
 
-void GrpcCall::inferred(InferenceResult result) {
+void GrpcCall::inferred(const InferenceAccount* account, InferenceResult result) {
   if (over()) return;
+  if (account != nullptr) settle(*account);
   try {
     if (const auto* error = std::get_if<std::exception_ptr>(&result)) std::rethrow_exception(*error);
     inference::ModelInferResponse message = write_response(std::get<InferenceResponse>(std::move(result)), raw_);
     if (!streams()) return send_last(message);
     inference::ModelStreamInferResponse next;
     *next.mutable_infer_response() = std::move(message);
-    send_and_go_on(std::move(next));
+    send_and_go_on(std::move(next), grpc::StatusCode::OK);
   } catch (...) {
     refused(status_of_current_exception());
   }
@@ -191,7 +238,17 @@ void GrpcCall::refused(const grpc::Status& status) {
   inference::ModelStreamInferResponse message;
   message.set_error_message(status.error_message());
   message.mutable_infer_response()->set_id(id_);
-  send_and_go_on(std::move(message));
+  send_and_go_on(std::move(message), status.error_code());
+}
+
+void GrpcCall::name_model(const std::string& model) {
+  const std::lock_guard lock(mutex_);
+  if (line_ && phase_ != Phase::kOver) line_->model = model;
+}
+
+void GrpcCall::settle(const InferenceAccount& account) {
+  const std::lock_guard lock(mutex_);
+  if (line_ && phase_ != Phase::kOver) line_->account = account;
 }
 
 void GrpcCall::serialize(const Message& message) {
@@ -213,10 +270,11 @@ void GrpcCall::send_last(const Message& message) {
   phase_ = Phase::kOver;
   expires(Clock::now() + floor_->options.response_timeout);
   floor_->metrics.sent(sent_.Length());
+  if (line_) line_->sent = sent_.Length();
   StartWriteAndFinish(&sent_, grpc::WriteOptions(), grpc::Status::OK);
 }
 
-void GrpcCall::send_and_go_on(inference::ModelStreamInferResponse message) {
+void GrpcCall::send_and_go_on(inference::ModelStreamInferResponse message, grpc::StatusCode status) {
   try {
     serialize(message);
   } catch (...) {
@@ -228,6 +286,11 @@ void GrpcCall::send_and_go_on(inference::ModelStreamInferResponse message) {
   phase_ = Phase::kSending;
   expires(Clock::now() + floor_->options.response_timeout);
   floor_->metrics.sent(sent_.Length());
+  if (line_) {
+    line_->sent = sent_.Length();
+    add_line(status, true, request_watch_.ms());
+    answered_one_ = true;
+  }
   StartWrite(&sent_);
 }
 
@@ -247,6 +310,9 @@ void GrpcCall::OnWriteDone(bool ok) {
 void GrpcCall::end(const grpc::Status& status) {
   phase_ = Phase::kOver;
   status_ = status.error_code();
+  if (status_ == grpc::StatusCode::UNAVAILABLE)  // what gRPC's own retries go by (its proposal A6)
+    context_->AddTrailingMetadata("grpc-retry-pushback-ms",
+                                  std::to_string(std::chrono::milliseconds(kRetryAfter).count()));
   expires(Clock::now() + floor_->options.response_timeout);
   Finish(status);
 }
@@ -277,8 +343,25 @@ void GrpcCall::closing() {
   if (streams() && phase_ == Phase::kReceiving) end(shutting_down());
 }
 
+void GrpcCall::add_line(grpc::StatusCode status, bool complete, double ms) {
+  line_->status = status;
+  line_->complete = complete;
+  line_->ms = ms;
+  line_->caller = caller_.name();
+  floor_->access_log->add(*line_);
+  line_->model.clear();
+  line_->account = {};
+  line_->received = line_->sent = 0;
+}
+
 void GrpcCall::OnDone() {
   floor_->metrics.closed(method(), status_, watch_.ms() / 1000);
+  {
+    const std::lock_guard lock(mutex_);
+    // A stream's requests have lines of their own; its end has one where it says more.
+    const bool complete = !*cancelled_ || status_ == grpc::StatusCode::DEADLINE_EXCEEDED;
+    if (line_ && (!answered_one_ || status_ != grpc::StatusCode::OK)) add_line(status_, complete, watch_.ms());
+  }
   const auto self = floor_->open.remove(this);
   {
     const std::lock_guard lock(mutex_);

@@ -12,16 +12,18 @@
 #include "job_threads.h"
 #include "open_calls.h"
 #include "recast/base/log.h"
+#include "recast/serve/access_log.h"
 #include "recast/serve/grpc_server.h"
 
 namespace recast {
 
-/// What the calls of one server share. `open`, `readers` and what `metrics` counts in outlive every call that is open,
-/// the rest every call.
+/// What the calls of one server share. `open`, `readers`, `access_log` and what `metrics` counts in outlive every call
+/// that is open, the rest every call.
 struct GrpcFloor {
   Service& service;
   const GrpcOptions options;
   TokenTable* const tokens;
+  AccessLog* const access_log;
   OpenCalls& open;
   JobThreads& readers;
   GrpcMetrics metrics;
@@ -57,6 +59,7 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor,
   enum class Phase { kReceiving, kWorking, kSending, kOver };
 
   void admit(bool room);
+  void begin_line();
   grpc::Status authorise();
   void receive();
   /// False: the call is over.
@@ -64,15 +67,20 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor,
   bool over();
   void answer();
   void infer();
-  void inferred(InferenceResult result);
+  void inferred(const InferenceAccount* account, InferenceResult result);
   void refused(const grpc::Status& status);
+  /// What the call's line in the access log says of the request at hand, unless the call is over.
+  void name_model(const std::string& model);
+  void settle(const InferenceAccount& account);
   void serialize(const google::protobuf::Message& message);
   void send_last(const google::protobuf::Message& message);
-  void send_and_go_on(inference::ModelStreamInferResponse message);
+  void send_and_go_on(inference::ModelStreamInferResponse message, grpc::StatusCode status);
   /// False: the call was over, or is sending.
   bool finish(const grpc::Status& status);
   /// With the lock held.
   void end(const grpc::Status& status);
+  /// A line in the access log, with the lock held: of the call, or of a request in a stream.
+  void add_line(grpc::StatusCode status, bool complete, double ms);
   std::string_view method() const { return method_ == nullptr ? "other" : method_->path; }
   bool streams() const { return method_ != nullptr && method_->kind == GrpcKind::kStream; }
 
@@ -90,6 +98,9 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor,
   Phase phase_ = Phase::kReceiving;
   bool closing_ = false;
   grpc::StatusCode status_ = grpc::StatusCode::OK;
+  std::optional<AccessEntry> line_;  ///< nothing: no access log is kept
+  Stopwatch request_watch_;          ///< in a stream
+  bool answered_one_ = false;        ///< in a stream
 };
 
 }  // namespace recast

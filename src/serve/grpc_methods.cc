@@ -29,6 +29,12 @@ Answer filled(const nlohmann::json& json) {
   return answer;
 }
 
+/// check_may_use() of the model that a message names.
+void check_model(const GrpcAsked& asked, const std::string& model, const std::string& version = "") {
+  asked.model = shown_model(model, version);
+  check_may_use(asked.caller, model, version);
+}
+
 Answer server_live(const GrpcAsked& asked) {
   read<inference::ServerLiveRequest>(asked);
   auto answer = std::make_unique<inference::ServerLiveResponse>();
@@ -62,7 +68,7 @@ Answer server_metadata(const GrpcAsked& asked) {
 
 Answer model_ready(const GrpcAsked& asked) {
   const auto request = read<inference::ModelReadyRequest>(asked);
-  check_may_use(asked.caller, request.name(), request.version());
+  check_model(asked, request.name(), request.version());
   auto answer = std::make_unique<inference::ModelReadyResponse>();
   answer->set_ready(asked.service.model_ready(request.name(), request.version()));
   return answer;
@@ -70,13 +76,13 @@ Answer model_ready(const GrpcAsked& asked) {
 
 Answer model_metadata(const GrpcAsked& asked) {
   const auto request = read<inference::ModelMetadataRequest>(asked);
-  check_may_use(asked.caller, request.name(), request.version());
+  check_model(asked, request.name(), request.version());
   return filled<inference::ModelMetadataResponse>(asked.service.model_metadata(request.name(), request.version()));
 }
 
 Answer model_statistics(const GrpcAsked& asked) {
   const auto request = read<inference::ModelStatisticsRequest>(asked);
-  if (!request.name().empty()) check_may_use(asked.caller, request.name(), request.version());
+  if (!request.name().empty()) check_model(asked, request.name(), request.version());
   nlohmann::json all = asked.service.statistics(request.name(), request.version());
   if (const auto found = all.find("model_stats"); found != all.end()) keep_allowed(*found, asked.caller);
   return filled<inference::ModelStatisticsResponse>(all);
@@ -106,11 +112,11 @@ Answer repository_index(const GrpcAsked& asked) {
 
 /// Of Triton's form and of KServe's, where the model is in the field that Triton has for the repository.
 template <class Request>
-std::string model_to_manage(const Request& request, const Caller& caller) {
+std::string model_to_manage(const Request& request, const GrpcAsked& asked) {
   const bool kserve = request.model_name().empty();
   if (!kserve) refuse_repository(request.repository_name());
   const std::string& model = kserve ? request.repository_name() : request.model_name();
-  check_may_use(caller, model);
+  check_model(asked, model);
   return model;
 }
 
@@ -120,7 +126,7 @@ void log_management(std::string_view event, const std::string& model, const Call
 
 Answer load(const GrpcAsked& asked) {
   const auto request = read<inference::RepositoryModelLoadRequest>(asked);
-  const std::string model = model_to_manage(request, asked.caller);
+  const std::string model = model_to_manage(request, asked);
   for (const auto& [key, value] : request.parameters()) check_load_parameter(key);
   asked.service.load(model);
   log_management("grpc.model_loaded", model, asked.caller);
@@ -132,7 +138,7 @@ Answer load(const GrpcAsked& asked) {
 
 Answer unload(const GrpcAsked& asked) {
   const auto request = read<inference::RepositoryModelUnloadRequest>(asked);
-  const std::string model = model_to_manage(request, asked.caller);
+  const std::string model = model_to_manage(request, asked);
   asked.service.unload(model);
   log_management("grpc.model_unloaded", model, asked.caller);
   auto answer = std::make_unique<inference::RepositoryModelUnloadResponse>();

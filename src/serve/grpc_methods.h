@@ -29,6 +29,7 @@ struct GrpcAsked {
   bool ready;  ///< false: the server is about to go
   const Caller& caller;
   const OpenStream& message;
+  std::string& model;  ///< for who keeps accounts: what the message names
 };
 
 struct GrpcMethod {
@@ -53,6 +54,6 @@ class NotAllowed : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 /// Throws NotAllowed; kInvalidArgument: no name of a model.
-void check_may_use(const Caller& caller, const std::string& model, const std::string& version = "");
+void check_may_use(const Caller& caller, const std::string& model, const std::string& version);
 
 }  // namespace recast

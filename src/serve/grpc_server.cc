@@ -133,12 +133,12 @@ class AllCalls final : public grpc::CallbackGenericService {
 // ---- the server -----------------------------------------------------------------------------------------------------
 
 struct GrpcServer::Core {
-  Core(Service& service, GrpcOptions wanted, prometheus::Registry& registry, TokenTable* tokens)
+  Core(Service& service, GrpcOptions wanted, prometheus::Registry& registry, TokenTable* tokens, AccessLog* access_log)
       : options(checked(std::move(wanted), tokens != nullptr)),
         credentials(recast::credentials(options)),
         open(static_cast<std::size_t>(options.calls), tick(options)),
         readers(options.workers, static_cast<std::size_t>(options.calls)),
-        floor(new GrpcFloor{service, options, tokens, open, readers, GrpcMetrics(registry)}),
+        floor(new GrpcFloor{service, options, tokens, access_log, open, readers, GrpcMetrics(registry)}),
         calls(floor) {}
 
   void start();
@@ -182,8 +182,9 @@ bool GrpcServer::Core::stop(std::chrono::system_clock::time_point deadline) {
   return all;
 }
 
-GrpcServer::GrpcServer(Service& service, GrpcOptions options, prometheus::Registry& registry, TokenTable* tokens)
-    : core_(std::make_unique<Core>(service, std::move(options), registry, tokens)) {}
+GrpcServer::GrpcServer(Service& service, GrpcOptions options, prometheus::Registry& registry, TokenTable* tokens,
+                       AccessLog* access_log)
+    : core_(std::make_unique<Core>(service, std::move(options), registry, tokens, access_log)) {}
 
 GrpcServer::~GrpcServer() { stop_now(); }
 

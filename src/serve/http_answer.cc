@@ -22,13 +22,21 @@ std::string_view reason(int status) {
 
 HttpAnswer json_answer(std::string body) { return {200, "application/json", std::move(body), {}, false}; }
 
+HttpAnswer json_answer(const nlohmann::json& value) {
+  return json_answer(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
 HttpAnswer error_answer(int status, std::string_view text) {
   HttpAnswer answer;
   answer.status = status;
   answer.content_type = "application/json";
   answer.body = write_error_body(text);
-  if (status == 503 || status == 429) answer.fields.emplace_back("Retry-After", "1");
+  if (status == 503 || status == 429) answer.fields.emplace_back("Retry-After", std::to_string(kRetryAfter.count()));
   return answer;
+}
+
+HttpAnswer too_many_connections(std::size_t connections) {
+  return error_answer(503, fmt::format("[http] {} connections are open: try again later", connections));
 }
 
 HttpAnswer answer_of_current_exception() {

@@ -1,4 +1,6 @@
 #pragma once
+#include <cstddef>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,8 +18,12 @@ struct HttpAnswer {
 };
 
 HttpAnswer json_answer(std::string body);
+/// What is not UTF-8 in its texts becomes U+FFFD.
+HttpAnswer json_answer(const nlohmann::json& value);
 /// {"error": text}, with Retry-After where the status means that trying again can help.
 HttpAnswer error_answer(int status, std::string_view text);
+/// To who comes when so many connections are open.
+HttpAnswer too_many_connections(std::size_t connections);
 /// Of what is being handled in a catch block: public_error() in the status of its code.
 HttpAnswer answer_of_current_exception();
 

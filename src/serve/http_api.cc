@@ -20,10 +20,6 @@ using nlohmann::json;
 /// Of the bodies of index, load and unload, and of those that mean nothing, such as that of a GET.
 constexpr std::size_t kSmallBody = std::size_t{64} << 10;
 
-HttpAnswer json_of(const json& value) {
-  return json_answer(value.dump(-1, ' ', false, json::error_handler_t::replace));
-}
-
 HttpAnswer with_allow(HttpAnswer answer, std::string_view allow) {
   answer.fields.emplace_back("Allow", std::string(allow));
   return answer;
@@ -48,8 +44,9 @@ bool HttpCall::immediate() const {
                    route->action == HttpAction::kOpenapi);
 }
 
-bool HttpCall::lists() const {
-  return route && (route->action == HttpAction::kIndex || route->action == HttpAction::kStatistics);
+bool HttpCall::takes_long() const {
+  return route && (route->action == HttpAction::kIndex || route->action == HttpAction::kStatistics ||
+                   route->action == HttpAction::kTasks || route->action == HttpAction::kCorrect);
 }
 
 HttpApi::HttpApi(Service& service, const HttpOptions& options, HttpMetrics& metrics, TokenTable* tokens)
@@ -57,7 +54,8 @@ HttpApi::HttpApi(Service& service, const HttpOptions& options, HttpMetrics& metr
       options_(options),
       metrics_(metrics),
       tokens_(tokens),
-      openapi_(openapi_document(options, tokens != nullptr)) {}
+      openapi_(openapi_document(options, tokens != nullptr)),
+      page_(service, options, tokens != nullptr) {}
 
 // ---- from the header -----------------------------------------------------------------------------------------------
 
@@ -75,9 +73,13 @@ std::optional<HttpAnswer> HttpApi::admit(const HttpHead& head, std::string_view 
       return with_allow(error_answer(405, fmt::format("[http] this path takes {}", call.route->allow())),
                         call.route->allow());
     if (auto refused = authorise(head, peer, call)) return refused;
+    if (call.corrects() && !page_.takes_corrections())
+      return error_answer(403, "[http] corrections are taken by a server that was started with --corrections FOLDER");
     if (!call.route->model.empty()) call.model = decode_path_segment(call.route->model);
     if (!call.route->version.empty()) call.version = decode_path_segment(call.route->version);
-    call.route->model = call.route->version = {};
+    if (!call.route->example.empty()) call.example = decode_path_segment(call.route->example);
+    if (call.route->action == HttpAction::kTasks) call.query = head.target;
+    call.route->model = call.route->version = call.route->example = {};
     if (!call.model.empty()) parse_model_name(call.model, call.version);
     if (!call.model.empty() && !call.caller.may_use(call.model))
       return error_answer(403, "[http] the token is not for this model");
@@ -87,16 +89,23 @@ std::optional<HttpAnswer> HttpApi::admit(const HttpHead& head, std::string_view 
   }
 }
 
+/// A page from anywhere can make a browser on this machine send such a request.
+std::optional<HttpAnswer> HttpApi::refuse_open_change(const HttpHead& head, const HttpCall& call) const {
+  if (call.corrects()) {
+    if (from_own_page(head)) return std::nullopt;
+    return error_answer(403,
+                        "[http] without a token corrections are taken from the page of this server alone, opened as "
+                        "localhost or by its number");
+  }
+  if (!options_.management) return error_answer(403, kManagementIsOff);
+  if (head.origin) return error_answer(403, "[http] web pages may not load or unload without a token");
+  return std::nullopt;
+}
+
 std::optional<HttpAnswer> HttpApi::authorise(const HttpHead& head, std::string_view peer, HttpCall& call) const {
   if (!call.route->right) return std::nullopt;
   const Right right = *call.route->right;
-  if (!tokens_) {
-    if (right != Right::kManage) return std::nullopt;
-    if (!options_.management) return error_answer(403, kManagementIsOff);
-    // A page from anywhere can make a browser on this machine send such a request.
-    if (head.origin) return error_answer(403, "[http] web pages may not load or unload without a token");
-    return std::nullopt;
-  }
+  if (!tokens_) return right == Right::kManage ? refuse_open_change(head, call) : std::nullopt;
   TokenVerdict verdict = tokens_->check(head.authorization.value_or(""), right);
   if (verdict.access == Access::kGranted) {
     call.caller.identity = std::make_shared<const TokenIdentity>(std::move(verdict.identity));
@@ -125,7 +134,8 @@ std::optional<HttpAnswer> HttpApi::check_content(const HttpHead& head, HttpCall&
 }
 
 std::size_t HttpApi::body_limit(const HttpCall& call) const {
-  return call.infers() ? options_.body_bytes : std::min(kSmallBody, options_.body_bytes);
+  if (call.infers()) return options_.body_bytes;
+  return std::min(call.corrects() ? kMostCorrectionBody : kSmallBody, options_.body_bytes);
 }
 
 // ---- answers -------------------------------------------------------------------------------------------------------
@@ -142,7 +152,7 @@ HttpAnswer HttpApi::made(const HttpCall& call, std::string_view body) const {
   switch (call.route->action) {
     case HttpAction::kLive: {
       const bool live = service_.live();
-      HttpAnswer answer = json_of({{"live", live}});
+      HttpAnswer answer = json_answer(json({{"live", live}}));
       answer.status = live ? 200 : 503;
       return answer;
     }
@@ -153,9 +163,9 @@ HttpAnswer HttpApi::made(const HttpCall& call, std::string_view body) const {
     case HttpAction::kMetrics:
       return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_.text(), {}, false};
     case HttpAction::kServerMetadata:
-      return json_of(service_.server_metadata());
+      return json_answer(service_.server_metadata());
     case HttpAction::kModelMetadata:
-      return json_of(service_.model_metadata(call.model, call.version));
+      return json_answer(service_.model_metadata(call.model, call.version));
     case HttpAction::kModelReady:
       return model_ready_answer(call);
     case HttpAction::kStatistics:
@@ -167,13 +177,14 @@ HttpAnswer HttpApi::made(const HttpCall& call, std::string_view body) const {
     case HttpAction::kUnload:
       return manage(call, body);
     case HttpAction::kInfer:
-      break;
+      fail(Code::kInternal, "[http] an inference has no answer of its own");
+    default:
+      return page_.answer(call, body);
   }
-  fail(Code::kInternal, "[http] an inference has no answer of its own");
 }
 
 HttpAnswer HttpApi::ready_answer(bool ready) const {
-  HttpAnswer answer = json_of({{"ready", ready}});
+  HttpAnswer answer = json_answer(json({{"ready", ready}}));
   answer.status = ready ? 200 : 503;
   if (!ready) answer.fields.emplace_back("Retry-After", "1");
   return answer;
@@ -182,14 +193,14 @@ HttpAnswer HttpApi::ready_answer(bool ready) const {
 HttpAnswer HttpApi::model_ready_answer(const HttpCall& call) const {
   const bool ready = service_.model_ready(call.model, call.version);
   HttpAnswer answer = ready_answer(ready);
-  answer.body = json_of({{"name", call.model}, {"ready", ready}}).body;
+  answer.body = json_answer(json({{"name", call.model}, {"ready", ready}})).body;
   return answer;
 }
 
 HttpAnswer HttpApi::statistics_answer(const HttpCall& call) const {
   json all = service_.statistics(call.model, call.version);
   if (const auto found = all.find("model_stats"); found != all.end()) keep_allowed(*found, call.caller);
-  return json_of(all);
+  return json_answer(all);
 }
 
 HttpAnswer HttpApi::index_answer(const HttpCall& call, std::string_view body) const {
@@ -199,7 +210,7 @@ HttpAnswer HttpApi::index_answer(const HttpCall& call, std::string_view body) co
     fail(Code::kInvalidArgument, "[http] ready: expected true or false, got {}", ready->type_name());
   json index = service_.repository_index(ready != request.end() && ready->get<bool>());
   keep_allowed(index, call.caller);
-  return json_of(index);
+  return json_answer(index);
 }
 
 HttpAnswer HttpApi::manage(const HttpCall& call, std::string_view body) const {

@@ -8,6 +8,7 @@
 #include "caller.h"
 #include "http_answer.h"
 #include "http_metrics.h"
+#include "http_page.h"
 #include "http_parser.h"
 #include "http_route.h"
 #include "recast/serve/http_server.h"
@@ -23,7 +24,8 @@ std::size_t output_bytes(const InferenceResponse& response);
 struct HttpCall {
   std::string method;
   std::optional<HttpRoute> route;  ///< its views are gone: model and version are these, decoded
-  std::string model, version;
+  std::string model, version, example;
+  std::string query;                      ///< the target, of the paths that have one
   std::optional<std::size_t> json_bytes;  ///< Inference-Header-Content-Length
   Caller caller;
 
@@ -31,8 +33,9 @@ struct HttpCall {
   bool infers() const { return route && route->action == HttpAction::kInfer; }
   /// Whether answering needs neither the store nor much time.
   bool immediate() const;
-  /// Whether the answer grows with the number of tasks.
-  bool lists() const;
+  bool corrects() const { return route && route->action == HttpAction::kCorrect; }
+  /// Whether answering may take long: the answer grows with the number of tasks, or an image is decoded.
+  bool takes_long() const;
 };
 
 /// What the paths mean: bytes in, answers out; no sockets. Threads: all calls in parallel.
@@ -56,6 +59,7 @@ class HttpApi {
   void not_ready() { ready_ = false; }
 
  private:
+  std::optional<HttpAnswer> refuse_open_change(const HttpHead& head, const HttpCall& call) const;
   std::optional<HttpAnswer> authorise(const HttpHead& head, std::string_view peer, HttpCall& call) const;
   std::optional<HttpAnswer> check_content(const HttpHead& head, HttpCall& call) const;
   HttpAnswer made(const HttpCall& call, std::string_view body) const;
@@ -71,6 +75,7 @@ class HttpApi {
   HttpMetrics& metrics_;
   TokenTable* const tokens_;
   const std::string openapi_;
+  const HttpPage page_;
   std::atomic<bool> ready_{true};
 };
 

@@ -12,6 +12,7 @@
 
 #include "http_core.h"
 #include "recast/base/error.h"
+#include "request_marks.h"
 
 namespace recast {
 namespace {
@@ -29,6 +30,8 @@ constexpr std::uint64_t kReadAnyway = std::uint64_t{64} << 10;
 constexpr std::size_t kOnePiece = std::size_t{12} << 10;
 /// The service has its own look at the deadline, with a better message: it gets the first word.
 constexpr auto kGrace = 1s;
+/// In the access log, of a request whose connection ended before an answer was begun; as nginx has it.
+constexpr int kNoAnswer = 499;
 /// Answers up to this are written on the thread that has them.
 constexpr std::size_t kSmallAnswer = std::size_t{64} << 10;
 
@@ -48,30 +51,12 @@ void guarded(const Work& work) noexcept {
 struct HttpConnection::Inference {
   std::uint64_t serial = 0;
   HttpCall call;
+  std::string caller;
   std::string body;
-  std::shared_ptr<Held> held;
+  std::shared_ptr<HttpBodies::Held> held;
   std::shared_ptr<std::atomic<bool>> cancelled;
   Clock::time_point deadline;
-};
-
-class HttpConnection::Held {
- public:
-  explicit Held(std::atomic<std::size_t>& total) : total_(total) {}
-  Held(const Held&) = delete;
-  Held& operator=(const Held&) = delete;
-  ~Held() { total_ -= mine_; }
-
-  /// Whether all together stay within `limit`.
-  bool grow_to(std::size_t bytes, std::size_t limit) {
-    if (bytes <= mine_) return true;
-    const std::size_t more = bytes - mine_;
-    mine_ = bytes;
-    return total_.fetch_add(more) + more <= limit;
-  }
-
- private:
-  std::atomic<std::size_t>& total_;
-  std::size_t mine_ = 0;
+  std::shared_ptr<InferenceAccount> account;  // null: no access log is kept
 };
 
 HttpConnection::HttpConnection(HttpCore& core, std::unique_ptr<HttpStream> stream, std::string peer)
@@ -88,6 +73,7 @@ void HttpConnection::start() {
   core_.metrics.opened();
   asio::dispatch(executor_, [self = shared_from_this()] {
     self->arm(self->core_.options.header_timeout);
+    self->await(Awaits::kRest);
     self->stream_->handshake([self](const Error& error) {
       if (self->state_ == State::kClosed) return;
       if (!error) return self->next_request();
@@ -99,12 +85,29 @@ void HttpConnection::start() {
 
 void HttpConnection::finish_up() {
   asio::post(executor_, [self = shared_from_this()] {
-    if (self->state_ == State::kHandshake || (self->state_ == State::kHead && !self->head_began_)) self->close();
+    if (self->state_ == State::kHandshake) return self->close();
+    if (self->state_ == State::kHead && !self->head_began_) self->end_waiting();
   });
+}
+
+void HttpConnection::make_room() {
+  asio::post(executor_, [self = shared_from_this()] {
+    const bool began = self->state_ == State::kBody || (self->state_ == State::kHead && self->head_began_);
+    if (began) return self->refuse_for_want_of_room();
+    if (self->state_ == State::kHandshake || self->state_ == State::kHead) self->close();
+  });
+}
+
+void HttpConnection::refuse_for_want_of_room() {
+  core_.metrics.refused("limit");
+  HttpAnswer answer = too_many_connections(core_.options.connections);
+  answer.close = true;
+  respond(std::move(answer));
 }
 
 void HttpConnection::drop() {
   *cancelled_ = true;
+  end_line(state_ == State::kWriting ? status_ : 0, 0, false);
   Error ignored;
   stream_->socket().close(ignored);
 }
@@ -125,19 +128,31 @@ void HttpConnection::linger() {
 
 void HttpConnection::close() {
   if (state_ == State::kClosed) return;
-  state_ = State::kClosed;
   drop();
+  state_ = State::kClosed;
   held_.reset();
-  set_idle(false);
+  await(Awaits::kNothing);
   timer_.cancel();
   core_.metrics.closed();
   core_.connections.remove(this);
 }
 
-void HttpConnection::set_idle(bool idle) {
-  if (idle_ == idle) return;
-  idle_ = idle;
-  core_.connections.set_idle(this, idle);
+void HttpConnection::await(Awaits what) {
+  if (awaits_ == what) return;
+  awaits_ = what;
+  core_.connections.set(this, what);
+}
+
+/// Bytes may be with the system, or read already by a read whose handler did not run yet; cancelling tells which.
+void HttpConnection::end_waiting() {
+  arm(core_.options.header_timeout);
+  Error ignored;
+  stream_->socket().cancel(ignored);
+}
+
+bool HttpConnection::has_unread() const {
+  Error error;
+  return stream_->socket().available(error) > 0 && !error;
 }
 
 // ---- time ----------------------------------------------------------------------------------------------------------
@@ -195,13 +210,15 @@ void HttpConnection::watch() {
 
 void HttpConnection::on_read(const Error& error, std::size_t bytes) {
   if (state_ == State::kClosed) return;
+  if (error == asio::error::operation_aborted && has_unread()) return read();
   if (error) return on_read_end(error);
   core_.metrics.received(bytes);
   if (state_ == State::kClosing) return read();
   received_.append(piece_.data(), bytes);
   if (state_ == State::kHead && !head_began_) {
     head_began_ = true;
-    set_idle(false);
+    clock_ = {};
+    await(Awaits::kRest);
     arm(core_.options.header_timeout);
   }
   if (state_ == State::kHead || state_ == State::kBody)
@@ -247,22 +264,23 @@ void HttpConnection::peer_gone() {
 // ---- a request -----------------------------------------------------------------------------------------------------
 
 void HttpConnection::next_request() {
-  if (unparsed().empty() && (peer_finished_ || core_.draining)) return close();
+  if (unparsed().empty() && peer_finished_) return close();
   ++serial_;
   state_ = State::kHead;
   parser_.emplace(core_.parser_limits());
   call_ = {};
   refused_.reset();
-  held_ = std::make_shared<Held>(core_.body_bytes);
   cancelled_ = std::make_shared<std::atomic<bool>>(false);
   keep_alive_ = false;
+  status_ = 0;
   request_bytes_ = 0;
   head_began_ = !unparsed().empty();
   clock_ = {};
-  set_idle(!head_began_);
+  await(head_began_ ? Awaits::kRest : Awaits::kRequest);
   arm(head_began_ || first_ ? core_.options.header_timeout : core_.options.idle_timeout);
   first_ = false;
   advance();
+  if (core_.draining && state_ == State::kHead && !head_began_) end_waiting();
 }
 
 void HttpConnection::advance() {
@@ -303,9 +321,8 @@ bool HttpConnection::step() {
 }
 
 bool HttpConnection::hold_body() {
-  if (held_->grow_to(parser_->body_bytes(), core_.options.bodies_bytes)) return true;
-  HttpAnswer answer = error_answer(
-      503, fmt::format("[http] bodies of {} bytes are being received: try again later", core_.options.bodies_bytes));
+  if (held_->grow_to(parser_->body_bytes())) return true;
+  HttpAnswer answer = error_answer(503, "[http] too many bytes of bodies are being received: try again later");
   answer.close = true;
   respond(std::move(answer));
   return false;
@@ -321,6 +338,7 @@ void HttpConnection::refuse(const HttpRefusal& refusal) {
 void HttpConnection::on_head() {
   const HttpHead& head = parser_->head();
   clock_ = {};
+  begin_line(head);
   keep_alive_ = head.keep_alive;
   minor_version_ = head.minor_version;
   refused_ = core_.api.admit(head, peer_, call_);
@@ -332,6 +350,7 @@ void HttpConnection::on_head() {
     parser_->limit_body(core_.api.body_limit(call_));
   }
   if (parser_->done()) return on_request();
+  held_ = std::make_shared<HttpBodies::Held>(core_.bodies, party());
   state_ = State::kBody;
   arm(core_.options.body_timeout);
   if (head.expects_continue) invite_body();
@@ -354,6 +373,7 @@ void HttpConnection::invite_body() {
 void HttpConnection::on_request() {
   if (refused_) return respond(std::move(*refused_));
   state_ = State::kWaiting;
+  await(Awaits::kNothing);
   if (call_.immediate()) return respond(core_.api.answer(call_, {}));
   arm(core_.options.request_timeout + kGrace);
   if (peer_finished_)
@@ -367,7 +387,7 @@ void HttpConnection::on_request() {
 }
 
 void HttpConnection::submit(std::string body) {
-  const std::size_t weight = call_.lists() ? std::numeric_limits<std::size_t>::max() : 0;
+  const std::size_t weight = call_.takes_long() ? std::numeric_limits<std::size_t>::max() : 0;
   asio::post(core_.pool(weight), [self = shared_from_this(), serial = serial_, call = call_, body = std::move(body),
                                   cancelled = cancelled_] {
     if (*cancelled) return;
@@ -379,10 +399,12 @@ void HttpConnection::submit_inference(std::string body) {
   auto job = std::make_shared<Inference>();
   job->serial = serial_;
   job->call = call_;
+  job->caller = party();
   job->body = std::move(body);
   job->held = std::move(held_);
   job->cancelled = cancelled_;
   job->deadline = Clock::now() + core_.options.request_timeout;
+  if (line_) job->account = std::make_shared<InferenceAccount>();
   asio::thread_pool& pool = core_.pool(job->body.size());
   asio::post(pool, [self = shared_from_this(), job = std::move(job)] {
     if (!*job->cancelled) guarded([&] { self->infer(*job); });
@@ -394,13 +416,17 @@ void HttpConnection::infer(Inference& job) {
     InferenceRequest request = core_.api.inference(job.call, job.body);
     std::string().swap(job.body);
     job.held.reset();
-    CallContext context{.deadline = job.deadline, .cancelled = job.cancelled, .may_use = job.call.caller.rule()};
+    CallContext context{.deadline = job.deadline,
+                        .cancelled = job.cancelled,
+                        .caller = std::move(job.caller),
+                        .may_use = job.call.caller.rule(),
+                        .account = job.account};
     BinaryOutputs binary(request);
     // Neither the connection nor the server is kept by the service: it may answer after both are gone.
-    auto done = [weak_core = core_.self, weak = weak_from_this(), serial = job.serial,
-                 binary = std::move(binary)](InferenceResult result) {
+    auto done = [weak_core = core_.self, weak = weak_from_this(), serial = job.serial, binary = std::move(binary),
+                 account = job.account](InferenceResult result) {
       if (const auto alive = weak_core.lock())
-        guarded([&] { write_answer(*alive, weak, serial, binary, std::move(result)); });
+        guarded([&] { write_answer(*alive, weak, serial, binary, account, std::move(result)); });
     };
     core_.service.infer(std::move(request), std::move(context), std::move(done));
   } catch (...) {
@@ -409,12 +435,14 @@ void HttpConnection::infer(Inference& job) {
 }
 
 void HttpConnection::write_answer(HttpCore& core, std::weak_ptr<HttpConnection> weak, std::uint64_t serial,
-                                  const BinaryOutputs& binary, InferenceResult result) {
+                                  const BinaryOutputs& binary, const std::shared_ptr<InferenceAccount>& account,
+                                  InferenceResult result) {
   const auto* response = std::get_if<InferenceResponse>(&result);
   const std::size_t bytes = response ? output_bytes(*response) : 0;
-  auto write = [weak = std::move(weak), serial, binary, result = std::move(result)] {
+  auto write = [weak = std::move(weak), serial, binary, account, result = std::move(result)] {
     guarded([&] {
-      if (const auto self = weak.lock()) self->deliver(serial, self->core_.api.inference_answer(result, binary));
+      if (const auto self = weak.lock())
+        self->deliver(serial, self->core_.api.inference_answer(result, binary), account);
     });
   };
   if (bytes <= kSmallAnswer)
@@ -423,9 +451,12 @@ void HttpConnection::write_answer(HttpCore& core, std::weak_ptr<HttpConnection> 
     asio::post(core.pool(bytes), std::move(write));
 }
 
-void HttpConnection::deliver(std::uint64_t serial, HttpAnswer answer) {
-  asio::post(executor_, [self = shared_from_this(), serial, answer = std::move(answer)]() mutable {
-    if (self->serial_ == serial && self->state_ == State::kWaiting) self->respond(std::move(answer));
+void HttpConnection::deliver(std::uint64_t serial, HttpAnswer answer,
+                             const std::shared_ptr<InferenceAccount>& account) {
+  asio::post(executor_, [self = shared_from_this(), serial, answer = std::move(answer), account]() mutable {
+    if (self->serial_ != serial || self->state_ != State::kWaiting) return;
+    if (self->line_ && account) self->line_->account = *account;
+    self->respond(std::move(answer));
   });
 }
 
@@ -433,10 +464,12 @@ void HttpConnection::deliver(std::uint64_t serial, HttpAnswer answer) {
 
 void HttpConnection::respond(HttpAnswer answer) {
   state_ = State::kWriting;
-  set_idle(false);
+  await(Awaits::kNothing);
   held_.reset();
   arm(core_.options.response_timeout);
   status_ = answer.status;
+  if (core_.access_log && !line_) begin_line({});  // it has no header that can be read
+  if (line_) answer.fields.emplace_back("X-Request-Id", line_->id);
   const bool keep = keep_alive_ && !answer.close && !core_.draining;
   out_head_ = head_text(answer, answer.body.size(), minor_version_, keep, http_date());
   out_body_ = call_.method == "HEAD" ? std::string() : std::move(answer.body);
@@ -463,10 +496,39 @@ void HttpConnection::on_written(const Error& error, std::size_t bytes, bool keep
                {"received", request_bytes_},
                {"sent", bytes},
                {"identity", call_.caller.name()}});
+  end_line(status_, bytes, !error);
   std::string().swap(out_body_);
   if (error) return close();
   if (keep) return next_request();
   linger();
+}
+
+// ---- the access log ------------------------------------------------------------------------------------------------
+
+void HttpConnection::begin_line(const HttpHead& head) {
+  if (!core_.access_log) return;
+  RequestMarks marks = request_marks(head.request_id, head.traceparent);
+  line_ = std::make_unique<AccessEntry>();
+  line_->id = std::move(marks.id);
+  line_->trace = std::move(marks.trace);
+  line_->span = std::move(marks.span);
+  line_->protocol = "http";
+  line_->peer = peer_;
+}
+
+void HttpConnection::end_line(int status, std::size_t sent, bool complete) {
+  if (!line_) return;
+  line_->route = call_.path_template();
+  line_->method = call_.method;
+  line_->model = shown_model(call_.model, call_.version);
+  line_->status = status == 0 ? kNoAnswer : status;
+  line_->complete = complete;
+  line_->received = request_bytes_;
+  line_->sent = sent;
+  line_->ms = clock_.ms();
+  line_->caller = call_.caller.name();
+  core_.access_log->add(std::move(*line_));
+  line_.reset();
 }
 
 }  // namespace recast

@@ -11,9 +11,12 @@
 
 #include "http_answer.h"
 #include "http_api.h"
+#include "http_bodies.h"
+#include "http_connections.h"
 #include "http_parser.h"
 #include "http_stream.h"
 #include "recast/base/log.h"
+#include "recast/serve/access_log.h"
 
 namespace recast {
 
@@ -32,6 +35,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void start();
   /// Ends after the request at hand, or now where there is none. Any thread.
   void finish_up();
+  /// Ends if it still waits for a request or for the rest of one, which is then refused. Any thread.
+  void make_room();
   /// Closes the socket and tells the service that nobody waits any more. On the strand, or once none runs.
   void drop();
 
@@ -39,8 +44,6 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   using Error = HttpStream::Error;
   using Clock = std::chrono::steady_clock;
   enum class State { kHandshake, kHead, kBody, kWaiting, kWriting, kClosing, kClosed };
-  /// Bytes of bodies that count against the limit of all, until it is destroyed.
-  class Held;
   struct Inference;
 
   void next_request();
@@ -54,11 +57,17 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void submit_inference(std::string body);
   void infer(Inference& job);
   static void write_answer(HttpCore& core, std::weak_ptr<HttpConnection> weak, std::uint64_t serial,
-                           const BinaryOutputs& binary, InferenceResult result);
-  void deliver(std::uint64_t serial, HttpAnswer answer);
+                           const BinaryOutputs& binary, const std::shared_ptr<InferenceAccount>& account,
+                           InferenceResult result);
+  /// `account`: of an inference where an access log is kept.
+  void deliver(std::uint64_t serial, HttpAnswer answer, const std::shared_ptr<InferenceAccount>& account = {});
   void respond(HttpAnswer answer);
   void on_written(const Error& error, std::size_t bytes, bool keep);
+  void begin_line(const HttpHead& head);
+  /// The request's line in the access log, once; a status of 0: no answer was begun.
+  void end_line(int status, std::size_t sent, bool complete);
   void refuse(const HttpRefusal& refusal);
+  void refuse_for_want_of_room();
   void linger();
   void close();
 
@@ -71,16 +80,21 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   void arm(std::chrono::milliseconds time);
   void on_timeout();
-  void set_idle(bool idle);
+  void await(Awaits what);
+  /// Where no byte of a request was seen: takes what has come, or closes.
+  void end_waiting();
+  /// Whether bytes have come that were not read yet.
+  bool has_unread() const;
+  std::string party() const { return call_.caller.party(peer_); }
   std::string_view unparsed() const { return std::string_view(received_).substr(parsed_); }
 
   HttpCore& core_;
   const std::unique_ptr<HttpStream> stream_;
   const boost::asio::any_io_executor executor_;
-  const std::string peer_;  // address, for the log
+  const std::string peer_;  // address
   boost::asio::steady_timer timer_;
   State state_ = State::kHandshake;
-  bool idle_ = false;           // listed as such
+  Awaits awaits_ = Awaits::kNothing;
   bool head_began_ = false;     // a byte of the request at hand is there
   bool first_ = true;           // no request was answered yet
   bool reading_ = false;        // a read is under way
@@ -94,12 +108,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::optional<HttpParser> parser_;
   HttpCall call_;
   std::optional<HttpAnswer> refused_;  // decided by the header; sent once the small body is read
-  std::shared_ptr<Held> held_;
+  std::shared_ptr<HttpBodies::Held> held_;
   std::shared_ptr<std::atomic<bool>> cancelled_;
   bool keep_alive_ = false;
   int minor_version_ = 1;
   std::size_t request_bytes_ = 0;
   Stopwatch clock_;
+  std::unique_ptr<AccessEntry> line_;  // of the request at hand, where an access log is kept
 
   std::string out_head_, out_body_;
   int status_ = 0;

@@ -3,8 +3,11 @@
 #include <charconv>
 #include <string>
 
+#include "base64.h"
 #include "recast/base/error.h"
 #include "recast/format/canonical_json.h"
+#include "recast/format/printable.h"
+#include "recast/serve/inference.h"
 
 namespace recast {
 namespace {
@@ -31,7 +34,20 @@ std::string media_type(const std::string& field) {
   return type;
 }
 
+/// Of "127.0.0.1:8000", "[::1]:8000" or "localhost".
+bool is_number_or_localhost(std::string_view host) {
+  if (host.starts_with('[')) return true;
+  host = host.substr(0, host.find(':'));
+  return host == "localhost" || (!host.empty() && host.find_first_not_of("0123456789.") == host.npos);
+}
+
 }  // namespace
+
+bool from_own_page(const HttpHead& head) {
+  if (!head.origin) return true;
+  const std::string origin = lower(*head.origin), host = lower(head.host.value_or(""));
+  return is_number_or_localhost(host) && (origin == "http://" + host || origin == "https://" + host);
+}
 
 std::optional<HttpRefusal> check_content_fields(const HttpHead& head, bool infers,
                                                 std::optional<std::size_t>& json_bytes) {
@@ -81,6 +97,36 @@ json small_body_parameters(const json& body) {
     if (value.is_structured() || value.is_null())
       fail(Code::kInvalidArgument, "[http] parameters: expected texts, numbers or booleans, got {}", value.type_name());
   return *found;
+}
+
+CorrectionBody read_correction(std::string_view body) {
+  const json request = read_small_body(body);
+  const auto expected = [](std::string_view key, std::string_view what, const json& got) {
+    fail(Code::kInvalidArgument, "[http] {}: expected {}, got {}", key, what,
+         got.is_null() ? "nothing" : got.type_name());
+  };
+  CorrectionBody correction;
+  std::optional<std::string> image;
+  for (const char* key : {"label", "image"})
+    if (const auto found = request.find(key); found == request.end() || !found->is_string())
+      expected(key, "a text", found == request.end() ? json() : *found);
+  for (const auto& [key, value] : request.items()) {
+    if (key == "label") {
+      correction.label = value.get<std::string>();
+    } else if (key == "image") {
+      image = decode_base64(value.get_ref<const std::string&>());
+    } else if (key == "new_label") {
+      if (!value.is_boolean()) expected(key, "true or false", value);
+      correction.new_label = value.get<bool>();
+    } else {
+      fail(Code::kInvalidArgument, "[http] a correction has no '{}', only label, image and new_label", printable(key));
+    }
+  }
+  if (!image) fail(Code::kInvalidArgument, "[http] image: is no padded base64 without line breaks");
+  if (image->size() > kMostImageBytes)
+    fail(Code::kExhausted, "[http] image: {} bytes, at most {} are taken", image->size(), kMostImageBytes);
+  correction.image = std::move(*image);
+  return correction;
 }
 
 }  // namespace recast

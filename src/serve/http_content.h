@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "http_parser.h"
@@ -16,9 +17,22 @@ namespace recast {
 std::optional<HttpRefusal> check_content_fields(const HttpHead& head, bool infers,
                                                 std::optional<std::size_t>& json_bytes);
 
+/// Whether a request comes from no page, or from one of this very server, reached by a number or as localhost: under a
+/// name it may be anybody's page, since whoever owns the name says at any time what it stands for (DNS rebinding).
+bool from_own_page(const HttpHead& head);
+
 /// The body of index, load or unload: nothing, or one JSON object. Throws kInvalidArgument.
 nlohmann::json read_small_body(std::string_view body);
 /// Its "parameters", an object of texts, numbers and booleans; empty where there are none. Throws kInvalidArgument.
 nlohmann::json small_body_parameters(const nlohmann::json& body);
+
+/// What the body of a correction says.
+struct CorrectionBody {
+  std::string label, image;
+  bool new_label = false;  ///< the label may be one that the task does not have yet
+};
+/// {"label": text, "image": base64, "new_label": boolean, false unless given}.
+/// Throws  kInvalidArgument: anything else;  kExhausted: the image has more than kMostImageBytes.
+CorrectionBody read_correction(std::string_view body);
 
 }  // namespace recast

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "http_query.h"
+
 namespace recast {
 namespace {
 
@@ -145,6 +147,78 @@ constexpr std::string_view kSchemas = R"json({
       "parameters": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
     }
   },
+  "PageSettings": {
+    "type": "object", "required": ["version", "tokens", "caller", "may", "image_bytes", "examples"],
+    "properties": {
+      "version": {"type": "string"},
+      "tokens": {"type": "boolean", "description": "Whether the server asks for them."},
+      "caller": {"type": ["string", "null"], "description": "The name of the token."},
+      "may": {
+        "type": "object", "required": ["infer", "read", "correct"],
+        "properties": {"infer": {"type": "boolean"}, "read": {"type": "boolean"}, "correct": {"type": "boolean"}}
+      },
+      "image_bytes": {"type": "integer", "description": "The most that an image may have."},
+      "examples": {"type": "array", "items": {"type": "string"}}
+    }
+  },
+  "TaskVersion": {
+    "type": "object", "required": ["version"],
+    "properties": {
+      "task": {"type": "string"},
+      "version": {"type": "integer", "minimum": 1},
+      "versions": {"type": "integer", "description": "How many there are."},
+      "tags": {"type": "array", "items": {"type": "string"}},
+      "classes": {"type": "integer"},
+      "plugs": {"type": "array", "items": {"type": "string"}},
+      "state_bytes": {"type": "integer", "description": "Of its numbers."},
+      "file_bytes": {"type": "integer", "description": "In the store."},
+      "created_utc": {"type": "string"},
+      "validation_top1": {"type": ["number", "null"]},
+      "test_top1": {"type": ["number", "null"]}
+    }
+  },
+  "Tasks": {
+    "type": "object", "required": ["tasks", "next"],
+    "properties": {
+      "tasks": {
+        "type": "array",
+        "items": {
+          "type": "object", "required": ["name", "base", "ready"], "$ref": "#/components/schemas/TaskVersion",
+          "properties": {"name": {"type": "string"}, "base": {"type": "string"}, "ready": {"type": "boolean"}}
+        }
+      },
+      "next": {"type": ["string", "null"], "description": "For after; null: there are no more."}
+    }
+  },
+  "Task": {
+    "type": "object", "required": ["name", "base", "task", "version", "labels", "image_size", "versions"],
+    "properties": {
+      "name": {"type": "string"}, "base": {"type": "string"}, "task": {"type": "string"},
+      "version": {"type": "integer"},
+      "labels": {"type": "array", "items": {"type": "string"}},
+      "image_size": {"type": "integer", "description": "Pixels a side."},
+      "versions": {
+        "type": "array", "items": {"$ref": "#/components/schemas/TaskVersion"}, "description": "Oldest first."
+      }
+    }
+  },
+  "Correction": {
+    "type": "object", "required": ["label", "image"], "additionalProperties": false,
+    "properties": {
+      "label": {"type": "string", "minLength": 1, "maxLength": 200, "description": "What the image shows."},
+      "image": {"type": "string", "contentEncoding": "base64", "description": "A JPEG, PNG or WebP file."},
+      "new_label": {"type": "boolean", "description": "The label may be one that the task does not have yet."}
+    }
+  },
+  "SavedCorrection": {
+    "type": "object", "required": ["file", "label", "images", "moved_from"],
+    "properties": {
+      "file": {"type": "string", "description": "In the folder for corrections."},
+      "label": {"type": "string"},
+      "images": {"type": "integer", "description": "Corrections of the task."},
+      "moved_from": {"type": ["string", "null"], "description": "The label that the image had before."}
+    }
+  },
   "Duration": {
     "type": "object", "required": ["count", "ns"],
     "properties": {"count": {"type": "integer", "minimum": 0}, "ns": {"type": "integer", "minimum": 0}}
@@ -187,6 +261,19 @@ constexpr std::string_view kVersionParameter = R"json({
   "name": "version", "in": "path", "required": true, "description": "A version, or a tag of one.",
   "schema": {"type": "string"}, "example": "1"
 })json";
+
+constexpr std::string_view kExampleParameter = R"json({
+  "name": "example", "in": "path", "required": true, "description": "One of those in /recast/v1.",
+  "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"}, "example": "cat.jpg"
+})json";
+
+constexpr std::string_view kTaskParameters = R"json([
+  {"name": "after", "in": "query", "description": "What 'next' said before; without it the first page.",
+   "schema": {"type": "string"}},
+  {"name": "search", "in": "query", "description": "What names hold, capital or not.",
+   "schema": {"type": "string", "pattern": "^[ -~]*$"}},
+  {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}}
+])json";
 
 constexpr std::string_view kLengthParameter = R"json({
   "name": "Inference-Header-Content-Length", "in": "header", "required": false,
@@ -256,6 +343,7 @@ class Document {
       add_inference();
       add_statistics();
       add_repository();
+      add_page();
     }
     add_metrics();
     Json document = {{"openapi", "3.1.0"},
@@ -330,6 +418,7 @@ class Document {
     if (path.find("{model}") != path.npos)
       add(kModelParameter, fmt::format("{}{}", kNamePattern, versioned ? "" : fmt::format("(:{})?", kVersionPattern)));
     if (versioned) add(kVersionParameter, std::string(kVersionPattern));
+    if (path.find("{example}") != path.npos) list.push_back(Json::parse(kExampleParameter));
     return list;
   }
 
@@ -401,6 +490,38 @@ class Document {
     add_post("/v2/repository/models/{model}/load", std::move(load), {{"content", json_content(schema("LoadRequest"))}});
     add_post("/v2/repository/models/{model}/unload", std::move(unload),
              {{"content", json_content(schema("UnloadRequest"))}});
+  }
+
+  void add_page() {
+    const auto file = [&](const std::string& path, std::string_view id, std::string_view type) {
+      add_get(path, operation(id, "A page for people: tasks, and what they say of an image.",
+                              {{"description", "It, or a part of it."},
+                               {"content", {{type, {{"schema", {{"type", "string"}}}}}}}},
+                              Open::kYes, {}));
+    };
+    file("/", "page", "text/html");
+    file("/recast/page.css", "pageStyle", "text/css");
+    file("/recast/page.js", "pageScript", "text/javascript");
+    add_get("/recast/v1", operation("pageSettings", "What the page may do for this caller.",
+                                    described("It may.", "PageSettings"), Open::kNo, {}));
+    Json list = operation("tasks", "Tasks with their newest versions, by base and name.",
+                          described("A page of them.", "Tasks"), Open::kNo, {});
+    list["parameters"] = Json::parse(kTaskParameters);
+    list["parameters"][0]["schema"]["pattern"] = fmt::format("^({})?$", kNamePattern);
+    list["parameters"][1]["schema"]["maxLength"] = kMostQueryValueBytes;
+    list["parameters"][2]["schema"]["maximum"] = TaskQuery::kMostTasks;
+    add_get("/recast/v1/tasks", std::move(list));
+    add_get("/recast/v1/tasks/{model}",
+            operation("task", "Labels and all versions of a task.", described("The task.", "Task"), Open::kNo, {404}));
+    Json example = operation("example", "An image to ask about.", {{"description", "The file."}}, Open::kNo, {404});
+    for (const char* type : {"image/jpeg", "image/png", "image/webp"})
+      example["responses"]["200"]["content"][type]["schema"] = {{"type", "string"}, {"format", "binary"}};
+    add_get("/recast/v1/examples/{example}", std::move(example));
+    Json correct = operation("correct", "Keeps an image with the label that a person gives it, for learning.",
+                             described("It is kept.", "SavedCorrection"), Open::kNo, {404, 415});
+    correct["responses"]["403"] = {{"description", meaning(403)}, {"content", json_content(schema("Error"))}};
+    add_post("/recast/v1/tasks/{model}/corrections", std::move(correct),
+             {{"required", true}, {"content", json_content(schema("Correction"))}});
   }
 
   void add_metrics() {

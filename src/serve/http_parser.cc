@@ -166,8 +166,11 @@ void HttpParser::read_head() {
   head_.authorization = text_of(fields, "Authorization");
   head_.content_type = text_of(fields, "Content-Type");
   head_.content_encoding = text_of(fields, "Content-Encoding");
+  head_.host = text_of(fields, "Host");
   head_.origin = text_of(fields, "Origin");
   head_.inference_length = text_of(fields, "Inference-Header-Content-Length");
+  head_.request_id = text_of(fields, "X-Request-Id").value_or("");
+  head_.traceparent = text_of(fields, "traceparent").value_or("");
   const std::optional<std::string> expect = text_of(fields, "Expect");
   head_.expects_continue = expect && head_.minor_version == 1;
 

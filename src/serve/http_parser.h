@@ -20,8 +20,9 @@ struct HttpHead {
   bool expects_continue = false;
   bool chunked = false;
   std::optional<std::uint64_t> length;  ///< Content-Length
-  std::optional<std::string> authorization, content_type, content_encoding, origin;
+  std::optional<std::string> authorization, content_type, content_encoding, host, origin;
   std::optional<std::string> inference_length;  ///< Inference-Header-Content-Length
+  std::string request_id, traceparent;          ///< for logs; empty: not sent
 
   bool operator==(const HttpHead&) const = default;
 };

@@ -31,6 +31,14 @@ constexpr std::array kPaths = {
     Entry{"/v2/models/{model}/versions/{version}/ready", HttpAction::kModelReady, Right::kDescribe, false},
     Entry{"/v2/models/{model}/versions/{version}/stats", HttpAction::kModelStatistics, Right::kRead, false},
     Entry{"/v2/models/{model}/versions/{version}/infer", HttpAction::kInfer, Right::kInfer, true},
+    Entry{"/", HttpAction::kPage, std::nullopt, false},
+    Entry{"/recast/page.css", HttpAction::kPageStyle, std::nullopt, false},
+    Entry{"/recast/page.js", HttpAction::kPageScript, std::nullopt, false},
+    Entry{"/recast/v1", HttpAction::kPageSettings, Right::kDescribe, false},
+    Entry{"/recast/v1/tasks", HttpAction::kTasks, Right::kRead, false},
+    Entry{"/recast/v1/tasks/{model}", HttpAction::kTask, Right::kRead, false},
+    Entry{"/recast/v1/tasks/{model}/corrections", HttpAction::kCorrect, Right::kManage, true},
+    Entry{"/recast/v1/examples/{example}", HttpAction::kExample, Right::kInfer, false},
 };
 
 /// Takes the first segment, with its slash, off `path`.
@@ -41,14 +49,21 @@ std::string_view take_segment(std::string_view& path) {
   return segment;
 }
 
+/// Where the name that stands at this segment of a pattern goes; null: the segment is no name.
+std::string_view* name_at(std::string_view pattern, HttpRoute& route) {
+  if (pattern == "/{model}") return &route.model;
+  if (pattern == "/{version}") return &route.version;
+  return pattern == "/{example}" ? &route.example : nullptr;
+}
+
 std::optional<HttpRoute> match(const Entry& entry, std::string_view path) {
-  HttpRoute route{entry.action, entry.right, entry.post, entry.path, {}, {}};
+  HttpRoute route{entry.action, entry.right, entry.post, entry.path, {}, {}, {}};
   std::string_view pattern = entry.path;
   while (!pattern.empty() && !path.empty()) {
     const std::string_view wanted = take_segment(pattern), got = take_segment(path);
-    if (wanted == "/{model}" || wanted == "/{version}") {
+    if (std::string_view* const name = name_at(wanted, route)) {
       if (got.size() < 2) return std::nullopt;
-      (wanted == "/{model}" ? route.model : route.version) = got.substr(1);
+      *name = got.substr(1);
     } else if (wanted != got) {
       return std::nullopt;
     }

@@ -8,6 +8,7 @@
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
+#include <future>
 #include <utility>
 
 #include "check_port.h"
@@ -25,8 +26,6 @@ using ErrorCode = boost::system::error_code;
 using namespace std::chrono_literals;
 
 constexpr std::size_t kLargeBody = std::size_t{1} << 20;
-/// How long a connection must have waited for a request before it makes room for a new one.
-constexpr auto kIdleEnough = 1s;
 constexpr auto kAcceptAgain = 100ms;
 
 void check(const HttpOptions& options, bool tokens) {
@@ -52,70 +51,17 @@ void check(const HttpOptions& options, bool tokens) {
 
 }  // namespace
 
-// ---- connections ---------------------------------------------------------------------------------------------------
-
-void HttpConnections::add(const std::shared_ptr<HttpConnection>& connection) {
-  const std::lock_guard lock(mutex_);
-  open_[connection.get()] = {connection, std::nullopt};
-}
-
-void HttpConnections::remove(const HttpConnection* connection) {
-  std::shared_ptr<HttpConnection> removed;  // destroyed after the lock is gone
-  const std::lock_guard lock(mutex_);
-  const auto found = open_.find(connection);
-  if (found == open_.end()) return;
-  if (found->second.idle) idle_.erase(*found->second.idle);
-  removed = std::move(found->second.connection);
-  open_.erase(found);
-  if (open_.empty()) none_.notify_all();
-}
-
-void HttpConnections::set_idle(const HttpConnection* connection, bool idle) {
-  const std::lock_guard lock(mutex_);
-  const auto found = open_.find(connection);
-  if (found == open_.end() || found->second.idle.has_value() == idle) return;
-  if (idle) {
-    found->second.idle = idle_.insert(idle_.end(), {connection, std::chrono::steady_clock::now()});
-  } else {
-    idle_.erase(*found->second.idle);
-    found->second.idle.reset();
-  }
-}
-
-std::size_t HttpConnections::size() const {
-  const std::lock_guard lock(mutex_);
-  return open_.size();
-}
-
-std::vector<std::shared_ptr<HttpConnection>> HttpConnections::all() const {
-  const std::lock_guard lock(mutex_);
-  std::vector<std::shared_ptr<HttpConnection>> list;
-  for (const auto& [key, entry] : open_) list.push_back(entry.connection);
-  return list;
-}
-
-std::shared_ptr<HttpConnection> HttpConnections::take_idle(std::chrono::milliseconds at_least) {
-  const std::lock_guard lock(mutex_);
-  if (idle_.empty() || std::chrono::steady_clock::now() - idle_.front().since < at_least) return nullptr;
-  Entry& entry = open_.at(idle_.front().connection);
-  idle_.pop_front();
-  entry.idle.reset();
-  return entry.connection;
-}
-
-bool HttpConnections::wait_until_none(std::chrono::steady_clock::time_point deadline) const {
-  std::unique_lock lock(mutex_);
-  return none_.wait_until(lock, deadline, [this] { return open_.empty(); });
-}
-
 // ---- core ----------------------------------------------------------------------------------------------------------
 
-HttpCore::HttpCore(Service& called, HttpOptions chosen, prometheus::Registry& registry, TokenTable* tokens)
+HttpCore::HttpCore(Service& called, HttpOptions chosen, prometheus::Registry& registry, TokenTable* tokens,
+                   AccessLog* requests)
     : service(called),
       options(std::move(chosen)),
       metrics(registry),
       api(service, options, metrics, tokens),
       asks_for_tokens(tokens != nullptr),
+      access_log(requests),
+      bodies(options.bodies_bytes),
       io(options.io_threads),
       acceptor(asio::make_strand(io)),
       accept_again(acceptor.get_executor()),
@@ -177,37 +123,35 @@ void HttpCore::accept() {
 void HttpCore::on_accept(const ErrorCode& error, tcp::socket socket) {
   if (error == asio::error::operation_aborted || !acceptor.is_open()) return;
   if (!error) {
-    try {
-      take(std::move(socket));
-    } catch (const std::exception& failure) {
-      log_event(LogLevel::kError, "http.accept_failed", {{"error", std::string_view(failure.what())}});
-    }
+    take(std::move(socket));
     return accept();
   }
   // Out of descriptors or memory, mostly: whoever waits longest makes room, and those who knock wait a little.
   log_event(LogLevel::kWarn, "http.accept_failed", {{"error", error.message()}});
-  if (const auto idle = connections.take_idle(0ms)) idle->finish_up();
+  if (const auto first = connections.take_room_for({})) first->make_room();
   accept_again.expires_after(kAcceptAgain);
   accept_again.async_wait([this](const ErrorCode& stopped) {
     if (!stopped && acceptor.is_open()) accept();
   });
 }
 
-void HttpCore::take(tcp::socket socket) {
-  if (draining) return;
-  if (connections.size() >= options.connections) {
-    const auto idle = connections.take_idle(kIdleEnough);
-    if (!idle) return turn_away(std::move(socket));
-    idle->finish_up();
-  }
+void HttpCore::take(tcp::socket socket) noexcept try {
   ErrorCode ignored;
+  const std::string peer = socket.remote_endpoint(ignored).address().to_string();
+  if (const std::size_t open = connections.size(); open >= options.connections) {
+    // Those that make room are open for a moment more: how many of them is bounded, too.
+    const auto first = open < 2 * options.connections ? connections.take_room_for(peer) : nullptr;
+    if (!first) return turn_away(std::move(socket));
+    first->make_room();
+  }
   socket.set_option(tcp::no_delay(true), ignored);
   socket.set_option(asio::socket_base::keep_alive(true), ignored);
-  const tcp::endpoint peer = socket.remote_endpoint(ignored);
   auto stream = tls ? tls_stream(std::move(socket), *tls) : plain_stream(std::move(socket));
-  const auto connection = std::make_shared<HttpConnection>(*this, std::move(stream), peer.address().to_string());
-  connections.add(connection);
+  const auto connection = std::make_shared<HttpConnection>(*this, std::move(stream), peer);
+  connections.add(connection, peer);
   connection->start();
+} catch (const std::exception& error) {
+  log_event(LogLevel::kError, "http.accept_failed", {{"error", std::string_view(error.what())}});
 }
 
 void HttpCore::turn_away(tcp::socket socket) {
@@ -216,21 +160,34 @@ void HttpCore::turn_away(tcp::socket socket) {
   // What it sent already must be read, or the answer may be lost to a reset. Neither call waits.
   std::array<char, 16'384> unread;
   ::recv(socket.native_handle(), unread.data(), unread.size(), MSG_DONTWAIT);
-  HttpAnswer answer =
-      error_answer(503, fmt::format("[http] {} connections are open: try again later", options.connections));
+  const HttpAnswer answer = too_many_connections(options.connections);
   const std::string text = head_text(answer, answer.body.size(), 1, false, http_date()) + answer.body;
   ::send(socket.native_handle(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   ErrorCode ignored;
   socket.shutdown(tcp::socket::shutdown_both, ignored);
 }
 
-void HttpCore::stop_accepting() {
+/// Those who were connected by the system and not taken yet may have sent their requests already.
+void HttpCore::take_who_knocked() {
+  ErrorCode error;
+  acceptor.non_blocking(true, error);
+  while (!error) {
+    tcp::socket socket = acceptor.accept(asio::make_strand(io), error);
+    if (!error) take(std::move(socket));
+  }
+}
+
+void HttpCore::stop_accepting(std::chrono::steady_clock::time_point deadline) {
   if (!started_) return;
-  asio::post(acceptor.get_executor(), [this] {
+  const auto done = std::make_shared<std::promise<void>>();
+  asio::post(acceptor.get_executor(), [this, done] {
+    take_who_knocked();
     ErrorCode ignored;
     acceptor.close(ignored);
     accept_again.cancel();
+    done->set_value();
   });
+  done->get_future().wait_until(deadline);
 }
 
 void HttpCore::stop() {
@@ -254,9 +211,10 @@ void HttpCore::stop() {
 
 // ---- server --------------------------------------------------------------------------------------------------------
 
-HttpServer::HttpServer(Service& service, HttpOptions options, prometheus::Registry& registry, TokenTable* tokens) {
+HttpServer::HttpServer(Service& service, HttpOptions options, prometheus::Registry& registry, TokenTable* tokens,
+                       AccessLog* access_log) {
   check(options, tokens != nullptr);
-  core_ = std::make_shared<HttpCore>(service, std::move(options), registry, tokens);
+  core_ = std::make_shared<HttpCore>(service, std::move(options), registry, tokens, access_log);
   core_->self = core_;
 }
 
@@ -269,7 +227,7 @@ void HttpServer::not_ready() { core_->api.not_ready(); }
 bool HttpServer::drain(std::chrono::steady_clock::time_point deadline) {
   not_ready();
   core_->draining = true;
-  core_->stop_accepting();
+  core_->stop_accepting(deadline);
   for (const auto& connection : core_->connections.all()) connection->finish_up();
   return core_->connections.wait_until_none(deadline);
 }

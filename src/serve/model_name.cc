@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
+#include "percent.h"
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
 #include "recast/format/utf8.h"
@@ -47,12 +49,6 @@ void read_version(std::string_view text, std::string_view name, ModelName& model
 bool is_path_character(char c) {
   const bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
   return word || std::string_view("-._~!$&'()*+,;=:@").find(c) != std::string_view::npos;
-}
-
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 [[noreturn]] void refuse_segment(std::string_view segment, std::string_view what) {
@@ -118,19 +114,11 @@ std::string decode_path_segment(std::string_view segment) {
     fail(Code::kExhausted, "[url] a path segment of {} bytes; at most {} are accepted", segment.size(),
          kMostSegmentBytes);
   }
-  std::string out;
-  for (std::size_t i = 0; i < segment.size(); ++i) {
-    if (segment[i] != '%') {
-      if (!is_path_character(segment[i])) refuse_segment(segment, "a character that must be written as %XX");
-      out += segment[i];
-      continue;
-    }
-    const int high = i + 2 < segment.size() ? hex_value(segment[i + 1]) : -1;
-    const int low = i + 2 < segment.size() ? hex_value(segment[i + 2]) : -1;
-    if (high < 0 || low < 0) refuse_segment(segment, "a % that two hexadecimal digits must follow");
-    out += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
+  if (!std::ranges::all_of(segment, [](char c) { return c == '%' || is_path_character(c); }))
+    refuse_segment(segment, "a character that must be written as %XX");
+  const std::optional<std::string> decoded = percent_decoded(segment);
+  if (!decoded) refuse_segment(segment, "a % that two hexadecimal digits must follow");
+  const std::string& out = *decoded;
   if (out.empty() || out == "." || out == "..") refuse_segment(segment, "expected a name");
   if (out.find_first_of("/\\") != out.npos) refuse_segment(segment, "holds a slash or backslash; expected a name");
   if (!is_utf8(out) || printable(out, out.size() + 1) != out) {

@@ -1,5 +1,7 @@
 #include "open_calls.h"
 
+#include "fair_share.h"
+
 namespace recast {
 
 OpenCalls::OpenCalls(std::size_t most, std::chrono::milliseconds tick)
@@ -7,11 +9,18 @@ OpenCalls::OpenCalls(std::size_t most, std::chrono::milliseconds tick)
 
 OpenCalls::~OpenCalls() = default;
 
-bool OpenCalls::add(std::shared_ptr<TimedCall> call) {
+bool OpenCalls::add(std::shared_ptr<TimedCall> call, const std::string& client) {
   const std::lock_guard lock(mutex_);
-  const bool room = calls_.size() < most_;
+  const auto found = clients_.find(client);
+  const std::size_t own = 1 + (found == clients_.end() ? 0 : found->second);
+  const bool room = counted_ < most_ && (own == 1 || is_fair_share(static_cast<std::int64_t>(own),
+                                                                   static_cast<std::int64_t>(most_ - counted_ - 1)));
   const TimedCall* const key = call.get();
-  calls_.emplace(key, std::move(call));
+  Entry& entry = calls_.emplace(key, Entry{std::move(call), clients_.end()}).first->second;
+  if (room) {
+    entry.client = clients_.insert_or_assign(client, own).first;
+    ++counted_;
+  }
   if (calls_.size() == 1) changed_.notify_all();
   return room;
 }
@@ -19,15 +28,19 @@ bool OpenCalls::add(std::shared_ptr<TimedCall> call) {
 std::shared_ptr<TimedCall> OpenCalls::remove(const TimedCall* call) {
   const std::lock_guard lock(mutex_);
   auto kept = calls_.extract(call);
+  if (const auto client = kept.mapped().client; client != clients_.end()) {
+    --counted_;
+    if (--client->second == 0) clients_.erase(client);
+  }
   if (calls_.empty()) changed_.notify_all();
-  return std::move(kept.mapped());
+  return std::move(kept.mapped().call);
 }
 
 void OpenCalls::close() {
   std::vector<std::shared_ptr<TimedCall>> all;
   {
     const std::lock_guard lock(mutex_);
-    for (const auto& [key, call] : calls_) all.push_back(call);
+    for (const auto& [key, entry] : calls_) all.push_back(entry.call);
   }
   for (const auto& call : all) call->closing();
 }
@@ -40,8 +53,8 @@ void OpenCalls::wait_until_none() {
 std::vector<std::shared_ptr<TimedCall>> OpenCalls::late() const {
   const auto now = TimedCall::Clock::now().time_since_epoch().count();
   std::vector<std::shared_ptr<TimedCall>> late;
-  for (const auto& [key, call] : calls_) {
-    if (call->expires_ <= now) late.push_back(call);
+  for (const auto& [key, entry] : calls_) {
+    if (entry.call->expires_ <= now) late.push_back(entry.call);
   }
   return late;
 }

@@ -3,8 +3,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -40,8 +42,9 @@ class OpenCalls {
   OpenCalls& operator=(const OpenCalls&) = delete;
   ~OpenCalls();
 
-  /// Whether there were less than `most`; the call is kept in either case.
-  bool add(std::shared_ptr<TimedCall> call);
+  /// Whether there is room for it: less than `most` calls, and of this client no more than a fair share. It is kept in
+  /// any case, and counts where there was.
+  bool add(std::shared_ptr<TimedCall> call, const std::string& client);
   /// Not kept any more: what is returned is the last of it here.
   std::shared_ptr<TimedCall> remove(const TimedCall* call);
   /// Tells all that are open.
@@ -49,6 +52,11 @@ class OpenCalls {
   void wait_until_none();
 
  private:
+  struct Entry {
+    std::shared_ptr<TimedCall> call;
+    std::map<std::string, std::size_t>::iterator client;  // the end: it does not count
+  };
+
   void watch(const std::stop_token& stop);
   std::vector<std::shared_ptr<TimedCall>> late() const;
 
@@ -56,7 +64,10 @@ class OpenCalls {
   const std::chrono::milliseconds tick_;
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
-  std::unordered_map<const TimedCall*, std::shared_ptr<TimedCall>> calls_;
+  // Guarded by mutex_.
+  std::unordered_map<const TimedCall*, Entry> calls_;
+  std::map<std::string, std::size_t> clients_;  // how many calls of each count
+  std::size_t counted_ = 0;
   std::jthread thread_;
 };
 

@@ -13,9 +13,11 @@
 namespace recast {
 namespace {
 
-/// Whether a message names an absolute path: a slash that begins a word. Those of URLs' and fields' paths that messages
-/// of the server itself name stand within words or quotes.
-bool names_a_path(std::string_view text) {
+/// Whether a message names where the server keeps what it has: the database of a task store, or an absolute path, which
+/// is a slash that begins a word. Those of URLs' and fields' paths that messages of the server itself name stand within
+/// words or quotes.
+bool names_a_place(std::string_view text) {
+  if (text.find("postgresql://") != std::string_view::npos) return true;
   for (std::size_t at = text.find('/'); at != text.npos; at = text.find('/', at + 1)) {
     const bool begins = at == 0 || std::string_view(" \"'(=[:,").find(text[at - 1]) != std::string_view::npos;
     const bool goes_on = at + 1 < text.size() && (std::isalnum(static_cast<unsigned char>(text[at + 1])) != 0 ||
@@ -33,7 +35,7 @@ PublicError withheld(Code code, std::string_view details) {
 }
 
 PublicError of_error(const Error& error) {
-  if (error.code() == Code::kInternal || error.code() == Code::kDataCorruption || names_a_path(error.what()))
+  if (error.code() == Code::kInternal || error.code() == Code::kDataCorruption || names_a_place(error.what()))
     return withheld(error.code(), error.what());
   return {error.code(), error_entry(error.code()).http_status, error.what()};
 }

@@ -1,9 +1,13 @@
 #pragma once
+#include <chrono>
 #include <string>
 
 #include "recast/base/error.h"
 
 namespace recast {
+
+/// When to try again what is kUnavailable now.
+inline constexpr std::chrono::seconds kRetryAfter{1};
 
 /// A failure as a client may read it.
 struct PublicError {

@@ -13,7 +13,6 @@
 namespace recast {
 namespace {
 
-constexpr std::size_t kMaxImageInRequest = 16 << 20;
 constexpr float kPadding = -3.4028234663852886e38F;
 
 struct Output {
@@ -89,9 +88,9 @@ std::int64_t take_images(RequestRows& rows) {
     const std::int64_t count = text_rows(*image);
     rows.images = split_bytes(image->bytes, count, "input 'image'");
     for (std::size_t row = 0; row < rows.images.size(); ++row)
-      if (rows.images[row].size() > kMaxImageInRequest)
+      if (rows.images[row].size() > kMostImageBytes)
         fail(Code::kExhausted, "[serve] image of row {}: {} bytes, at most {} are taken", row, rows.images[row].size(),
-             kMaxImageInRequest);
+             kMostImageBytes);
     return count;
   }
   if (image->datatype != "FP32")

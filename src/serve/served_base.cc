@@ -20,22 +20,55 @@ std::string task_key(const Resolved& resolved) { return resolved.digest + ":" + 
 
 }  // namespace
 
-ServedBase::ServedBase(const std::filesystem::path& path, at::Device device, std::int64_t task_bytes,
-                       std::int64_t weight_bytes)
-    : directory_(ModelDirectory::open(path, /*read_only=*/true, device, Verify::kAsRead)),
+ServedBase::ServedBase(const std::filesystem::path& path, const std::string& store, at::Device device,
+                       const Limits& limits)
+    : directory_(ModelDirectory::open(path, /*read_only=*/true, device, Verify::kAsRead, store)),
       name_(directory_name(path)),
+      grace_(limits.store_grace),
+      reach_(name_),
       names_(kNameBytes),
-      tasks_(task_bytes),
-      weights_(weight_bytes) {}
+      tasks_(limits.task_bytes),
+      weights_(limits.weight_bytes) {}
+
+std::int64_t ServedBase::changes() const try {
+  const std::int64_t changes = directory_.store().changes();
+  reach_.found();
+  return changes;
+} catch (const Error& error) {
+  if (error.code() == Code::kUnavailable) reach_.lost(error.what());
+  throw;
+}
+
+void ServedBase::look_at_store() const noexcept {
+  try {
+    changes();
+  } catch (const std::exception&) {  // told to the log, and to whoever asks for a task
+  }
+}
+
+bool ServedBase::has_store() const {
+  const auto lost_for = reach_.lost_for();
+  return lost_for == lost_for.zero() || lost_for < grace_;
+}
 
 std::optional<Resolved> ServedBase::resolve(const TaskReference& task) const {
   if (unloaded(task.name)) return {};
-  const TaskStore& store = directory_.store();
-  const std::int64_t changes = store.changes();  // before resolving: what comes between the two is seen next time
   const std::string key = text(task);
   const auto known = names_.find(key);
+  try {
+    return resolve(task, key, known.get());
+  } catch (const Error& error) {
+    const bool away = error.code() == Code::kUnavailable && reach_.lost_for() > reach_.lost_for().zero();
+    if (!away || !has_store() || !known || !known->resolved) throw;
+    return known->resolved;
+  }
+}
+
+std::optional<Resolved> ServedBase::resolve(const TaskReference& task, const std::string& key,
+                                            const KnownName* known) const {
+  const std::int64_t changes = this->changes();  // before resolving: what comes between the two is seen next time
   if (known && known->changes == changes) return known->resolved;
-  std::optional<Resolved> resolved = store.resolve(task.name, task.version, task.tag);
+  std::optional<Resolved> resolved = directory_.store().resolve(task.name, task.version, task.tag);
   if (resolved && resolved->removed) resolved.reset();
   if (known) names_.erase(key);
   const auto bytes = static_cast<std::int64_t>(sizeof(KnownName) + 2 * key.size() + 256);

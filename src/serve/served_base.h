@@ -6,13 +6,18 @@
 #include "cost_model.h"
 #include "made_weights.h"
 #include "served_task.h"
+#include "store_reach.h"
 
 namespace recast {
 
 /// One model directory while it is served: its tasks by name, and what is kept of them. Threads: all calls in parallel.
 class ServedBase {
  public:
-  ServedBase(const std::filesystem::path& path, at::Device device, std::int64_t task_bytes, std::int64_t weight_bytes);
+  struct Limits {
+    std::int64_t task_bytes, weight_bytes;
+    std::chrono::milliseconds store_grace;  ///< as EngineOptions has it
+  };
+  ServedBase(const std::filesystem::path& path, const std::string& store, at::Device device, const Limits& limits);
 
   const std::string& name() const { return name_; }
   const ModelDirectory& directory() const { return directory_; }
@@ -22,10 +27,15 @@ class ServedBase {
   const ByteCache<const ServedTask>& tasks() const { return tasks_; }
 
   /// The version that the reference means now; hidden or not loaded: nothing. From the store where that changed since,
-  /// else from memory.
+  /// else from memory; while the store is out of reach, and for the grace at most, what it meant last.
   std::optional<Resolved> resolve(const TaskReference& task) const;
   /// What was resolved, read from the store where it is not kept. Null: purged since.
   std::shared_ptr<const ServedTask> find(const Resolved& task) const;
+
+  /// Asks the store whether it is there.
+  void look_at_store() const noexcept;
+  /// Whether the store was there when it was asked last, or has not been away for longer than the grace.
+  bool has_store() const;
 
   /// What is kept of a task goes; until it is loaded again resolve() gives nothing.
   void unload(const std::string& task);
@@ -39,8 +49,13 @@ class ServedBase {
     std::optional<Resolved> resolved;
   };
 
+  std::int64_t changes() const;
+  std::optional<Resolved> resolve(const TaskReference& task, const std::string& key, const KnownName* known) const;
+
   const ModelDirectory directory_;
-  std::string name_;
+  const std::string name_;
+  const std::chrono::milliseconds grace_;
+  mutable StoreReach reach_;
   mutable TemplateBanks banks_;
   mutable CostModel costs_;
   mutable ByteCache<const KnownName> names_;    // by reference

@@ -4,32 +4,41 @@
 #include <prometheus/registry.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <future>
 #include <memory>
 #include <thread>
 
+#include "named_limits.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/base/utc.h"
 #include "recast/format/printable.h"
+#include "recast/serve/access_log.h"
 #include "recast/serve/token_table.h"
 
 namespace recast {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::milliseconds kLookAtStop{20};
+constexpr std::chrono::milliseconds kLook{20};
 
-/// Each connection takes a descriptor, and the usual soft limit is 1,024.
+/// Each connection takes a descriptor, and the usual soft limit is 1,024. No more than this, where the system would
+/// allow a million: nothing else bounds the connections of gRPC, which take 20 KB each.
+constexpr rlim_t kFiles = 20'000;
+
 void raise_file_limit() {
   rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == files.rlim_max) return;
-  files.rlim_cur = files.rlim_max;
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  const rlim_t wanted = std::min(files.rlim_max, kFiles);
+  if (files.rlim_cur >= wanted) return;
+  files.rlim_cur = wanted;
   ::setrlimit(RLIMIT_NOFILE, &files);
 }
 
-EngineOptions with_threads(EngineOptions options) {
-  if (options.workers == 0) options.workers = at::get_num_threads();
+ServerOptions completed(ServerOptions options) {
+  if (options.engine.workers == 0) options.engine.workers = at::get_num_threads();
+  for (const std::string& limit : options.limits) set_limit(options, limit);
   return options;
 }
 
@@ -40,19 +49,19 @@ class Server {
     if (!options.http && !options.grpc)
       fail(Code::kInvalidArgument, "[serve] --no-http and --no-grpc leave nothing to serve: take one of them away");
     if (!options.tokens.empty()) tokens_ = std::make_unique<TokenTable>(options.tokens);
-    engine_ = make_engine(with_threads(options.engine), &registry_);
-    const auto table = [&](bool asked) { return asked ? tokens_.get() : nullptr; };
+    if (!options.access_log.empty()) access_log_ = std::make_unique<AccessLog>(options.access_log, registry_);
+    engine_ = make_engine(options.engine, &registry_);
     if (options.metrics) {
       metrics_ = std::make_unique<HttpServer>(*engine_, *options.metrics, registry_,
-                                              table(!is_loopback(options.metrics->address)));
+                                              is_loopback(options.metrics->address) ? nullptr : tokens_.get());
       ports_.push_back(metrics_.get());
     }
     if (options.http) {
-      http_ = std::make_unique<HttpServer>(*engine_, *options.http, registry_, table(true));
+      http_ = std::make_unique<HttpServer>(*engine_, *options.http, registry_, tokens_.get(), access_log_.get());
       ports_.push_back(http_.get());
     }
     if (options.grpc) {
-      grpc_ = std::make_unique<GrpcServer>(*engine_, *options.grpc, registry_, table(true));
+      grpc_ = std::make_unique<GrpcServer>(*engine_, *options.grpc, registry_, tokens_.get(), access_log_.get());
       ports_.push_back(grpc_.get());
     }
   }
@@ -61,6 +70,10 @@ class Server {
     for (ServerPort* port : ports_) port->start();
     const auto number = [](const ServerPort* port) { return port ? std::optional(port->port()) : std::nullopt; };
     return {.http = number(http_.get()), .grpc = number(grpc_.get()), .metrics = number(metrics_.get())};
+  }
+
+  void reopen_log() {
+    if (access_log_) access_log_->reopen();
   }
 
   /// All at once, so that none waits for the slow clients of another.
@@ -77,25 +90,21 @@ class Server {
  private:
   prometheus::Registry registry_;
   std::unique_ptr<TokenTable> tokens_;
+  std::unique_ptr<AccessLog> access_log_;
   std::unique_ptr<Service> engine_;
   std::unique_ptr<ServerPort> metrics_, http_, grpc_;
   std::vector<ServerPort*> ports_;  // those that there are
 };
 
-Role parse_role(const std::string& text) {
-  for (const Role role : {Role::kInfer, Role::kRead, Role::kManage})
-    if (name(role) == text) return role;
-  fail(Code::kInvalidArgument, "[token] --role must be infer, read or manage, got '{}'", printable(text));
-}
-
 }  // namespace
 
-bool serve(const ServerOptions& options, const std::atomic<bool>& stop,
+bool serve(const ServerOptions& options, const std::atomic<bool>& stop, std::atomic<bool>& reopen_log,
            const std::function<void(const ServerPorts&)>& listening) {
   raise_file_limit();
-  Server server(options);
+  Server server(completed(options));
   listening(server.start());
-  while (!stop) std::this_thread::sleep_for(kLookAtStop);
+  for (; !stop; std::this_thread::sleep_for(kLook))
+    if (reopen_log.exchange(false)) server.reopen_log();
   const auto began = Clock::now();
   const bool all = server.drain(began + options.drain);
   log_event(all ? LogLevel::kInfo : LogLevel::kWarn, "serve.drained",
@@ -105,7 +114,11 @@ bool serve(const ServerOptions& options, const std::atomic<bool>& stop,
 
 std::string add_token(const TokenRequest& request) {
   TokenEntry entry{.name = request.name, .roles = {}, .tasks = request.tasks, .expires = {}, .salt = {}, .sha256 = {}};
-  for (const std::string& role : request.roles) entry.roles.insert(parse_role(role));
+  for (const std::string& text : request.roles) {
+    const std::optional<Role> role = role_of(text);
+    if (!role) fail(Code::kInvalidArgument, "[token] --role must be infer, read or manage, got '{}'", printable(text));
+    entry.roles.insert(*role);
+  }
   if (!request.expires.empty()) {
     entry.expires = parse_utc(request.expires);
     if (!entry.expires)

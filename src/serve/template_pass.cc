@@ -1,6 +1,8 @@
-// Template-wise evaluation: with W = sum_i c_i T_i, x W^T = sum_i c_i (x T_i^T), so rows of any tasks share each
-// product with a template. Where a block b of output features has coefficients of its own, what comes out is scaled
-// feature by feature; where they belong to blocks of input features, what enters is.
+// Template-wise evaluation: with W = sum_i c_i T_i, x W^T = sum_i (c_i x) T_i^T = [c_1 x, c_2 x, ...] [T_1, T_2,
+// ...]^T, so rows of any tasks share one product with the joined templates, scaled where they enter: that side is the
+// narrower one, and the sum stays within the product. Where a block b of output features has coefficients of its own,
+// or the channels of a convolution do not meet, each template's product is scaled feature by feature where it comes
+// out.
 #include "template_pass.h"
 
 #include <ATen/ATen.h>
@@ -20,6 +22,9 @@ bool only_makes_weights(const Model& model) {
   return true;
 }
 
+/// Which axis of x holds the features: [R, T, width] or images [R, width, height, width].
+std::int64_t features_of(const at::Tensor& x) { return x.dim() == 4 ? 1 : x.dim() - 1; }
+
 /// [B, n] per block to [width, n] per row or column; one block stays [1, n].
 at::Tensor per_feature(const BankSum& sum, const Slot& slot) {
   if (sum.coefficients.size(0) == 1) return sum.coefficients.contiguous();
@@ -38,7 +43,7 @@ class TemplateRoute final : public Route {
   at::Tensor product(const Slot& slot, const at::Tensor& given, const Apply& apply) override {
     const at::Tensor x = given.to(dtype_);
     std::vector<const TemplateSums::Scales*> scales;
-    bool touched = false, of_columns = false, by_feature = false;
+    bool touched = false, by_feature = false, of_columns = false;
     for (const TemplateSums* row : rows_) {
       const auto found = row->slots.find(slot.name);
       scales.push_back(found == row->slots.end() ? nullptr : &found->second);
@@ -49,7 +54,11 @@ class TemplateRoute final : public Route {
       of_columns = scales.back()->of_columns;
     }
     if (!touched) return apply(x, backbone_.weight(slot));
-    return sum(slot, x, shaped(slot, scales, by_feature, of_columns, x), by_feature && of_columns, apply);
+    const std::vector<at::Tensor> by_template = shaped(slot, scales, by_feature, of_columns, x);
+    const bool channels_meet = slot.shape.at(1) == x.size(features_of(x));
+    if (channels_meet && (!by_feature || of_columns))
+      return apply(joined(given, by_template), banks_.joined(slot, dtype_));
+    return sum(slot, x, by_template, apply);
   }
 
  private:
@@ -66,28 +75,34 @@ class TemplateRoute final : public Route {
     const auto rank = static_cast<std::size_t>(x.dim());
     std::vector<std::int64_t> shape(rank, 1);
     shape[0] = static_cast<std::int64_t>(rows.size());
-    shape[rank == 4 ? 1 : rank - 1] = width;
+    shape[static_cast<std::size_t>(features_of(x))] = width;
     std::vector<at::Tensor> by_template;
     for (const at::Tensor& column : at::stack(rows).unbind(2)) by_template.push_back(column.contiguous().view(shape));
     return by_template;
   }
 
-  at::Tensor sum(const Slot& slot, const at::Tensor& x, const std::vector<at::Tensor>& scales, bool enters,
-                 const Apply& apply) {
+  /// [c_1 x, c_2 x, ...] along the features.
+  at::Tensor joined(const at::Tensor& x, const std::vector<at::Tensor>& scales) const {
+    const std::int64_t axis = features_of(x), width = x.size(axis);
+    std::vector<std::int64_t> shape = x.sizes().vec();
+    shape[static_cast<std::size_t>(axis)] = width * static_cast<std::int64_t>(scales.size());
+    at::Tensor out = at::empty(shape, x.options().dtype(dtype_), x.suggest_memory_format());
+    for (std::size_t i = 0; i < scales.size(); ++i) {
+      at::Tensor part = out.narrow(axis, static_cast<std::int64_t>(i) * width, width);
+      at::mul_out(part, x, scales[i]);  // coefficients keep their precision
+    }
+    return out;
+  }
+
+  at::Tensor sum(const Slot& slot, const at::Tensor& x, const std::vector<at::Tensor>& scales, const Apply& apply) {
     const at::Tensor offset = banks_.offset(slot, x, apply);
     at::Tensor y, offsets;  // sum of scaled products; how often the offset is in it
     for (std::size_t i = 0; i < scales.size(); ++i) {
       if (!scales[i].any().item<bool>()) continue;
-      const at::Tensor entering = enters ? (x * scales[i]).to(dtype_) : x;
-      const at::Tensor product = apply(entering, banks_.at(slot, static_cast<std::int64_t>(i), dtype_));
-      if (enters) {
-        y = y.defined() ? y.add_(product) : product;
-      } else {
-        y = y.defined() ? y.addcmul_(product, scales[i].to(product.scalar_type()))
-                        : product * scales[i].to(product.scalar_type());
-      }
-      const at::Tensor here = enters ? at::ones({1}) : scales[i];
-      offsets = offsets.defined() ? offsets + here : here;
+      const at::Tensor product = apply(x, banks_.at(slot, static_cast<std::int64_t>(i), dtype_));
+      const at::Tensor scale = scales[i].to(product.scalar_type());
+      y = y.defined() ? y.addcmul_(product, scale) : product * scale;
+      offsets = offsets.defined() ? offsets + scales[i] : scales[i];
     }
     if (!y.defined()) return apply(x, at::zeros(slot.shape));  // all coefficients are 0
     return offset.defined() ? y.addcmul_(offset, (1 - offsets).to(y.scalar_type())) : y;
@@ -129,6 +144,13 @@ at::Tensor TemplateBanks::at(const Slot& slot, std::int64_t i, at::ScalarType dt
   const std::lock_guard lock(mutex_);
   at::Tensor& kept = templates_[{slot.bank.const_data_ptr(), i, dtype}];
   if (!kept.defined()) kept = slot.bank[i].to(dtype);
+  return kept;
+}
+
+at::Tensor TemplateBanks::joined(const Slot& slot, at::ScalarType dtype) {
+  const std::lock_guard lock(mutex_);
+  at::Tensor& kept = joined_[{slot.bank.const_data_ptr(), dtype}];
+  if (!kept.defined()) kept = at::cat(slot.bank.unbind(0), 1).to(dtype);
   return kept;
 }
 

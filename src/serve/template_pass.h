@@ -30,6 +30,8 @@ class TemplateBanks {
  public:
   /// Template i of a slot's bank in a dtype.
   at::Tensor at(const Slot& slot, std::int64_t i, at::ScalarType dtype);
+  /// All templates of a slot's bank side by side along what enters: [out, n * in, ...].
+  at::Tensor joined(const Slot& slot, at::ScalarType dtype);
   /// What the backbone's operation at the slot gives for an input of zeros, its bias: shaped to be added to what the
   /// operation gives, in the dtype of x.
   at::Tensor offset(const Slot& slot, const at::Tensor& x, const Route::Apply& apply);
@@ -37,12 +39,13 @@ class TemplateBanks {
  private:
   std::mutex mutex_;
   std::map<std::tuple<const void*, std::int64_t, at::ScalarType>, at::Tensor> templates_;
+  std::map<std::pair<const void*, at::ScalarType>, at::Tensor> joined_;
   std::map<std::pair<std::string, at::ScalarType>, at::Tensor> offsets_;
 };
 
-/// Features [R, D] fp32 of images [R, 3, height, width], row r by the weights of rows[r]: each template's product is
-/// taken once for all rows, sum_i c_i (x T_i^T), and rows meet their coefficients afterwards. A row's result depends on
-/// the other rows by rounding alone. dtype: of products, fp32 or bf16. No gradient.
+/// Features [R, D] fp32 of images [R, 3, height, width], row r by the weights of rows[r]: one product with the
+/// templates for all rows, which meet their coefficients before it or after. A row's result depends on the other rows
+/// by rounding alone. dtype: of products, fp32 or bf16. No gradient.
 at::Tensor shared_features(const Backbone& backbone, std::span<const TemplateSums* const> rows, const at::Tensor& input,
                            at::ScalarType dtype, TemplateBanks& banks);
 

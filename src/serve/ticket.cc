@@ -1,9 +1,32 @@
 #include "ticket.h"
 
+#include <fmt/format.h>
+
+#include <set>
+
 #include "recast/base/error.h"
 #include "recast/run/failure.h"
 
 namespace recast {
+namespace {
+
+/// As InferenceAccount has it.
+std::string names_of(const std::vector<std::shared_ptr<const ServedTask>>& tasks) {
+  constexpr std::size_t kMostBytes = 200;
+  std::string names;
+  std::set<const ServedTask*> seen;
+  std::size_t more = 0;
+  for (const auto& task : tasks) {
+    if (!seen.insert(task.get()).second) continue;
+    if (names.size() > kMostBytes)
+      ++more;
+    else
+      names += fmt::format("{}{}@{}:{}", names.empty() ? "" : ",", task->base, task->name, task->version);
+  }
+  return more == 0 ? names : fmt::format("{},+{}", names, more);
+}
+
+}  // namespace
 
 std::exception_ptr error_at_hand() {
   const Failure failure = failure_at_hand();
@@ -49,7 +72,7 @@ void Ticket::answer() {
     InferenceResponse response = write_rows(rows_, results_);
     if (answered_.exchange(true)) return;
     const auto now = Clock::now();
-    observer_(rows_, {queue_ns_, input_ns_, infer_ns_, (now - computed).count(), (now - begun_).count()}, nullptr);
+    account({queue_ns_, input_ns_, infer_ns_, (now - computed).count(), (now - begun_).count()}, nullptr);
     done_(std::move(response));
   } catch (...) {
     fail(std::current_exception());
@@ -58,8 +81,14 @@ void Ticket::answer() {
 
 void Ticket::fail(std::exception_ptr error) {
   if (answered_.exchange(true)) return;
-  observer_(rows_, {queue_ns_, input_ns_, infer_ns_, 0, (Clock::now() - begun_).count()}, error);
+  account({queue_ns_, input_ns_, infer_ns_, 0, (Clock::now() - begun_).count()}, error);
   done_(error);
+}
+
+void Ticket::account(const RequestTimes& times, const std::exception_ptr& error) {
+  if (context_.account)
+    *context_.account = {rows_.rows(), names_of(rows_.tasks), times.queue_ns, times.input_ns + times.infer_ns};
+  observer_(rows_, times, error);
 }
 
 }  // namespace recast

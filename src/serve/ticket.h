@@ -35,6 +35,8 @@ class Ticket {
 
  private:
   void answer();
+  /// Keeps the account that the caller asked for, and tells the observer.
+  void account(const RequestTimes& times, const std::exception_ptr& error);
 
   const RequestRows rows_;
   const CallContext context_;

@@ -1,16 +1,12 @@
 #include "token_file.h"
 
-#include <fcntl.h>
 #include <fmt/ranges.h>
-#include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstdio>
 #include <system_error>
 
 #include "recast/base/error.h"
@@ -26,7 +22,6 @@ namespace {
 constexpr std::size_t kMostTokens = 1000;
 constexpr std::size_t kMostTasks = 100;
 constexpr std::uint64_t kMostFileBytes = 1 << 20;
-constexpr Role kRoles[] = {Role::kInfer, Role::kRead, Role::kManage};
 constexpr std::string_view kLettersAndDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 bool is_hex(std::string_view text, std::size_t least, std::size_t most) {
@@ -96,8 +91,8 @@ class EntryReader {
     constexpr std::string_view kExpected = "expected infer, read or manage, or a list of these, each once";
     std::set<Role> roles;
     for (const std::string& text : list("role", kExpected)) {
-      const auto* role = std::ranges::find(kRoles, text, [](Role known) { return name(known); });
-      if (role == std::end(kRoles) || !roles.insert(*role).second) refuse("role", kExpected);
+      const std::optional<Role> role = role_of(text);
+      if (!role || !roles.insert(*role).second) refuse("role", kExpected);
     }
     return roles;
   }
@@ -130,41 +125,6 @@ SettingsTree list_of(std::vector<std::string> values) {
   return {.kind = SettingsTree::Kind::kList, .value = {}, .list = std::move(values), .map = {}};
 }
 
-std::string utc_text(std::chrono::sys_seconds time) {
-  const auto day = std::chrono::floor<std::chrono::days>(time);
-  const std::chrono::year_month_day date(day);
-  const std::chrono::hh_mm_ss clock(time - day);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", static_cast<int>(date.year()),
-                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()), clock.hours().count(),
-                     clock.minutes().count(), clock.seconds().count());
-}
-
-[[noreturn]] void fail_write(const std::filesystem::path& file, int error) {
-  fail(Code::kUnavailable, "[tokens] {}: cannot be written: {}; nothing was changed", printable(file.string(), 300),
-       std::generic_category().message(error));
-}
-
-/// As write_file_atomically(), with mode 0600 from the first byte on.
-void write_private_file(const std::filesystem::path& file, std::string_view text) {
-  const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
-  std::string temporary = (folder / (std::string(kTemporaryBegin) + "XXXXXX.tmp")).string();
-  const int descriptor = ::mkostemps(temporary.data(), 4, O_CLOEXEC);
-  if (descriptor < 0) fail_write(file, errno);
-  int error = 0;
-  while (error == 0 && !text.empty()) {
-    const ssize_t put = ::write(descriptor, text.data(), text.size());
-    if (put < 0 && errno != EINTR) error = errno;
-    if (put > 0) text.remove_prefix(static_cast<std::size_t>(put));
-  }
-  if (error == 0 && ::fsync(descriptor) != 0) error = errno;
-  if (::close(descriptor) != 0 && error == 0) error = errno;
-  if (error == 0 && ::rename(temporary.c_str(), file.c_str()) != 0) error = errno;
-  if (error == 0) error = flush_folder(folder);
-  if (error == 0) return;
-  ::unlink(temporary.c_str());
-  fail_write(file, error);
-}
-
 }  // namespace
 
 std::string_view name(Role role) {
@@ -177,6 +137,12 @@ std::string_view name(Role role) {
       return "manage";
   }
   fail(Code::kInternal, "[tokens] a role without a name");
+}
+
+std::optional<Role> role_of(std::string_view text) {
+  for (const Role role : {Role::kInfer, Role::kRead, Role::kManage})
+    if (name(role) == text) return role;
+  return std::nullopt;
 }
 
 std::vector<TokenEntry> parse_token_file(const std::string& text, const std::string& origin) {
@@ -220,7 +186,9 @@ std::string read_token_file(const std::filesystem::path& file) {
   const std::string shown = printable(file.string(), 300);
   struct stat status {};
   if (::stat(file.c_str(), &status) != 0) return read_file(file, kMostFileBytes);  // tells why
-  if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+  // Of root a group may read it: so secrets reach a service that is not root, from Kubernetes and from /etc.
+  const ::mode_t others = status.st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
+  if ((status.st_mode & others) != 0) {
     fail(Code::kInvalidArgument,
          "[tokens] {}: others than its owner may read or write it (mode {:04o}); run chmod 600 '{}'", shown,
          status.st_mode & 07777u, shown);
@@ -260,7 +228,7 @@ std::string add_token(const std::filesystem::path& file, TokenEntry entry) {
     fail(Code::kUnsupported,
          "[tokens] {}: an entry cannot be added behind its last line; write names in lines of their own", shown);
   }
-  write_private_file(file, text);
+  write_file_atomically(file, text, FileAccess::kOwner);
   return token;
 }
 

@@ -5,8 +5,8 @@
 
 namespace recast {
 
-/// The text of a token file of at most 1 MiB. Throws  as read_file();  kInvalidArgument: group or others may read or
-/// write it, or it belongs to neither this user nor root.
+/// The text of a token file of at most 1 MiB. Throws  as read_file();  kInvalidArgument: others than its owner
+/// may read or write it, but for the group where it is root's, or it belongs to neither this user nor root.
 std::string read_token_file(const std::filesystem::path& file);
 
 /// So many random bytes (256 at the most) of the system's generator, as hexadecimal digits. Throws kUnavailable.

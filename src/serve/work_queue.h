@@ -3,8 +3,11 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace recast {
@@ -18,7 +21,9 @@ struct WaitingRow {
   std::chrono::steady_clock::time_point since;
 };
 
-/// Rows in the order in which they came, bounded. Threads: all calls in parallel.
+/// Rows that wait, bounded. Callers take turns row by row, and those of one caller come in their order: who sends a
+/// thousand rows holds up his own. Of the room a caller with rows in it gets a fair share more at most.
+/// Threads: all calls in parallel.
 class WorkQueue {
  public:
   struct Limits {
@@ -28,21 +33,33 @@ class WorkQueue {
   };
   explicit WorkQueue(Limits limits) : limits_(limits) {}
 
-  /// False: full or closed; nothing was taken.
-  bool push(const std::shared_ptr<Ticket>& ticket, std::int64_t rows, std::int64_t bytes);
+  /// False: full, full for this caller, or closed; nothing was taken.
+  bool push(const std::shared_ptr<Ticket>& ticket, const std::string& caller, std::int64_t rows, std::int64_t bytes);
   /// Waits for rows; those that wait are shared out among the workers, so many at most as a batch takes. Empty: closed.
   std::vector<WaitingRow> take();
   void close();
   std::int64_t waiting() const;
 
  private:
+  /// One caller's, never empty.
+  struct Line {
+    std::string caller;
+    std::deque<WaitingRow> rows;
+    std::int64_t bytes = 0;
+  };
+
+  bool has_room(const std::string& caller, std::int64_t rows, std::int64_t bytes) const;
+  Line& line_of(const std::string& caller);
+  WaitingRow next();
+  std::chrono::steady_clock::time_point oldest() const;
   void wait_for_others(std::unique_lock<std::mutex>& lock);
 
   const Limits limits_;
   mutable std::mutex mutex_;
   std::condition_variable filled_;
-  std::deque<WaitingRow> rows_;
-  std::int64_t bytes_ = 0;
+  std::list<Line> lines_;  // whose turn it is in front
+  std::unordered_map<std::string, std::list<Line>::iterator> by_caller_;
+  std::int64_t rows_ = 0, bytes_ = 0;
   bool closed_ = false;
 };
 

@@ -96,7 +96,8 @@ class Clients : public ::testing::Test {
       write_adapted(*folder_ / "");
       directories_.push_back(*folder_ / "vit");
     }
-    std::vector<std::string> words = {"--management", "--mixing", "grouped"};
+    std::vector<std::string> words = {"--management", "--mixing", "grouped", "--corrections",
+                                      (*folder_ / "corrections").string()};
     for (const fs::path& directory : directories_) words.push_back(directory.string());
     server_ = new ServingProgram(folder_->path(), words);
     write_expected();
@@ -282,7 +283,10 @@ TEST_F(Clients, OpenapiSaysWhatTheServerDoes) {
   const Answer token =
       RunningRecast(folder.path(), {"token", tokens, "everything", "--role", "infer", "--role", "manage"}).wait();
   ASSERT_EQ(token.status, 0) << token.err;
-  ServingProgram server(folder.path(), {(*folder_ / "toy").string(), "--tokens", tokens});
+  write_text(folder / "examples/cat.jpg", encode_jpeg(40, 30));  // as the document says
+  ServingProgram server(folder.path(),
+                        {(*folder_ / "toy").string(), "--tokens", tokens, "--corrections",
+                         (folder / "corrections").string(), "--examples", (folder / "examples").string()});
   const std::string authorization = "Authorization: Bearer " + token.out.substr(0, token.out.find('\n'));
   const Answer answer =
       RunningProgram(output.path(),

@@ -45,6 +45,26 @@ TEST_F(EngineMetricsTest, TellWhatRanAndWhatIsKept) {
   EXPECT_EQ(kept("tasks") + kept("task_bytes") + kept("weight_bytes"), 0);
 }
 
+TEST_F(EngineMetricsTest, ShareAMixedRequestOutAmongItsTasks) {
+  const ModelDirectory directory = ModelDirectory::open(folder_ / "model", false);
+  directory.store().commit(varied(directory.record("slot"), "other", 2, 1));
+  const auto engine = make_engine(options_, &registry_);
+  const std::string image = image_file(1);
+  send(*engine, mixed_request({"slot", "other", "slot"}, {image, image, image})).get();
+  EXPECT_ANY_THROW(send(*engine, request_for("other", {"no image"})).get());
+  EXPECT_ANY_THROW(send(*engine, request_for("unknown", {image})).get());
+  const auto of = [&](const std::string& what, const std::string& task) {
+    return metric_of(registry_, "recast_task_" + what + "_total", task);
+  };
+  EXPECT_EQ(of("rows", "slot"), 2);
+  EXPECT_EQ(of("rows", "other"), 1);
+  EXPECT_EQ(of("requests", "slot"), 1);
+  EXPECT_EQ(of("requests", "other"), 2) << "one was answered, one failed";
+  EXPECT_EQ(of("requests", "unknown"), 0) << "what is no task makes no series";
+  EXPECT_GT(of("compute_seconds", "slot"), of("compute_seconds", "(other)"));
+  EXPECT_EQ(of("rows", "(other)"), 0);
+}
+
 TEST_F(EngineMetricsTest, RowsOfATaskShareAPassUnlessTheyAreToHaveTheirBits) {
   const std::vector<std::string> images(8, image_file(1));
   const auto grouped = make_engine(options_, &registry_);

@@ -46,8 +46,9 @@ inline std::shared_ptr<grpc::Channel> connect(int port, std::shared_ptr<grpc::Ch
 }
 
 struct GrpcTestServer {
-  explicit GrpcTestServer(GrpcOptions options = any_port(), TokenTable* tokens = nullptr)
-      : server(service, std::move(options), registry, tokens) {
+  explicit GrpcTestServer(GrpcOptions options = any_port(), TokenTable* tokens = nullptr,
+                          AccessLog* access_log = nullptr)
+      : server(service, std::move(options), registry, tokens, access_log) {
     server.start();
     channel = connect(server.port());
     stub = std::make_unique<Stub>(channel);

@@ -4,6 +4,7 @@
 #include <future>
 
 #include "grpc_fixture.h"
+#include "http2_frames.h"
 #include "http_client.h"
 #include "recast/base/log.h"
 
@@ -141,21 +142,28 @@ TEST(GrpcServer, CompressedMessagesAreRefusedBeforeTheyAreUnpacked) {
   EXPECT_EQ(at.service.computed(), 0u);
 }
 
-TEST(GrpcServer, CallsBeyondTheLimitAreRefused) {
-  GrpcTestServer at(options_with([](GrpcOptions& o) { o.calls = 2; }));
+TEST(GrpcServer, CallsBeyondTheLimitAndBeyondAClientsShareAreRefused) {
+  GrpcTestServer at(options_with([](GrpcOptions& o) { o.calls = 4; }));
   at.service.hold();
   std::vector<std::future<StatusCode>> calls;
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < 3; ++i) {
     calls.push_back(std::async(std::launch::async, [&] {
       ModelInferResponse answer;
       return call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer).error_code();
     }));
   }
-  ASSERT_TRUE(at.service.wait_for(2));
+  ASSERT_TRUE(at.service.wait_for(3));
   ModelInferResponse answer;
   const grpc::Status status = call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer);
-  EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE);
-  EXPECT_THAT(status.error_message(), HasSubstr("2 calls"));
+  EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE) << "three quarters are for one client";
+  EXPECT_THAT(status.error_message(), HasSubstr("too many calls"));
+  HttpClient other(at.server.port(), "127.0.0.2");
+  other.send(kHttp2Preface +
+             http2_frame(Http2Frame::kHeaders, kEndHeaders, 1,
+                         grpc_headers("/inference.GRPCInferenceService/ServerLive") + http2_header("te", "trailers")) +
+             http2_frame(Http2Frame::kData, kEndStream, 1, std::string(5, '\0')));
+  other.read_until("grpc-status", 10s);
+  EXPECT_TRUE(metric_becomes(at.registry, "recast_grpc_requests_total", 1, "OK"));
   at.service.release();
   for (auto& call : calls) EXPECT_EQ(call.get(), StatusCode::OK);
 }
@@ -187,50 +195,24 @@ bool is_closed_after(std::uint16_t port, const std::string& bytes) {
   return client.ended();
 }
 
-const std::string kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + std::string("\0\0\0\4\0\0\0\0\0", 9);
-
-/// A frame of HTTP/2.
-std::string frame(char type, char flags, char stream, const std::string& content) {
-  std::string bytes;
-  for (const int shift : {16, 8, 0}) bytes += static_cast<char>(content.size() >> shift & 0xff);
-  return bytes + type + flags + std::string(3, '\0') + stream + content;
-}
-
-/// A header in its longest form: neither indexed nor compressed.
-std::string header(const std::string& name, const std::string& value) {
-  const auto text = [](const std::string& text) {
-    std::string length(1, static_cast<char>(std::min<std::size_t>(text.size(), 127)));
-    if (text.size() >= 127) {
-      std::size_t rest = text.size() - 127;
-      for (; rest >= 128; rest /= 128) length += static_cast<char>(rest % 128 + 128);
-      length += static_cast<char>(rest);
-    }
-    return length + text;
-  };
-  return std::string(1, '\0') + text(name) + text(value);
-}
-
 /// A call of ServerLive with so many headers of 3,000 bytes more, each in a frame of its own.
 std::string call_with_frames(int frames, const std::string& scheme = "http", const std::string& more = "") {
-  constexpr char kHeaders = 1, kData = 0, kContinuation = 9, kEndStream = 1, kEndHeaders = 4;
-  const std::string call = header(":method", "POST") + header(":scheme", scheme) + header(":authority", "test") +
-                           header(":path", "/inference.GRPCInferenceService/ServerLive") +
-                           header("content-type", "application/grpc") + more;
-  std::string bytes = frame(kHeaders, 0, 1, call);
+  const std::string call = grpc_headers("/inference.GRPCInferenceService/ServerLive", scheme) + more;
+  std::string bytes = http2_frame(Http2Frame::kHeaders, 0, 1, call);
   for (int i = 0; i < frames; ++i)
-    bytes += frame(kContinuation, i + 1 < frames ? 0 : kEndHeaders, 1,
-                   header("x-" + std::to_string(i), std::string(3'000, 'a')));
-  return kPreface + bytes + frame(kData, kEndStream, 1, std::string(5, '\0'));
+    bytes += http2_frame(Http2Frame::kContinuation, i + 1 < frames ? 0 : kEndHeaders, 1,
+                         http2_header("x-" + std::to_string(i), std::string(3'000, 'a')));
+  return kHttp2Preface + bytes + http2_frame(Http2Frame::kData, kEndStream, 1, std::string(5, '\0'));
 }
 
 TEST(GrpcServer, HeadersBeyondTheLimitAreRefusedHoweverManyFramesTheyComeIn) {
   GrpcTestServer at;
   HttpClient good(at.server.port());
-  good.send(call_with_frames(4, "http", header("te", "trailers")));
+  good.send(call_with_frames(4, "http", http2_header("te", "trailers")));
   good.read_until("grpc-status", 10s);
   EXPECT_TRUE(metric_becomes(at.registry, "recast_grpc_requests_total", 1, "OK"));
   HttpClient bad(at.server.port());
-  bad.send(call_with_frames(7, "http", header("te", "trailers")));  // no frame has a fifth of the limit of 16 KiB
+  bad.send(call_with_frames(7, "http", http2_header("te", "trailers")));  // no frame has a fifth of the limit of 16 KiB
   bad.read_until("grpc-status", 10s);
   EXPECT_TRUE(metric_becomes(at.registry, "recast_grpc_calls_open", 0));
   EXPECT_EQ(metric_of(at.registry, "recast_grpc_requests_total", "OK"), 1);
@@ -241,10 +223,10 @@ TEST(GrpcServer, OutlivesHeadersThatAborted) {
   GrpcTestServer at;
   for (const int frames : {3, 7})
     for (const std::string& bytes :
-         {call_with_frames(frames, "http", header("te", "x")), call_with_frames(frames, "x"),
-          call_with_frames(frames, "http", header("grpclb_client_stats", "x")),
-          call_with_frames(1, "x", header("te", "x") + header("y", std::string(14'000, 'a'))),
-          call_with_frames(1, "x", header("te", "x") + header("y", std::string(20'000, 'a')))}) {
+         {call_with_frames(frames, "http", http2_header("te", "x")), call_with_frames(frames, "x"),
+          call_with_frames(frames, "http", http2_header("grpclb_client_stats", "x")),
+          call_with_frames(1, "x", http2_header("te", "x") + http2_header("y", std::string(14'000, 'a'))),
+          call_with_frames(1, "x", http2_header("te", "x") + http2_header("y", std::string(20'000, 'a')))}) {
       HttpClient client(at.server.port());
       client.send(bytes);
       client.read_until("grpc-status", 500ms);
@@ -257,8 +239,8 @@ TEST(GrpcServer, ClosesConnectionsThatDoNotSpeakHttp2) {
   GrpcTestServer at;
   EXPECT_TRUE(is_closed_after(at.server.port(), "GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"));
   EXPECT_TRUE(is_closed_after(at.server.port(), std::string(10'000, '\x16')));
-  EXPECT_TRUE(is_closed_after(at.server.port(), kPreface + std::string("\xff\xff\xff\0\0\0\0\0\1", 9)));
-  EXPECT_TRUE(is_closed_after(at.server.port(), kPreface + std::string("\0\0\1\1\4\0\0\0\2\x80", 10)));
+  EXPECT_TRUE(is_closed_after(at.server.port(), kHttp2Preface + std::string("\xff\xff\xff\0\0\0\0\0\1", 9)));
+  EXPECT_TRUE(is_closed_after(at.server.port(), kHttp2Preface + std::string("\0\0\1\1\4\0\0\0\2\x80", 10)));
   inference::ServerLiveResponse answer;
   EXPECT_TRUE(call(*at.stub, &Stub::ServerLive, inference::ServerLiveRequest(), answer).ok());
 }
@@ -267,7 +249,7 @@ TEST(GrpcServer, ClosesConnectionsThatPingTooOften) {
   GrpcTestServer at;
   std::string pings;
   for (int i = 0; i < 1000; ++i) pings += std::string("\0\0\x8\6\0\0\0\0\0pingping", 17);
-  EXPECT_TRUE(is_closed_after(at.server.port(), kPreface + pings));
+  EXPECT_TRUE(is_closed_after(at.server.port(), kHttp2Preface + pings));
 }
 
 TEST(GrpcServer, ClosesConnectionsThatSayNothing) {
@@ -276,8 +258,8 @@ TEST(GrpcServer, ClosesConnectionsThatSayNothing) {
     o.idle_timeout = 500ms;
   }));
   EXPECT_TRUE(is_closed_after(at.server.port(), "")) << "none of the handshake";
-  EXPECT_TRUE(is_closed_after(at.server.port(), kPreface.substr(0, 10))) << "half of it";
-  EXPECT_TRUE(is_closed_after(at.server.port(), kPreface)) << "and no call";
+  EXPECT_TRUE(is_closed_after(at.server.port(), kHttp2Preface.substr(0, 10))) << "half of it";
+  EXPECT_TRUE(is_closed_after(at.server.port(), kHttp2Preface)) << "and no call";
 }
 
 }  // namespace

@@ -32,13 +32,17 @@ struct HttpReply {
 
 class HttpClient {
  public:
-  explicit HttpClient(std::uint16_t port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+  /// `from`: an address of this machine (127.0.0.2), for who is to be somebody else.
+  explicit HttpClient(std::uint16_t port, const char* from = nullptr) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
+    if (from != nullptr && (::inet_pton(AF_INET, from, &address.sin_addr) != 1 ||
+                            ::bind(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0))
+      give_up(from);
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (::connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-      fail(Code::kUnavailable, "[test] cannot connect to port {}: errno {}", port, errno);
+      give_up(fmt::format("port {}", port));
   }
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
@@ -108,6 +112,12 @@ class HttpClient {
   }
 
  private:
+  [[noreturn]] void give_up(std::string_view what) {
+    const int why = errno;
+    close();
+    fail(Code::kUnavailable, "[test] cannot connect: {}, errno {}", what, why);
+  }
+
   std::string take_head(std::chrono::steady_clock::time_point deadline) {
     std::size_t end;
     while ((end = unread_.find("\r\n\r\n")) == unread_.npos)

@@ -25,8 +25,9 @@ inline HttpOptions quick_options() {
 }
 
 struct TestServer {
-  explicit TestServer(HttpOptions options = quick_options(), TokenTable* tokens = nullptr)
-      : server(service, std::move(options), registry, tokens) {
+  explicit TestServer(HttpOptions options = quick_options(), TokenTable* tokens = nullptr,
+                      AccessLog* access_log = nullptr)
+      : server(service, std::move(options), registry, tokens, access_log) {
     server.start();
   }
 

@@ -201,6 +201,51 @@ TEST(HttpLimits, LetIdleConnectionsMakeRoom) {
   EXPECT_TRUE(at.becomes("recast_http_connections_open", 19)) << "one of those who only wait has gone";
 }
 
+TEST(HttpLimits, TakeRoomFromTheAddressThatHasMost) {
+  HttpOptions options = quick_options();
+  options.connections = 20;
+  options.header_timeout = options.idle_timeout = 60s;
+  TestServer at(options);
+  HttpClient kept(at.server.port());
+  EXPECT_EQ(kept.ask(infer_pair()).status, 200);
+  const auto evil = [&](std::string_view bytes) {
+    auto client = std::make_unique<HttpClient>(at.server.port(), "127.0.0.2");
+    client->send(bytes);
+    return client;
+  };
+  std::vector<std::unique_ptr<HttpClient>> slow;
+  for (int i = 0; i < 18; ++i) {
+    slow.push_back(evil(infer_pair().substr(0, i % 2 == 0 ? 20 : 150)));
+    if (i == 0) std::this_thread::sleep_for(100ms);  // it is the first to wait
+  }
+  const auto idle = evil("");
+  ASSERT_TRUE(at.becomes("recast_http_connections_open", 20));
+  HttpClient one(at.server.port()), two(at.server.port());
+  EXPECT_EQ(one.ask(infer_pair()).status, 200);
+  EXPECT_TRUE(idle->ends()) << "who waits for a request goes before those who wait for the rest of one";
+  EXPECT_EQ(two.ask(infer_pair()).status, 200);
+  const HttpReply first = slow.front()->read();
+  EXPECT_EQ(first.status, 503) << "then who has waited longest";
+  EXPECT_EQ(first.field("retry-after"), "1");
+  std::this_thread::sleep_for(1100ms);
+  EXPECT_EQ(evil("")->read().status, 503) << "who has most gets no room of those who have fewer";
+  EXPECT_EQ(kept.ask(infer_pair()).status, 200);
+}
+
+TEST(HttpLimits, LetNoClientHoldAllThereIsForBodies) {
+  HttpOptions options = quick_options();
+  options.bodies_bytes = 8 << 20;
+  TestServer at(options);
+  const std::string half =
+      "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 8000000\r\n\r\n" + std::string(4 << 20, ' ');
+  HttpClient first(at.server.port(), "127.0.0.2"), second(at.server.port(), "127.0.0.2");
+  first.send(half);
+  ASSERT_TRUE(at.becomes("recast_http_received_bytes_total", static_cast<double>(half.size())));
+  second.send(half);
+  EXPECT_EQ(second.read().status, 503) << "three quarters are for one";
+  EXPECT_EQ(at.ask(post("/v2/models/pair/infer", kBody + std::string(1 << 20, ' '))).status, 200) << "the rest is not";
+}
+
 /// 99th percentile of the milliseconds that a good client waits for an answer.
 double p99_ms(const TestServer& at, int requests) {
   HttpClient client(at.server.port());

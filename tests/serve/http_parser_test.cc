@@ -200,9 +200,30 @@ TEST(HttpRoute, FindsEveryPathOfTheProtocol) {
   EXPECT_EQ(route->model, "a%40b");
   EXPECT_EQ(route->version, "3");
   EXPECT_EQ(route->path_template, "/v2/models/{model}/versions/{version}/infer");
-  for (const std::string_view path : {"", "/", "v2", "/v2/", "//v2", "/v2//", "/v1", "/v2/models", "/v2/models/",
-                                      "/v2/models//infer", "/v2/models/m/versions", "/v2/models/m/versions//infer",
-                                      "/v2/models/m/infer/", "/v2/models/m/x", "/V2", "/v2/../v2", "/metrics/"})
+  EXPECT_EQ(action("/"), static_cast<int>(HttpAction::kPage));
+  EXPECT_EQ(action("/recast/v1/tasks/t/corrections"), static_cast<int>(HttpAction::kCorrect));
+  EXPECT_EQ(find_route("/recast/v1/examples/a%20b.png")->example, "a%20b.png");
+  for (const std::string_view path : {"",
+                                      "//",
+                                      "v2",
+                                      "/v2/",
+                                      "//v2",
+                                      "/v2//",
+                                      "/v1",
+                                      "/v2/models",
+                                      "/v2/models/",
+                                      "/v2/models//infer",
+                                      "/v2/models/m/versions",
+                                      "/v2/models/m/versions//infer",
+                                      "/v2/models/m/infer/",
+                                      "/v2/models/m/x",
+                                      "/V2",
+                                      "/v2/../v2",
+                                      "/metrics/",
+                                      "/recast",
+                                      "/recast/v1/",
+                                      "/recast/v1/examples",
+                                      "/index.html"})
     EXPECT_FALSE(find_route(path)) << path;
   EXPECT_EQ(path_of("/v2?token=x/y"), "/v2");
 }

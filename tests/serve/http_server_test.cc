@@ -5,6 +5,7 @@
 #include "format/python_tool.h"
 #include "http_fixture.h"
 #include "recast/base/log.h"
+#include "served_tasks.h"
 
 namespace recast {
 namespace {
@@ -162,7 +163,11 @@ void check_references(const nlohmann::json& document, const nlohmann::json& at) 
 }
 
 TEST(HttpServer, DescribesItselfInOpenApi) {
-  TestServer at;
+  const TemporaryFolder folder;
+  write_text(folder / "a.png", image_file(1));
+  HttpOptions options = quick_options();
+  options.examples = folder.path();
+  TestServer at(options);
   const auto document = at.json(get("/v2/openapi.json"));
   EXPECT_EQ(document["openapi"], "3.1.0");
   check_references(document, document);
@@ -175,7 +180,8 @@ TEST(HttpServer, DescribesItselfInOpenApi) {
       ids.insert(operation["operationId"].get<std::string>());
       EXPECT_FALSE(operation.contains("security"));
       std::string concrete = path;
-      for (const auto& [name, value] : {std::pair<std::string, std::string>{"{model}", "pair"}, {"{version}", "1"}})
+      for (const auto& [name, value] :
+           {std::pair<std::string, std::string>{"{model}", "pair"}, {"{version}", "1"}, {"{example}", "a.png"}})
         if (const auto found = concrete.find(name); found != concrete.npos) concrete.replace(found, name.size(), value);
       const std::string request = method == "post"   ? post(concrete, "{}")
                                   : method == "head" ? "HEAD" + get(concrete).substr(3)
@@ -190,7 +196,7 @@ TEST(HttpServer, DescribesItselfInOpenApi) {
       }
     }
   EXPECT_EQ(ids.size(), operations);
-  EXPECT_EQ(document["paths"].size(), 17);
+  EXPECT_EQ(document["paths"].size(), 25);
 }
 
 // ---- HTTP ----------------------------------------------------------------------------------------------------------
@@ -232,7 +238,7 @@ TEST(HttpServer, RefusesPathsThatLeadOut) {
         "/v2/models/a%5cb", "/v2/models/%", "/v2/models/%zz", "/v2/models/a%20b", "/v2/models/%e2%80%aea",
         "/v2/models/C%3A%5cx", "/v2/models/pair/versions/0", "/v2/models/pair/versions/99999999999999999999"})
     EXPECT_EQ(at.ask(get(path)).status, 400) << path;
-  for (const char* path : {"/", "/v2/models/../../etc/passwd", "/v2/models/%2e%2e/infer/x", "/v1/models/pair", "/v2/"})
+  for (const char* path : {"/..", "/v2/models/../../etc/passwd", "/v2/models/%2e%2e/infer/x", "/v1/models/pair", "/v2/"})
     EXPECT_EQ(at.ask(get(path)).status, 404) << path;
   EXPECT_EQ(at.ask(get("/v2/models/pa%69r")).status, 200);
   EXPECT_EQ(at.ask(get("/v2/models/pair?query=means+nothing")).status, 200);

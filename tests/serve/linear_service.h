@@ -104,6 +104,23 @@ class LinearService final : public Service {
     }
     return index;
   }
+  nlohmann::json tasks(const TaskQuery& query) const override {
+    nlohmann::json tasks = nlohmann::json::array();
+    for (const auto& [name, classes] : classes_) {
+      if (name <= query.after || name.find(query.search) == name.npos) continue;
+      if (query.may_use && !query.may_use(name)) continue;
+      if (static_cast<std::int64_t>(tasks.size()) == query.limit)
+        return {{"tasks", tasks}, {"next", tasks.back()["name"]}};
+      tasks.push_back({{"name", name}, {"base", "linear"}, {"ready", true}, {"classes", classes}});
+    }
+    return {{"tasks", tasks}, {"next", nullptr}};
+  }
+  nlohmann::json task(const std::string& model) const override {
+    std::vector<std::string> labels;
+    for (std::int64_t c = 0, classes = find(model); c < classes; ++c) labels.push_back("class " + std::to_string(c));
+    return {{"name", model}, {"base", "linear"}, {"task", model},
+            {"version", 1},  {"labels", labels}, {"versions", nlohmann::json::array()}};
+  }
   void load(const std::string& model) override {
     find(model);
     const std::lock_guard lock(mutex_);
@@ -162,8 +179,13 @@ class LinearService final : public Service {
     fail(Code::kNotFound, "[serve] no model '{}', did you mean '{}'?", model, nearest(model, names));
   }
 
+  std::optional<Error> failure() const {
+    const std::lock_guard lock(mutex_);
+    return failure_;
+  }
+
   InferenceResponse answer(const InferenceRequest& request) {
-    if (failure_) throw Error(*failure_);
+    if (const std::optional<Error> failure = this->failure()) throw Error(*failure);
     const std::int64_t classes = find(request.model, request.version);
     if (request.inputs.size() != 1 || request.inputs[0].datatype != "FP32" || request.inputs[0].shape.size() != 2)
       fail(Code::kInvalidArgument, "[serve] inputs: expected one, FP32 [N, D]");

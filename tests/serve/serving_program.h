@@ -1,5 +1,6 @@
 #pragma once
 // `recast serve` in a process of its own, as long as the object lives.
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <thread>
@@ -11,10 +12,12 @@ namespace recast {
 
 class ServingProgram {
  public:
-  /// `recast serve WORDS...` on free ports of this machine; returns once it listens. What it prints lies in `folder`,
-  /// which must outlive it. Throws kUnavailable with what it wrote if it ends instead, or is silent for a minute.
-  ServingProgram(const std::filesystem::path& folder, std::vector<std::string> words)
-      : folder_(folder), program_(folder, with_ports(std::move(words))) {
+  /// `recast serve WORDS...`, on free ports of this machine where they say nothing of ports, behind what `runner` has
+  /// of a command that becomes it; returns once it listens. What it prints lies in `folder`, which must outlive it.
+  /// Throws kUnavailable with what it wrote if it ends instead, or is silent for a minute.
+  ServingProgram(const std::filesystem::path& folder, const std::vector<std::string>& words,
+                 std::vector<std::string> runner = {})
+      : folder_(folder), program_(folder, command(std::move(runner), words)) {
     if (!comes_true([this] { return program_.over() || nlohmann::json::accept(out_so_far()); }) || program_.over()) {
       end();
       fail(Code::kUnavailable, "[test] recast serve does not listen: {}{}", out_so_far(), program_.err_so_far());
@@ -33,6 +36,7 @@ class ServingProgram {
   int grpc_port() const { return started_.at("grpc_port"); }
   int metrics_port() const { return started_.at("metrics_port"); }
   bool over() const { return program_.over(); }
+  ::pid_t pid() const { return program_.pid(); }
   void signal(int number) const { program_.signal(number); }
   std::string err_so_far() const { return program_.err_so_far(); }
 
@@ -48,11 +52,12 @@ class ServingProgram {
   }
 
  private:
-  static std::vector<std::string> with_ports(std::vector<std::string> words) {
-    words.insert(words.begin(), "serve");
-    for (const char* word : {"--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--json"})
-      words.emplace_back(word);
-    return words;
+  static std::vector<std::string> command(std::vector<std::string> all, const std::vector<std::string>& words) {
+    all.insert(all.end(), {RECAST_PROGRAM, "serve", "--json"});
+    for (const char* port : {"--http-port", "--grpc-port", "--metrics-port"})
+      if (std::ranges::find(words, port) == words.end()) all.insert(all.end(), {port, "0"});
+    all.insert(all.end(), words.begin(), words.end());
+    return all;
   }
   template <class Condition>
   static bool comes_true(const Condition& condition) {
@@ -70,7 +75,7 @@ class ServingProgram {
   }
 
   std::filesystem::path folder_;
-  RunningRecast program_;
+  RunningProgram program_;
   nlohmann::json started_;
   bool ended_ = false;
 };

@@ -192,8 +192,14 @@ TEST(TokenFile, IsRefusedWithEntryAndField) {
 
 TEST(TokenFile, MustBeItsOwnersAlone) {
   const OneOfEach one;
-  for (const ::mode_t mode : {0640, 0604, 0620, 0602, 0644, 0777}) {
+  for (const ::mode_t mode : {0604, 0620, 0660, 0602, 0644, 0777}) {
     ::chmod(one.file.c_str(), mode);
+    EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { TokenTable table(one.file); }), HasSubstr("run chmod 600"));
+  }
+  ::chmod(one.file.c_str(), 0640);
+  if (::geteuid() == 0) {
+    EXPECT_NO_THROW(TokenTable table(one.file)) << "a group that root chose";
+  } else {
     EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { TokenTable table(one.file); }), HasSubstr("run chmod 600"));
   }
   ::chmod(one.file.c_str(), 0400);
@@ -279,6 +285,22 @@ TEST(TokenTable, FollowsItsFile) {
   EXPECT_EQ(access_of(table, third, Right::kInfer), Access::kGranted);
   EXPECT_EQ(access_of(table, first, Right::kInfer), Access::kUnauthenticated) << "taken out of the file";
   EXPECT_THAT(events.names(), ElementsAre("tokens.reread", "tokens.reread"));
+}
+
+TEST(TokenTable, FollowsAFileThatIsExchangedBehindLinks) {
+  // As Kubernetes does with secrets: t -> now/t, now -> first, and then now -> second.
+  const TemporaryFolder folder;
+  for (const char* name : {"first", "second"}) std::filesystem::create_directory(folder / name);
+  const std::string first = add_token(folder / "first/t", entry_of("one", {Role::kInfer})),
+                    second = add_token(folder / "second/t", entry_of("two", {Role::kInfer}));
+  std::filesystem::create_symlink("first", folder / "now");
+  std::filesystem::create_symlink("now/t", folder / "t");
+  TokenTable table(folder / "t", {.reread_every = std::chrono::milliseconds(0)});
+  EXPECT_EQ(access_of(table, first, Right::kInfer), Access::kGranted);
+  std::filesystem::create_symlink("second", folder / "next");
+  std::filesystem::rename(folder / "next", folder / "now");
+  EXPECT_EQ(access_of(table, second, Right::kInfer), Access::kGranted);
+  EXPECT_EQ(access_of(table, first, Right::kInfer), Access::kUnauthenticated);
 }
 
 TEST(TokenTable, SeesAChangeInPlaceWithinTheSameMoment) {

@@ -14,6 +14,7 @@ class Registry;
 
 namespace recast {
 
+class AccessLog;
 class TokenTable;
 
 /// Everything about the gRPC port that can be chosen. Every limit has a finite default. `request_timeout` runs from the
@@ -47,7 +48,8 @@ class GrpcServer final : public ServerPort {
   ///          `insecure`, or, without `insecure`, with a gRPC library that may not withstand floods of HTTP/2 frames; a
   ///          certificate without its key or the reverse; a limit out of range; kNotFound, kDataCorruption:
   ///          the files of TLS.
-  GrpcServer(Service& service, GrpcOptions options, prometheus::Registry& registry, TokenTable* tokens = nullptr);
+  GrpcServer(Service& service, GrpcOptions options, prometheus::Registry& registry, TokenTable* tokens = nullptr,
+             AccessLog* access_log = nullptr);
   ~GrpcServer() override;
 
   void start() override;

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 
 #include "recast/serve/infer_body.h"
@@ -14,6 +15,7 @@ class Registry;
 
 namespace recast {
 
+class AccessLog;
 class TokenTable;
 struct HttpCore;
 
@@ -23,6 +25,10 @@ struct HttpOptions : PortOptions {
   HttpOptions() { port = 8000; }
 
   bool metrics_only = false;  ///< a port for /metrics and the two health paths, nothing else
+
+  std::filesystem::path examples;  ///< a folder of images that the page offers to ask about; empty: none
+  std::filesystem::path
+      corrections;  ///< where corrections made on the page are kept, for `learn`; empty: none are taken
 
   int io_threads = 2;  ///< move bytes only; never parse JSON, never wait for the service
   int workers = 2;     ///< parse, call the service and write; one more does so for bodies of 1 MiB and above
@@ -43,15 +49,16 @@ struct HttpOptions : PortOptions {
 };
 
 /// The Open Inference Protocol v2 over HTTP/1.1, with Triton's binary tensors, repository and statistics, Prometheus
-/// metrics and an OpenAPI document; docs/serving.md has the paths and the limits.
+/// metrics, an OpenAPI document and a page for people; docs/serving.md has the paths and the limits.
 /// Of its threads, those that move bytes call no more of the service than live() and ready().
 class HttpServer final : public ServerPort {
  public:
   /// Families that the registry holds already, as of a second server, are shared.
   /// Throws   kInvalidArgument: an address that is no number, one beyond this machine with neither tokens nor
   ///          `insecure`, a certificate without its key or the reverse, a limit out of range; kNotFound,
-  ///          kDataCorruption: the files of TLS.
-  HttpServer(Service& service, HttpOptions options, prometheus::Registry& registry, TokenTable* tokens = nullptr);
+  ///          kDataCorruption: the files of TLS, the folder of examples; kUnavailable: the folder for corrections.
+  HttpServer(Service& service, HttpOptions options, prometheus::Registry& registry, TokenTable* tokens = nullptr,
+             AccessLog* access_log = nullptr);
   ~HttpServer() override;
 
   void start() override;

@@ -42,6 +42,9 @@ struct InferenceResponse {
   std::vector<WireTensor> outputs;
 };
 
+/// Of an encoded image in a request.
+inline constexpr std::size_t kMostImageBytes = std::size_t{16} << 20;
+
 /// What no request may go beyond, whichever way it comes.
 struct RequestLimits {
   std::size_t tensors = 64;            ///< inputs, and as many outputs

@@ -29,6 +29,9 @@ struct ServerOptions {
   std::optional<GrpcOptions> grpc = GrpcOptions();
   std::optional<HttpOptions> metrics = metrics_port();  ///< asks for no token on this machine's own addresses
   std::filesystem::path tokens;                         ///< a token file (token_table.h); empty: none
+  std::string access_log;                               ///< of all ports but that for metrics: a file, or "-" for
+                                                        ///< standard error; empty: none
+  std::vector<std::string> limits;                      ///< "NAME=VALUE", over what the fields above say
   std::chrono::milliseconds drain{30'000};              ///< for what was taken when the end is asked for
 };
 
@@ -38,11 +41,13 @@ struct ServerPorts {
 };
 
 /// Serves the tasks of the model directories on all ports until `stop` is set, then lets them drain: no new connections
-/// and calls, and what was taken is answered. `listening` is called once, before the first request is answered. Raises
-/// the limit of open files to what the system allows. Returns whether all was answered in time.
+/// and calls, and what was taken is answered. `listening` is called once, before the first request is answered. Each
+/// time that `reopen_log` is set the access log's file is opened anew, and it is cleared. Raises the limit of open files
+/// to 20,000, or what the system allows. Returns whether all was answered in time.
 /// Threads  those of its parts; the calling one waits.
-/// Throws   as make_engine(), HttpServer, GrpcServer, TokenTable, and what `listening` throws.
-bool serve(const ServerOptions& options, const std::atomic<bool>& stop,
+/// Throws   as make_engine(), HttpServer, GrpcServer, TokenTable, AccessLog, and what `listening` throws;
+///          kInvalidArgument: a limit that there is not.
+bool serve(const ServerOptions& options, const std::atomic<bool>& stop, std::atomic<bool>& reopen_log,
            const std::function<void(const ServerPorts&)>& listening);
 
 /// A token as a person asks for it.

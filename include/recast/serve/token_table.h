@@ -17,6 +17,8 @@ namespace recast {
 /// kInfer: whoever deploys or watches has no need of the answers, nor of what is sent for them.
 enum class Role { kInfer, kRead, kManage };
 std::string_view name(Role role);
+/// The role of that name, if there is one.
+std::optional<Role> role_of(std::string_view text);
 
 /// What a call needs.
 enum class Right {
@@ -91,8 +93,8 @@ struct TokenTableOptions {
 /// Threads  all calls in parallel.
 class TokenTable {
  public:
-  /// Throws  as parse_token_file() and read_file();  kInvalidArgument: group or others may read or write the file, or
-  ///         it belongs to another user (not root).
+  /// Throws  as parse_token_file() and read_file();  kInvalidArgument: others than its owner may read or write the file
+  ///         (the group may read one of root's), or it belongs to another user (not root).
   explicit TokenTable(std::filesystem::path file, const TokenTableOptions& options = {});
   ~TokenTable();
   TokenTable(const TokenTable&) = delete;

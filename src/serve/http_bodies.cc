@@ -1,0 +1,30 @@
+#include "http_bodies.h"
+
+#include "fair_share.h"
+
+namespace recast {
+
+bool HttpBodies::Held::grow_to(std::size_t bytes) {
+  if (bytes <= bytes_) return true;
+  const std::size_t more = bytes - bytes_;
+  bytes_ = bytes;
+  return of_.take(caller_, more);
+}
+
+bool HttpBodies::take(const std::string& caller, std::size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  bytes_ += bytes;
+  const std::size_t own = by_caller_[caller] += bytes;
+  return bytes_ <= limit_ && is_fair_share(static_cast<std::int64_t>(own), static_cast<std::int64_t>(limit_ - bytes_));
+}
+
+void HttpBodies::give_back(const std::string& caller, std::size_t bytes) {
+  if (bytes == 0) return;
+  const std::lock_guard lock(mutex_);
+  bytes_ -= bytes;
+  const auto own = by_caller_.find(caller);
+  own->second -= bytes;
+  if (own->second == 0) by_caller_.erase(own);
+}
+
+}  // namespace recast

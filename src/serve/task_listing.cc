@@ -1,0 +1,141 @@
+#include "task_listing.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "recast/base/error.h"
+#include "recast/format/printable.h"
+#include "recast/run/task_commands.h"
+
+namespace recast {
+namespace {
+
+using nlohmann::json;
+using Bases = std::vector<std::unique_ptr<ServedBase>>;
+
+/// Names that are looked at for one page, so that a search for what nobody is called ends.
+constexpr std::int64_t kNamesAtATime = 500, kMostNames = 10'000;
+
+struct Place {
+  std::string base, task;
+};
+
+/// BASE@TASK, or TASK where there is one base.
+Place place_after(const Bases& bases, const std::string& after) {
+  if (after.empty()) return {};
+  const std::size_t at = after.find('@');
+  const Place place =
+      at == after.npos ? Place{bases.front()->name(), after} : Place{after.substr(0, at), after.substr(at + 1)};
+  const auto is_name = [](const std::string& text) {
+    try {
+      check_task_name(text);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  if ((at == after.npos && bases.size() > 1) || !is_name(place.base) || !is_name(place.task))
+    fail(Code::kInvalidArgument, "[serve] after: '{}'; expected the 'next' of the page before, BASE@TASK",
+         printable(after));
+  return place;
+}
+
+std::string lower(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
+}
+
+class Listing {
+ public:
+  Listing(const Bases& bases, const TaskQuery& query)
+      : query_(query),
+        wanted_(lower(query.search)),
+        with_base_(wanted_.find('@') != wanted_.npos),
+        several_(bases.size() > 1) {
+    if (query.limit < 1 || query.limit > TaskQuery::kMostTasks)
+      fail(Code::kInvalidArgument, "[serve] limit must lie in 1..{}, got {}", TaskQuery::kMostTasks, query.limit);
+    const Place after = place_after(bases, query.after);
+    for (const auto& base : bases) {
+      if (base->name() < after.base) continue;
+      if (!add(*base, base->name() == after.base ? after.task : "")) return;
+    }
+    next_ = nullptr;
+  }
+
+  json result() && { return {{"tasks", std::move(tasks_)}, {"next", std::move(next_)}}; }
+
+ private:
+  /// The tasks of a base that come after `from`; false once it is enough.
+  bool add(const ServedBase& base, std::string from) {
+    for (;;) {
+      const auto names = base.directory().store().names_after(from, kNamesAtATime);
+      for (const TaskName& task : names) {
+        if (looked_at_ == kMostNames || !take(base, task.name)) return false;
+        ++looked_at_;
+        from = task.name;
+        next_ = base.name() + "@" + from;
+      }
+      if (static_cast<std::int64_t>(names.size()) < kNamesAtATime) return true;
+    }
+  }
+
+  /// False: the page is full, and this one is on the next.
+  bool take(const ServedBase& base, const std::string& task) {
+    const std::optional<std::string> name = name_of(base, task);
+    if (!name || !fits(base, task)) return true;
+    if (static_cast<std::int64_t>(tasks_.size()) == query_.limit) return false;
+    json entry = newest_of(base, task);
+    if (entry.is_null()) return true;
+    entry.update({{"name", *name}, {"base", base.name()}, {"ready", !base.unloaded(task)}});
+    tasks_.push_back(std::move(entry));
+    return true;
+  }
+
+  /// What the caller may ask for it by; nothing: it is not for the caller.
+  std::optional<std::string> name_of(const ServedBase& base, const std::string& task) const {
+    const std::string whole = base.name() + "@" + task;
+    if (!several_ && (!query_.may_use || query_.may_use(task))) return task;
+    if (!query_.may_use || query_.may_use(whole)) return whole;
+    return {};
+  }
+
+  bool fits(const ServedBase& base, const std::string& task) const {
+    return lower(with_base_ ? base.name() + "@" + task : task).find(wanted_) != std::string::npos;
+  }
+
+  /// Null: another process has erased it.
+  static json newest_of(const ServedBase& base, const std::string& task) {
+    try {
+      json entry = log_task(base.directory(), task)["versions"].back();
+      entry.erase("removed");
+      return entry;
+    } catch (const Error& error) {
+      if (error.code() == Code::kNotFound) return nullptr;
+      throw;
+    }
+  }
+
+  const TaskQuery& query_;
+  const std::string wanted_;
+  const bool with_base_, several_;
+  std::int64_t looked_at_ = 0;
+  json tasks_ = json::array(), next_;
+};
+
+}  // namespace
+
+json list_served_tasks(const Bases& bases, const TaskQuery& query) { return Listing(bases, query).result(); }
+
+json describe_served_task(const ServedBase& base, const ServedTask& task, const std::string& name) {
+  json history = log_task(base.directory(), task.name);
+  return {{"name", name},
+          {"base", base.name()},
+          {"task", task.name},
+          {"version", task.version},
+          {"labels", task.labels},
+          {"image_size", task.preprocessing.size_px},
+          {"versions", std::move(history["versions"])}};
+}
+
+}  // namespace recast
