@@ -6,6 +6,7 @@
 #include "recast/serve/model_name.h"
 #include "serve/http_content.h"
 #include "serve/http_parser.h"
+#include "serve/http_query.h"
 #include "serve/http_route.h"
 #include "target.h"
 
@@ -88,13 +89,17 @@ void read_request(const Taken& request) {
     if (!model.empty()) parse_model_name(model, version);
     return true;
   });
+  fuzz::accepted([&] { return parse_query(request.head.target, {"after", "search", "limit"}).size() <= 3; });
   if (!named || !route->post) return;
+  RECAST_FUZZ_CHECK(request.head.origin || from_own_page(request.head));
   const bool infers = route->action == HttpAction::kInfer;
   std::optional<std::size_t> json_bytes;
   if (const auto refusal = check_content_fields(request.head, infers, json_bytes)) {
     RECAST_FUZZ_CHECK(refusal->status >= 400 && refusal->status < 500 && !refusal->text.empty());
   } else if (infers) {
     read_inference(request, model, version, json_bytes);
+  } else if (route->action == HttpAction::kCorrect) {
+    fuzz::accepted([&] { return read_correction(request.body); });
   } else {
     const auto parameters = fuzz::accepted([&] { return small_body_parameters(read_small_body(request.body)); });
     RECAST_FUZZ_CHECK(!parameters || parameters->is_object());
