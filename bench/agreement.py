@@ -31,6 +31,20 @@ class Check:
         return asdict(self) | {"passed": self.passed}
 
 
+class CheckFailed(Exception):
+    pass
+
+
+def require(checks, kept):
+    """Prints the checks and puts them into `kept`. Throws CheckFailed where one fails."""
+    for check in checks:
+        kept.append(check)
+        print(f"  {'ok    ' if check.passed else 'FAILED'} {check.name}: {check.difference:.2e} of "
+              f"{check.tolerance:.2e}", flush=True)
+    if not all(check.passed for check in checks):
+        raise CheckFailed()
+
+
 def relative_tolerance(dtype):
     results = BLOCKS * PER_BLOCK + BESIDES
     return 3 * math.sqrt(2 * results) * (UNIT[dtype] + math.sqrt(LONGEST_SUM) * UNIT["fp32"])

@@ -82,13 +82,8 @@ class Bench:
     # ---- checks ----
 
     def require(self, checks):
-        """Prints the checks; one that fails ends the bench."""
-        for check in checks:
-            self.checks.append(check)
-            print(f"  {'ok    ' if check.passed else 'FAILED'} {check.name}: {check.difference:.2e} of "
-                  f"{check.tolerance:.2e}", flush=True)
-        if not all(check.passed for check in checks):
-            raise CheckFailed()
+        """One that fails ends the bench."""
+        agreement.require(checks, self.checks)
 
     def check_step(self, dtype):
         """Logits, loss, gradients and the losses of three steps: recast and the plain PyTorch RECAST."""
@@ -209,10 +204,6 @@ class Bench:
             write_json(self)
 
 
-class CheckFailed(Exception):
-    pass
-
-
 def rebuilt_error(base, mimicked):
     """||W - W'|| / ||W|| of all slots together, from the files that `recast mimic` wrote."""
     given, bank = load_file(base / "backbone.safetensors"), load_file(mimicked / "bank.safetensors")
@@ -256,15 +247,13 @@ def print_table(bench):
 
 def main():
     options = arguments()
-    # The same for all contenders: waiting threads sleep, since spinning ones starve whatever else runs, and large pages
-    # for activations, which recast asks for by itself.
-    os.environ |= {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1", "OMP_NUM_THREADS": str(options.threads)}
+    measure.environment(options.threads)
     bench = Bench(options)
     bench.load = os.getloadavg()[0]
     failed = False
     try:
         bench.run()
-    except CheckFailed:
+    except agreement.CheckFailed:
         failed = True
         print("bench: a check failed, so no times are given", file=sys.stderr)
         bench.rows = []

@@ -1,6 +1,7 @@
 """Runs contenders one after another, each repetition in a process of its own, and keeps what they report."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,12 @@ class Contender:
     seconds: list = field(default_factory=list)  # of a step: the median of each repetition
     peaks: list = field(default_factory=list)
     loaded: list = field(default_factory=list)
+
+
+def environment(threads):
+    """The same for all contenders: waiting threads sleep, since spinning ones starve whatever else runs, and large pages
+    for activations, which recast asks for by itself."""
+    os.environ |= {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1", "OMP_NUM_THREADS": str(threads)}
 
 
 def run_json(words):

@@ -5,6 +5,7 @@ ends the bench without a time.
   grpc    the same server over gRPC and over HTTP, 1 task
   start   start, memory and first requests to tasks that were never asked for, with few tasks and with 100,000
   swaps   a task is committed 1,000 times a second under load; each answer must be that of one committed version
+  evil    times of good clients of ours beside one evil client of each kind: idle, slow, half open, resetting, lying
 """
 
 import argparse
@@ -17,13 +18,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench" / "serving"), str(ROOT / "bench"), str(ROOT / "tests" / "golden")]
 
+import agreement
+import measure
 import report
 import tasks
 from load import draw_tasks
 from protocol import Payload
-from servers import Starter, environment
+from servers import Starter
 
-PARTS = ("load", "grpc", "start", "swaps")
+PARTS = ("load", "grpc", "start", "swaps", "evil")
 PACKAGES = ("torch", "timm", "peft", "fastapi", "uvicorn", "uvloop", "httptools", "grpcio")
 RANK = 4
 
@@ -31,14 +34,16 @@ RANK = 4
 def arguments():
     parser = argparse.ArgumentParser(prog="bench/serve", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="load (the default), grpc, start, swaps")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="load (the default), grpc, start, swaps, evil")
     parser.add_argument("--seconds", type=float, default=4, help="that each measurement lasts (default 4)")
     parser.add_argument("--warmup", type=float, default=1.5, help="seconds before it (default 1.5)")
-    parser.add_argument("--rounds", type=int, default=2, help="of load and grpc: measurements of each kind (default 2)")
+    parser.add_argument("--rounds", type=int, default=2,
+                        help="of load, grpc and evil: measurements of each kind (default 2)")
     parser.add_argument("--clients", default="1,8,64")
     parser.add_argument("--rivals", default="torch,torch-x2,peft",
                         help="torch is always among them; torch-x2: two processes of one thread")
-    parser.add_argument("--tasks", type=int, help="in the store: 10000 for load, 100000 for start, 100 for swaps")
+    parser.add_argument("--tasks", type=int,
+                        help="in the store: 10000 for load, 100000 for start, 100 for swaps and evil")
     parser.add_argument("--zipf", type=float, default=1.0, help="exponent of how often tasks are asked for (default 1)")
     parser.add_argument("--image-size", type=int, default=224, help="side of what the network sees (default 224)")
     parser.add_argument("--input", choices=["jpeg", "fp32"], default="jpeg",
@@ -68,10 +73,6 @@ def arguments():
     return chosen
 
 
-class CheckFailed(Exception):
-    pass
-
-
 class Bench:
     """What the parts share: options, files, images, results."""
 
@@ -98,13 +99,8 @@ class Bench:
             yield (task, image), payloads[image].request(tasks.task_name(task))
 
     def require(self, *checks):
-        """Prints the checks; one that fails ends the bench."""
-        for check in checks:
-            self.checks.append(check)
-            print(f"  {'ok    ' if check.passed else 'FAILED'} {check.name}: {check.difference:.2e} of "
-                  f"{check.tolerance:.2e}", flush=True)
-        if not all(check.passed for check in checks):
-            raise CheckFailed()
+        """One that fails ends the bench."""
+        agreement.require(checks, self.checks)
 
     def target(self, name, value, least=None, most=None):
         """A goal that is set for the product: met, or missed and said so; the bench goes on."""
@@ -136,7 +132,7 @@ class Bench:
 
 def main():
     options = arguments()
-    environment(options.threads)
+    measure.environment(options.threads)
     bench = Bench(options)
     bench.load_before = os.getloadavg()[0]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end too
@@ -146,7 +142,7 @@ def main():
         print(part, flush=True)
         try:
             __import__(f"{part}_part").run(bench)
-        except CheckFailed:
+        except agreement.CheckFailed:
             failed = True
             print("bench: a check failed, so no figures are given", file=sys.stderr)
             bench.rows, bench.tables = [], []

@@ -1,7 +1,6 @@
 """Starts the servers of bench/serve, says how much processor time and memory they take, and ends them."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -64,12 +63,6 @@ def read_document(stream):
         except json.JSONDecodeError:
             continue
     return None
-
-
-def environment(threads):
-    """The same for all servers: waiting threads sleep, since spinning ones starve whatever else runs, and large pages
-    for activations, which recast asks for by itself."""
-    os.environ |= {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1", "OMP_NUM_THREADS": str(threads)}
 
 
 class Starter:

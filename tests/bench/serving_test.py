@@ -1,21 +1,25 @@
 #!/usr/bin/env python3
-"""The parts of bench/serve that are no server: who is asked for, how times are summed up, what goes over the wire, and
-whether the judge of answers under change tells right from wrong."""
+"""The parts of bench/serve and bench/soak that are no server: who is asked for, how times are summed up, what goes over
+the wire, and whether the judges of answers under change tell right from wrong."""
 
 import socket
 import sys
 import threading
+import time
+import types
 import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "bench" / "serving")]
 
+import history
 import load
 import numpy
 import protobuf
 import protocol
 import report
+import soak
 import versions
 
 
@@ -207,6 +211,81 @@ class JudgeOfVersions(unittest.TestCase):
     def test_knows_how_far_versions_are_apart(self):
         self.assertAlmostEqual(versions.nearest(self.known),
                                numpy.sqrt(2.5) / versions.root_mean_square([1, 2, 3, 1]))
+
+
+class Histories(unittest.TestCase):
+    def setUp(self):
+        self.history = history.History()
+        for variant in ("a", "b", history.REMOVED, "c"):
+            self.history.begin(variant)
+            self.history.end()
+        # Changes from 10 to 11, 20 to 21, 30 to 31 and 40 to 41.
+        for number, state in enumerate(self.history.states[1:], 1):
+            state.began, state.ended = 10 * number, 10 * number + 1
+
+    def versions(self, sent, done):
+        return sorted(state.version for state in self.history.possible(sent, done))
+
+    def test_number_versions_as_the_store_does(self):
+        self.assertEqual([state.version for state in self.history.states], [0, 1, 2, 0, 3])
+        self.assertEqual(self.history.find(2).variant, "b")
+
+    def test_know_what_held_when(self):
+        self.assertEqual(self.versions(5, 6), [0])
+        self.assertEqual(self.versions(15, 16), [1])
+        self.assertEqual(self.versions(32, 33), [0])
+        self.assertEqual(self.versions(50, 60), [3])
+
+    def test_let_either_state_be_while_one_becomes_the_other(self):
+        self.assertEqual(self.versions(20.5, 20.6), [1, 2])
+        self.assertEqual(self.versions(15, 35), [0, 1, 2])
+
+    def test_tell_answers_that_cannot_be(self):
+        self.assertEqual(history.may_be(self.history, 1, 15, 16).variant, "a")
+        self.assertIsNone(history.may_be(self.history, 1, 22, 23), "too old")
+        self.assertIsNone(history.may_be(self.history, 2, 15, 16), "too young")
+        self.assertIsNone(history.may_be(self.history, 0, 22, 23), "it was there")
+        self.assertIsNone(history.may_be(self.history, 7, 5, 60), "of no version")
+
+
+class JudgeOfSoaks(unittest.TestCase):
+    def setUp(self):
+        self.soak = soak.Soak(types.SimpleNamespace(), Path("nowhere"), [b"image"])
+        self.soak.known = {(0, 0): numpy.float32([1, 2]), (1, 0): numpy.float32([3, 4])}
+        task = self.soak.histories["swapped-0"] = history.History()
+        for variant in (0, 1):
+            task.begin(variant)
+            task.end()
+
+    def judge(self, tasks, status, version=0, logits=()):
+        now = time.monotonic()
+        answer = {"version": [version], "num_classes": [len(logits)], "logits": numpy.float32([[*logits, -9]])}
+        self.soak.judge("http", tasks, [0], status, answer, now, now)
+        return self.soak.findings.counts
+
+    def test_lets_right_answers_through(self):
+        self.assertEqual(self.judge(["swapped-0"], 200, 2, (3, 4)), {"answers.right": 1})
+        self.assertEqual(self.judge(["variant-0"], 200, 1, (1, 2)), {"answers.right": 2})
+
+    def test_finds_wrong_ones(self):
+        for number, wrong in enumerate(((["swapped-0"], 200, 2, (1, 2)), (["swapped-0"], 200, 1, (1, 2)),
+                                        (["swapped-0"], 200, 3, (3, 4)), (["swapped-0"], 404), (["variant-0"], 404),
+                                        (["swapped-0"], 503), (["variant-1"], 200, 1, (1, 2))), 1):
+            self.assertEqual(self.judge(*wrong), {"faults": number}, wrong)
+
+    def test_knows_removed_tasks(self):
+        self.soak.histories["swapped-0"].begin(history.REMOVED)
+        self.soak.histories["swapped-0"].end()
+        self.assertEqual(self.judge(["swapped-0"], 404), {"answers.removed": 1})
+        self.assertEqual(self.judge(["swapped-0"], 200, 2, (3, 4)), {"answers.removed": 1, "faults": 1})
+
+    def test_tells_memory_that_grows_from_memory_that_settles(self):
+        settles = [(second, 100 + min(second, 50)) for second in range(100)]
+        grows = [(second, 100 + second) for second in range(100)]
+        self.assertTrue(soak.memory_verdict(settles, 5)["flat"])
+        verdict = soak.memory_verdict(grows, 5)
+        self.assertFalse(verdict["flat"])
+        self.assertAlmostEqual(verdict["slope_mib_per_hour"], 3600)
 
 
 if __name__ == "__main__":
