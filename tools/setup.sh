@@ -3,7 +3,8 @@
 # Safe to run again and to interrupt at any moment; with everything in place it takes about a second.
 # Usage: tools/setup.sh [--no-build] [--clients] [--torch-dir DIR]
 #   --no-build       stop after installing
-#   --clients        also clients of the server that others wrote, for the tests: a second environment, .venv-clients
+#   --clients        also clients of the server that others wrote, for the tests: a second environment, .venv-clients,
+#                    and chromium
 #   --torch-dir DIR  build against the `torch` folder of another PyTorch wheel (or set RECAST_TORCH_DIR)
 set -euo pipefail
 export LC_ALL=C.UTF-8
@@ -12,9 +13,10 @@ root=$PWD
 
 packages=(
   ccache cmake curl dataset-fashion-mnist fish g++ git libboost1.81-dev libcli11-dev libfmt-dev libgmock-dev
-  libgrpc++-dev libgtest-dev libjpeg62-turbo-dev libpng-dev libprotobuf-dev libprotozero-dev libsqlite3-dev libssl-dev
-  libwebp-dev libyaml-cpp-dev mold ninja-build nlohmann-json3-dev openclipart-png openssl pkg-config prometheus-cpp-dev
-  protobuf-compiler protobuf-compiler-grpc python3-dev python3-venv zlib1g-dev zsh)
+  libgrpc++-dev libgtest-dev libjpeg62-turbo-dev libpng-dev libpq-dev libprotobuf-dev libprotozero-dev libsqlite3-dev
+  libssl-dev libwebp-dev libyaml-cpp-dev mold ninja-build nlohmann-json3-dev openclipart-png openssl pkg-config
+  postgresql prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3-dev python3-venv systemd zlib1g-dev
+  zsh)
 build=yes clients=no
 torch_dir=${RECAST_TORCH_DIR:-}
 
@@ -26,11 +28,12 @@ while (($#)); do
     --no-build) build=no ;;
     --clients) clients=yes ;;
     --torch-dir) [[ $# -ge 2 ]] || die "--torch-dir needs a folder"; torch_dir=$2; shift ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
     *) printf 'setup: unknown option %s (see --help)\n' "$1" >&2; exit 2 ;;
   esac
   shift
 done
+[[ $clients == no ]] || packages+=(chromium)
 
 # step HEADING COMMAND...: a heading, the command, its seconds on the screen and in build/times.txt.
 step() {
