@@ -17,6 +17,8 @@ const std::string kTraceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169
 
 class AccessLines : public testing::Test {
  protected:
+  /// The first `count` lines, in the order in which they were written: a line may stand behind that of a later request,
+  /// whose answer was sent sooner, so who relies on the order asks after each request.
   std::vector<json> lines(std::size_t count) const {
     const std::vector<json> all = wait_for_lines(file_, count);
     EXPECT_EQ(all.size(), count);
@@ -70,16 +72,15 @@ TEST_F(AccessLines, TellOfHttpRequestsThatFail) {
       {"no HTTP at all\r\n\r\n", 505},
   };
   std::set<std::string> ids;
+  std::vector<json> told;
   for (const auto& [request, status] : requests) {
     const HttpReply reply = at.ask(request);
     EXPECT_EQ(reply.status, status) << request;
     ids.insert(reply.field("x-request-id"));
-  }
-  const std::vector<json> told = lines(requests.size());
-  for (std::size_t i = 0; i < told.size(); ++i) {
-    EXPECT_EQ(told[i].value("status", 0), requests[i].second) << told[i];
-    EXPECT_TRUE(ids.contains(told[i].value("id", ""))) << told[i];
-    EXPECT_TRUE(told[i].value("complete", false));
+    told.push_back(lines(told.size() + 1).back());
+    EXPECT_EQ(told.back().value("status", 0), status) << told.back();
+    EXPECT_EQ(told.back().value("id", ""), reply.field("x-request-id")) << told.back();
+    EXPECT_TRUE(told.back().value("complete", false)) << told.back();
   }
   EXPECT_EQ(ids.size(), requests.size()) << "every request has an id of its own";
   EXPECT_EQ(told[0].value("model", ""), "none");
@@ -92,6 +93,7 @@ TEST_F(AccessLines, TellOfEachRequestOfAConnectionOnce) {
   client.send(get("/v2/health/live") + infer_pair() + get("/v2"));
   for (int i = 0; i < 3; ++i) EXPECT_EQ(client.read().status, 200);
   client.close();
+  lines(3);
   at.ask(get("/v2/models/pair"));
   std::vector<std::string> routes;
   for (const json& told : lines(4)) routes.push_back(told.value("route", ""));
@@ -169,7 +171,9 @@ TEST_F(AccessLines, TellOfCallsOverGrpc) {
   inference::ModelMetadataResponse answer;
   metadata.set_name("none");
   EXPECT_FALSE(call(*at.stub, &Stub::ModelMetadata, metadata, answer, token).ok());
+  lines(2);
   EXPECT_FALSE(call(*at.stub, &Stub::ModelMetadata, metadata, answer, "wrong").ok());
+  lines(3);
   EXPECT_EQ(send_bytes(at.channel, "/nothing/Here", "").error_code(), grpc::StatusCode::UNIMPLEMENTED);
   const std::vector<json> failed = lines(4);
   EXPECT_EQ(failed[1].value("status", 0), grpc::StatusCode::NOT_FOUND);
