@@ -12,6 +12,7 @@
 #include <cstring>
 #include <set>
 
+#include "public_error.h"
 #include "recast/data/image.h"
 #include "recast/data/preprocess.h"
 
@@ -25,18 +26,10 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 /// Every so many decisions the other way is taken, so that what it cost once does not rule for ever.
 constexpr std::uint64_t kTryTheOther = 64;
 
-/// A damaged image is the caller's fault, while kDataCorruption speaks of a file on this machine.
-at::Tensor image_of(const RequestRows& request, std::int64_t row) {
-  try {
-    return decode_image(request.images[static_cast<std::size_t>(row)], fmt::format("image of row {}", row));
-  } catch (const Error& error) {
-    if (error.code() != Code::kDataCorruption) throw;
-    throw Error(Code::kInvalidArgument, error.what());
-  }
-}
-
 at::Tensor decoded(const RequestRows& request, std::int64_t row, const Preprocessing& preprocessing) {
-  const at::Tensor image = image_of(request, row);
+  const at::Tensor image = read_of_caller([&] {
+    return decode_image(request.images[static_cast<std::size_t>(row)], fmt::format("image of row {}", row));
+  });
   return normalise(evaluation_pixels(image, preprocessing).unsqueeze(0), preprocessing);
 }
 

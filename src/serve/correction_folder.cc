@@ -3,6 +3,7 @@
 #include <system_error>
 
 #include "image_kind.h"
+#include "public_error.h"
 #include "recast/base/error.h"
 #include "recast/data/picture.h"
 #include "recast/format/files.h"
@@ -32,16 +33,6 @@ void check_label(const std::string& label) {
   if (label.find_first_of("/\\") != label.npos) refuse("holds a slash or backslash, so that it can name no folder");
   if (label.front() == '.') refuse("begins with a dot, so that its folder would be hidden");
   if (label.front() == ' ' || label.back() == ' ') refuse("begins or ends with a space");
-}
-
-/// A damaged image is the caller's fault, while kDataCorruption speaks of a file on this machine.
-void check_image(const std::string& image) {
-  try {
-    decode_picture(image, "image");
-  } catch (const Error& error) {
-    if (error.code() != Code::kDataCorruption) throw;
-    throw Error(Code::kInvalidArgument, error.what());
-  }
 }
 
 /// `parent`/`name`, made for its owner alone where it is absent.
@@ -107,7 +98,7 @@ CorrectionFolder::CorrectionFolder(const fs::path& folder, const CorrectionLimit
 
 SavedCorrection CorrectionFolder::save(const Correction& correction) {
   check_label(correction.label);
-  check_image(correction.image);
+  read_of_caller([&] { return decode_picture(correction.image, "image"); });
   const std::string file =
       sha256_hex(correction.image).substr(0, kDigestDigits).append(image_kind(correction.image).ending);
   const fs::path inside =

@@ -21,4 +21,16 @@ struct PublicError {
 /// `serve.failed`, and the client reads that it did. Want of memory is kUnavailable, anything else kInternal.
 PublicError public_error() noexcept;
 
+/// What `read` gives of bytes that came with a request: where they are damaged, kInvalidArgument is thrown instead of
+/// kDataCorruption, which speaks of a file on this machine.
+template <class Read>
+auto read_of_caller(Read read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    if (error.code() != Code::kDataCorruption) throw;
+    throw Error(Code::kInvalidArgument, error.what());
+  }
+}
+
 }  // namespace recast
