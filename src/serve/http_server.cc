@@ -227,6 +227,7 @@ void HttpServer::not_ready() { core_->api.not_ready(); }
 bool HttpServer::drain(std::chrono::steady_clock::time_point deadline) {
   not_ready();
   core_->draining = true;
+  log_event(LogLevel::kInfo, "http.draining", {{"port", core_->port.load()}});
   core_->stop_accepting(deadline);
   for (const auto& connection : core_->connections.all()) connection->finish_up();
   return core_->connections.wait_until_none(deadline);

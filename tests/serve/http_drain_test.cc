@@ -9,23 +9,31 @@ namespace {
 
 using testing::ElementsAre;
 
-/// Holds up the thread that reports the next request, and with it all connections where it is the only one.
+/// Holds up the thread that reports a question for health, and with it all connections where it is the only one.
 class HoldUp {
  public:
   HoldUp() {
     set_log(LogLevel::kDebug, [this](const LogEvent& event) {
-      if (event.name != "http.request" || held_.exchange(true)) return;
+      if (event.name == "http.draining") draining_.set_value();
+      if (event.name != "http.request" || !is_health(event)) return;
       holds_.set_value();
       let_go_.wait();
     });
   }
   ~HoldUp() { set_log(LogLevel::kOff, {}); }
   void wait() { holds_.get_future().wait(); }
+  void wait_for_drain() { draining_.get_future().wait(); }
   void end() { go_.set_value(); }
 
  private:
-  std::atomic<bool> held_{false};
-  std::promise<void> holds_, go_;
+  static bool is_health(const LogEvent& event) {
+    return std::ranges::any_of(event.fields, [](const LogField& field) {
+      const auto* path = std::get_if<std::string_view>(&field.value);
+      return field.key == "path" && path && *path == "/v2/health/live";
+    });
+  }
+
+  std::promise<void> holds_, draining_, go_;
   std::shared_future<void> let_go_ = go_.get_future().share();
 };
 
@@ -35,7 +43,6 @@ TEST(HttpDrain, AnswersRequestsThatHadArrivedAndConnectionsThatHadKnocked) {
   TestServer at(options);
   HttpClient kept(at.server.port());
   EXPECT_THAT(logits_of(kept.ask(infer_pair())), ElementsAre(6, 12));
-  std::this_thread::sleep_for(50ms);  // its own report is over
   HoldUp hold_up;
   EXPECT_EQ(at.ask(get("/v2/health/live")).status, 200);
   hold_up.wait();
@@ -44,7 +51,7 @@ TEST(HttpDrain, AnswersRequestsThatHadArrivedAndConnectionsThatHadKnocked) {
   knocks.send(infer_pair());
   auto drained =
       std::async(std::launch::async, [&] { return at.server.drain(std::chrono::steady_clock::now() + 20s); });
-  std::this_thread::sleep_for(100ms);
+  hold_up.wait_for_drain();
   hold_up.end();
   for (HttpClient* client : {&kept, &knocks}) {
     const HttpReply reply = client->read();
