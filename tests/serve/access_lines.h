@@ -1,12 +1,12 @@
 #pragma once
 // What stands in an access log.
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 #include <vector>
+
+#include "base/becomes_true.h"
 
 namespace recast {
 
@@ -23,8 +23,7 @@ inline std::vector<nlohmann::json> access_lines(const std::filesystem::path& fil
 
 /// Waits until there are so many: they are written behind the answer.
 inline std::vector<nlohmann::json> wait_for_lines(const std::filesystem::path& file, std::size_t count) {
-  for (int i = 0; i < 1000 && access_lines(file).size() < count; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  becomes_true([&] { return access_lines(file).size() >= count; });
   return access_lines(file);
 }
 

@@ -11,6 +11,7 @@
 #include <set>
 #include <thread>
 
+#include "base/becomes_true.h"
 #include "recast/base/error.h"
 #include "recast/serve/service.h"
 
@@ -43,23 +44,18 @@ class LinearService final : public Service {
     }
     changed_.notify_all();
   }
-  /// Whether so many requests came to wait, within ten seconds.
+  /// Whether so many requests come to wait.
   bool wait_for(std::size_t waiting) const {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return queue_.size() >= waiting; });
+    return changed_.wait_for(lock, std::chrono::seconds(30), [&] { return queue_.size() >= waiting; });
   }
-  /// Whether every request that waits was cancelled, within ten seconds.
+  /// Whether every request that waits is cancelled in the end.
   bool wait_for_cancelled() const {
-    for (int i = 0; i < 1000; ++i) {
-      {
-        const std::lock_guard lock(mutex_);
-        if (!queue_.empty() &&
-            std::ranges::all_of(queue_, [](const Job& job) { return job.context.cancelled->load(); }))
-          return true;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return false;
+    return becomes_true([this] {
+      const std::lock_guard lock(mutex_);
+      return !queue_.empty() &&
+             std::ranges::all_of(queue_, [](const Job& job) { return job.context.cancelled->load(); });
+    });
   }
   std::size_t computed() const {
     const std::lock_guard lock(mutex_);

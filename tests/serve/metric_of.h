@@ -2,9 +2,9 @@
 #include <prometheus/registry.h>
 
 #include <algorithm>
-#include <chrono>
 #include <string>
-#include <thread>
+
+#include "base/becomes_true.h"
 
 namespace recast {
 
@@ -25,9 +25,7 @@ inline double metric_of(const prometheus::Registry& registry, const std::string&
 /// Waits until it is so: what is counted after an answer was sent may come after its receipt.
 inline bool metric_becomes(const prometheus::Registry& registry, const std::string& name, double value,
                            const std::string& label_value = "") {
-  for (int i = 0; i < 1000 && metric_of(registry, name, label_value) != value; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  return metric_of(registry, name, label_value) == value;
+  return becomes_true([&] { return metric_of(registry, name, label_value) == value; });
 }
 
 }  // namespace recast

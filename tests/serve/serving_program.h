@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
-#include <thread>
 
+#include "base/becomes_true.h"
 #include "recast/base/error.h"
 #include "text/run_recast.h"
 
@@ -18,7 +18,8 @@ class ServingProgram {
   ServingProgram(const std::filesystem::path& folder, const std::vector<std::string>& words,
                  std::vector<std::string> runner = {})
       : folder_(folder), program_(folder, command(std::move(runner), words)) {
-    if (!comes_true([this] { return program_.over() || nlohmann::json::accept(out_so_far()); }) || program_.over()) {
+    const auto listens = [this] { return program_.over() || nlohmann::json::accept(out_so_far()); };
+    if (!becomes_true(listens, kPatience) || program_.over()) {
       end();
       fail(Code::kUnavailable, "[test] recast serve does not listen: {}{}", out_so_far(), program_.err_so_far());
     }
@@ -46,27 +47,20 @@ class ServingProgram {
     return wait();
   }
   Answer wait() {
-    if (!comes_true([this] { return program_.over(); })) program_.signal(SIGKILL);
+    if (!becomes_true([this] { return program_.over(); }, kPatience)) program_.signal(SIGKILL);
     ended_ = true;
     return program_.wait();
   }
 
  private:
+  static constexpr std::chrono::minutes kPatience{1};
+
   static std::vector<std::string> command(std::vector<std::string> all, const std::vector<std::string>& words) {
     all.insert(all.end(), {RECAST_PROGRAM, "serve", "--json"});
     for (const char* port : {"--http-port", "--grpc-port", "--metrics-port"})
       if (std::ranges::find(words, port) == words.end()) all.insert(all.end(), {port, "0"});
     all.insert(all.end(), words.begin(), words.end());
     return all;
-  }
-  template <class Condition>
-  static bool comes_true(const Condition& condition) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > end) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return true;
   }
   std::string out_so_far() const { return text_of(folder_ / "stdout"); }
   void end() {

@@ -126,14 +126,4 @@ class ToyServer {
   ServingProgram program_;
 };
 
-/// Whether it becomes true within half a minute.
-template <class Condition>
-bool becomes_true(const Condition& condition) {
-  for (int i = 0; i < 3000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(10ms);
-  }
-  return condition();
-}
-
 }  // namespace recast

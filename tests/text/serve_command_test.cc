@@ -1,7 +1,7 @@
 // `recast serve` and `recast token` as a person meets them; what travels over the ports is tested in tests/serve.
 #include <nlohmann/json.hpp>
-#include <thread>
 
+#include "base/becomes_true.h"
 #include "serve/access_lines.h"
 #include "serve/http_client.h"
 #include "serve/serving_program.h"
@@ -38,8 +38,7 @@ TEST_F(ServeCommandTest, SaysWhereItListensAndEndsWhenItIsAsked) {
 TEST_F(ServeCommandTest, ShowsPeopleATable) {
   const RunningRecast program(output_.path(),
                               {"serve", path("model"), "--http-port", "0", "--no-grpc", "--no-metrics"});
-  while (!program.over() && text_of(output_ / "stdout").empty())
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(becomes_true([&] { return program.over() || !text_of(output_ / "stdout").empty(); }));
   program.interrupt();
   const Answer answer = program.wait();
   EXPECT_EQ(answer.status, 0) << answer.err;
@@ -86,8 +85,7 @@ TEST_F(ServeCommandTest, WritesAnAccessLogThatSighupOpensAnew) {
   ASSERT_EQ(wait_for_lines(path("access.log"), 1).size(), 1u);
   std::filesystem::rename(path("access.log"), path("access.log.1"));
   server.signal(SIGHUP);
-  for (int i = 0; i < 1000 && !std::filesystem::exists(path("access.log")); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  ASSERT_TRUE(becomes_true([&] { return std::filesystem::exists(path("access.log")); }));
   EXPECT_EQ(ask(server.http_port(), "/v2/models/none").status, 404);
   const Answer end = server.stop();
   EXPECT_EQ(end.status, 0) << end.err;
