@@ -36,6 +36,9 @@ class HttpClient {
   explicit HttpClient(std::uint16_t port, const char* from = nullptr) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
+    // The port is chosen when it connects: one that was bound alone is taken for all servers until long after the end.
+    const int yes = 1;
+    ::setsockopt(socket_, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
     if (from != nullptr && (::inet_pton(AF_INET, from, &address.sin_addr) != 1 ||
                             ::bind(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0))
       give_up(from);
