@@ -10,6 +10,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kRows = 1'024;  // of a request at most
 constexpr int kQueue = 4'096;
+constexpr auto kPatience = 60s;
 constexpr const char* kWaiting = R"(recast_kept{base="",what="waiting_rows"})";
 
 class UnderLoad : public ::testing::Test {
@@ -17,8 +18,10 @@ class UnderLoad : public ::testing::Test {
   static void SetUpTestSuite() { toy_ = new ToyDirectory; }
   static void TearDownTestSuite() { delete std::exchange(toy_, nullptr); }
 
+  /// Images of a few kilobytes that take long, some 20 ms each: what waits goes on waiting while a test looks at it.
   static std::vector<std::string> images(int rows) {
-    return std::vector<std::string>(static_cast<std::size_t>(rows), image_file(1));
+    static const std::string kSlow = encode_png(at::zeros({3, 1'500, 1'500}, at::kByte));
+    return std::vector<std::string>(static_cast<std::size_t>(rows), kSlow);
   }
   static std::string many() { return ask_for("flowers", images(kRows)); }
 
@@ -36,13 +39,12 @@ TEST_F(UnderLoad, AFullQueueIsBoundedSaidAndNoOneCallersAlone) {
   ToyServer server(toy_->path(), {"--threads", "1"});
   const std::string request = many();
   std::vector<std::unique_ptr<HttpClient>> greedy;
-  for (int i = 0; i < 8; ++i) {
-    if (i == 3) ASSERT_TRUE(becomes_true([&] { return server.metric(kWaiting) > 2 * kRows; }));
+  for (int i = 0; i < 3; ++i) {
     greedy.push_back(std::make_unique<HttpClient>(server.http()));
     greedy.back()->send(request);
   }
-  // Those that are turned away are answered at once, long before the others.
-  const HttpReply full = greedy.back()->read();
+  ASSERT_TRUE(becomes_true([&] { return server.metric(kWaiting) > 2 * kRows; }));
+  const HttpReply full = server.ask(request);
   EXPECT_EQ(full.status, 503) << full.body;
   EXPECT_EQ(full.field("retry-after"), "1");
   EXPECT_THAT(full.body, HasSubstr("wait already"));
@@ -74,21 +76,21 @@ TEST_F(UnderLoad, WhatNobodyWaitsForIsNotComputed) {
   context.TryCancel();
   EXPECT_TRUE(becomes_true([&] { return server.metric(kWaiting) == 0; }));
   EXPECT_EQ(server.ask(ask_for("flowers")).status, 200);
-  EXPECT_LT(rows_computed(server), 2.5 * kRows) << "of three requests";
+  EXPECT_LT(rows_computed(server), kRows) << "of three requests";
 }
 
 // ---- the end -------------------------------------------------------------------------------------------------------
 
-/// What became of requests: when each had been sent whole, and how it was answered (0: not at all).
+/// What became of requests: when each had been sent whole, when it was over, and how it was answered (0: not at all).
 class Record {
  public:
   struct Request {
-    Clock::time_point sent;
+    Clock::time_point sent, over;
     int status = 0;
   };
   void add(Clock::time_point sent, int status) {
     const std::lock_guard lock(mutex_);
-    requests_.push_back({sent, status});
+    requests_.push_back({sent, Clock::now(), status});
   }
   std::size_t size() const {
     const std::lock_guard lock(mutex_);
@@ -101,6 +103,11 @@ class Record {
       if (request.sent < before) all.push_back(request.status);
     return all;
   }
+  /// How many were answered with that status after `told`.
+  std::int64_t answered_after(Clock::time_point told, int status) const {
+    return std::ranges::count_if(
+        requests_, [&](const Request& request) { return request.over > told && request.status == status; });
+  }
 
  private:
   mutable std::mutex mutex_;
@@ -108,12 +115,11 @@ class Record {
 };
 
 /// Asks until there is no answer.
-void ask_over_one_connection(std::uint16_t port, const std::string& request, Record& record) {
-  HttpClient client(port);
+void ask_over_one_connection(HttpClient& client, const std::string& request, Record& record) {
   for (bool goes_on = true; goes_on;) {
     client.send(request);
     const auto sent = Clock::now();
-    const HttpReply reply = client.read();
+    const HttpReply reply = client.read(false, kPatience);
     record.add(sent, reply.status);
     goes_on = reply.status != 0 && reply.field("connection") != "close";
   }
@@ -125,43 +131,49 @@ void ask_over_new_connections(std::uint16_t port, const std::string& request, Re
       HttpClient client(port);
       client.send(request);
       const auto sent = Clock::now();
-      record.add(sent, client.read().status);
+      record.add(sent, client.read(false, kPatience).status);
     } catch (const Error&) {
       return;
     }
 }
 
+/// The first call, which makes the connection, is not recorded.
 void call_until_it_ends(const ToyServer& server, const inference::ModelInferRequest& request, Record& record) {
   const auto stub = server.grpc_stub();
-  for (grpc::Status status; status.ok();) {
+  grpc::Status status;
+  for (bool first = true; status.ok(); first = false) {
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + 20s);
+    context.set_deadline(std::chrono::system_clock::now() + kPatience);
     inference::ModelInferResponse answer;
     const auto begun = Clock::now();
     status = stub->ModelInfer(&context, request, &answer);
-    record.add(begun, static_cast<int>(status.error_code()));
+    if (!first) record.add(begun, status.error_code());
   }
 }
 
 TEST_F(UnderLoad, SigtermLeavesNothingUnansweredThatWasSentBefore) {
   ToyServer server(toy_->path());
   Record http, calls;
-  const std::string request = ask_for("flowers", images(4));
-  const inference::ModelInferRequest message = message_for("flowers", images(4));
+  const std::string request = ask_for("flowers", images(2));
+  const inference::ModelInferRequest message = message_for("flowers", images(2));
+  std::vector<std::unique_ptr<HttpClient>> kept;
   std::vector<std::jthread> clients;
   for (int i = 0; i < 12; ++i) {
-    clients.emplace_back([&] { ask_over_one_connection(server.http(), request, http); });
+    kept.push_back(std::make_unique<HttpClient>(server.http()));
+    clients.emplace_back([&, client = kept.back().get()] { ask_over_one_connection(*client, request, http); });
     clients.emplace_back([&] { ask_over_new_connections(server.http(), request, http); });
     clients.emplace_back([&] { call_until_it_ends(server, message, calls); });
   }
-  ASSERT_TRUE(becomes_true([&] { return http.size() > 200 && calls.size() > 50; }));
+  EXPECT_TRUE(becomes_true([&] { return http.size() > 48 && calls.size() > 24; }, kPatience));
   const auto told = Clock::now();
   const Answer end = server.program().stop();
   clients.clear();
   EXPECT_EQ(end.status, 0) << end.err;
   EXPECT_THAT(http.statuses(told), Each(200));
+  EXPECT_GT(http.answered_after(told, 200), 0);
   // gRPC's client sends from a thread of its own: a call has certainly left a while after it was begun.
-  EXPECT_THAT(calls.statuses(told - 100ms), Each(static_cast<int>(grpc::StatusCode::OK)));
+  EXPECT_THAT(calls.statuses(told - 1s), Each(int{grpc::StatusCode::OK}));
+  EXPECT_GT(calls.answered_after(told, grpc::StatusCode::OK), 0);
 }
 
 TEST_F(UnderLoad, ASecondSignalEndsItAtOnce) {
@@ -169,7 +181,6 @@ TEST_F(UnderLoad, ASecondSignalEndsItAtOnce) {
   HttpClient half(server.http());
   half.send(ask_for("flowers").substr(0, 200));
   ASSERT_TRUE(becomes_true([&] { return server.metric("recast_http_connections_open") == 2; })) << "and who asks";
-  std::this_thread::sleep_for(100ms);
   server.program().signal(SIGTERM);
   ASSERT_TRUE(becomes_true([&] { return server.program().err_so_far() != ""; })) << "it says that it ends";
   std::this_thread::sleep_for(300ms);
@@ -177,7 +188,7 @@ TEST_F(UnderLoad, ASecondSignalEndsItAtOnce) {
   const auto told = Clock::now();
   const Answer end = server.program().stop();
   EXPECT_EQ(end.status, 128 + SIGTERM);
-  EXPECT_LT(Clock::now() - told, 5s);
+  EXPECT_LT(Clock::now() - told, 15s);
 }
 
 TEST_F(UnderLoad, ItsEndWaitsNoLongerThanItIsTold) {
@@ -185,7 +196,6 @@ TEST_F(UnderLoad, ItsEndWaitsNoLongerThanItIsTold) {
   HttpClient half(server.http());
   half.send(ask_for("flowers").substr(0, 200));
   ASSERT_TRUE(becomes_true([&] { return server.metric("recast_http_connections_open") == 2; })) << "and who asks";
-  std::this_thread::sleep_for(100ms);
   const auto told = Clock::now();
   const Answer end = server.program().stop();
   EXPECT_EQ(end.status, 1) << end.err;
