@@ -333,7 +333,7 @@ TEST_F(Serving, RefusesWhatTheQueueCannotHoldAndDropsWhatIsLate) {
   asked.workers = 1;
   asked.max_rows = 8;
   asked.queue_rows = 8;
-  asked.max_delay = std::chrono::milliseconds(50);
+  asked.max_delay = std::chrono::seconds(1);  // so long the first rows wait for others
   asked.max_batch = 32;
   const auto engine = make_engine(asked, nullptr);
   const std::vector<std::string> images(8, image_file(1));

@@ -127,7 +127,7 @@ inline grpc::Status send_bytes(const std::shared_ptr<grpc::Channel>& channel, co
 struct StreamCall {
   explicit StreamCall(GrpcTestServer& at) : stream(at.stub->ModelStreamInfer(&context)) {}
 
-  Context context;
+  Context context{"", 60s};
   std::unique_ptr<grpc::ClientReaderWriter<inference::ModelInferRequest, inference::ModelStreamInferResponse>> stream;
 };
 

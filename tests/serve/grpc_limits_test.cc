@@ -39,7 +39,8 @@ TEST(GrpcServer, ACancelledCallIsDropped) {
 TEST(GrpcServer, TheClientsDeadlineReachesTheService) {
   GrpcTestServer at;
   at.service.hold();
-  Context context("", 300ms);
+  ASSERT_TRUE(at.channel->WaitForConnected(std::chrono::system_clock::now() + 30s));
+  Context context("", 2s);
   ModelInferResponse answer;
   EXPECT_EQ(at.stub->ModelInfer(&context, request_for("pair", {1}), &answer).error_code(),
             StatusCode::DEADLINE_EXCEEDED);
@@ -47,7 +48,7 @@ TEST(GrpcServer, TheClientsDeadlineReachesTheService) {
 }
 
 TEST(GrpcServer, NoCallTakesLongerThanTheServerWaits) {
-  GrpcTestServer at(options_with([](GrpcOptions& o) { o.request_timeout = 300ms; }));
+  GrpcTestServer at(options_with([](GrpcOptions& o) { o.request_timeout = 1s; }));
   at.service.hold();
   ModelInferResponse answer;
   const grpc::Status late = call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer);
@@ -81,7 +82,7 @@ TEST(GrpcServer, AClientThatDoesNotTakeItsAnswerIsLeft) {
   const Stopwatch watch;
   for (int i = 0; i < 20'000 && written; ++i) written = call.stream->Write(large);
   EXPECT_FALSE(written);
-  EXPECT_LT(watch.ms(), 15'000) << "by the server's clock, not by the client's";
+  EXPECT_LT(watch.ms(), 45'000) << "by the server's clock, not by the client's";
   call.context.TryCancel();  // or it would wait for its reader, too
   call.stream->Finish();
 }

@@ -95,9 +95,10 @@ TEST(HttpLimits, BoundTheBodiesOfAllTogether) {
   TestServer at(options);
   const std::string start = "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n";
   HttpClient first(at.server.port()), second(at.server.port());
-  first.send(start + std::string(2 << 20, ' '));
-  std::this_thread::sleep_for(200ms);
-  second.send(start + std::string(2 << 20, ' '));
+  const std::string part = start + std::string(2 << 20, ' ');
+  first.send(part);
+  ASSERT_TRUE(at.becomes("recast_http_received_bytes_total", static_cast<double>(part.size())));
+  second.send(part);
   const HttpReply reply = second.read();
   EXPECT_EQ(reply.status, 503);
   EXPECT_EQ(reply.field("retry-after"), "1");
@@ -119,16 +120,19 @@ TEST(HttpLimits, BoundTheAnswer) {
 
 TEST(HttpLimits, EndSlowHeadersAndBodies) {
   HttpOptions options = quick_options();
-  options.header_timeout = options.body_timeout = 300ms;
-  options.idle_timeout = 400ms;
+  options.header_timeout = options.body_timeout = options.idle_timeout = 2s;
   TestServer at(options);
-  HttpClient header(at.server.port()), body(at.server.port()), silent(at.server.port()), idle(at.server.port());
-  EXPECT_EQ(idle.ask(get("/v2")).status, 200);
+  // The first bytes right behind the connection: who sends none in time gets no answer.
+  HttpClient header(at.server.port());
+  header.send("G");
+  HttpClient body(at.server.port());
   const std::string request = infer_pair();
   body.send(request.substr(0, request.size() - 20));
+  HttpClient silent(at.server.port()), idle(at.server.port());
+  EXPECT_EQ(idle.ask(get("/v2")).status, 200);
   std::atomic<bool> going = true;
   std::thread drip([&] {  // a byte now and then does not help
-    for (const char c : get("/v2", "X: " + std::string(500, 'x'))) {
+    for (const char c : "ET /v2 HTTP/1.1\r\nHost: test\r\nX: " + std::string(500, 'x')) {
       if (!going || !header.send(std::string(1, c))) return;
       std::this_thread::sleep_for(20ms);
     }
@@ -290,12 +294,29 @@ TEST(HttpLimits, ShieldGoodClientsFromSlowOnes) {
   // On a busy machine the tail is that of its scheduler, and no single comparison tells.
   double alone = 0, among = std::numeric_limits<double>::infinity();
   for (int attempt = 0; attempt < 5 && among > 2 * alone; ++attempt) {
-    alone = std::max(alone, p99_ms(quiet, 100));
-    among = std::min(among, p99_ms(at, 100));
+    alone = std::max(alone, p99_ms(quiet, 500));
+    among = std::min(among, p99_ms(at, 500));
   }
   RecordProperty("p99_alone_us", static_cast<int>(1000 * alone));
   RecordProperty("p99_among_us", static_cast<int>(1000 * among));
   EXPECT_LE(among, 2 * alone);
+}
+
+/// The part of the time until six large requests are answered that a small one waits, sent before the last of them.
+double wait_beside(const TestServer& at, const std::string& large) {
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  HttpClient small(at.server.port());
+  EXPECT_EQ(small.ask(infer_pair()).status, 200);
+  std::vector<std::unique_ptr<HttpClient>> senders;
+  for (int i = 0; i < 6; ++i) senders.push_back(std::make_unique<HttpClient>(at.server.port()));
+  for (int i = 0; i < 5; ++i) senders[static_cast<std::size_t>(i)]->send(large);
+  const auto began = now();
+  small.send(infer_pair());
+  senders.back()->send(large);
+  EXPECT_EQ(small.read().status, 200);
+  const auto waited = now() - began;
+  for (const auto& sender : senders) EXPECT_EQ(sender->read().status, 200);
+  return static_cast<double>(waited.count()) / static_cast<double>((now() - began).count());
 }
 
 TEST(HttpLimits, ShieldSmallRequestsFromLargeOnes) {
@@ -303,16 +324,9 @@ TEST(HttpLimits, ShieldSmallRequestsFromLargeOnes) {
   std::string large = R"({"inputs":[{"name":"x","shape":[1,2000000],"datatype":"FP32","data":[1)";
   for (int i = 1; i < 2'000'000; ++i) large += ",1";
   large = post("/v2/models/pair/infer", large + "]}]}");
-  std::vector<std::unique_ptr<HttpClient>> senders;
-  for (int i = 0; i < 6; ++i) {
-    senders.push_back(std::make_unique<HttpClient>(at.server.port()));
-    senders.back()->send(large);
-  }
-  const auto began = std::chrono::steady_clock::now();
-  EXPECT_EQ(at.ask(infer_pair()).status, 200);
-  const auto small = std::chrono::steady_clock::now() - began;
-  for (const auto& sender : senders) EXPECT_EQ(sender->read().status, 200);
-  EXPECT_LT(small, (std::chrono::steady_clock::now() - began) / 2) << "it did not wait for all of them";
+  double part = 1;  // the least of several: a busy machine may hold up any one
+  for (int attempt = 0; attempt < 5 && part > 0.5; ++attempt) part = std::min(part, wait_beside(at, large));
+  EXPECT_LT(part, 0.5) << "it did not wait for all of them";
 }
 
 }  // namespace

@@ -1,3 +1,6 @@
+#include <fstream>
+#include <future>
+
 #include "certificates.h"
 #include "http_fixture.h"
 
@@ -98,18 +101,23 @@ TEST_F(HttpTls, NoticesWhoGoes) {
   TestServer at(options_);
   at.service.hold();
   const std::string script =
-      "import socket, ssl, sys, time\n"
+      "import os, socket, ssl, sys, time\n"
       "trust = ssl.create_default_context(cafile=sys.argv[1])\n"
       "plain = socket.create_connection(('127.0.0.1', int(sys.argv[2])))\n"
       "with trust.wrap_socket(plain, server_hostname='127.0.0.1') as s:\n"
       "  s.sendall(sys.argv[3].encode())\n"
-      "  time.sleep(0.3)\n";
-  const Outcome gone =
-      run_program({python_path(), "-c", script, path("server.pem"), std::to_string(at.server.port()), infer_pair()});
+      "  while not os.path.exists(sys.argv[4]): time.sleep(0.01)\n";
+  auto client = std::async(std::launch::async, [&] {
+    return run_program({python_path(), "-c", script, path("server.pem"), std::to_string(at.server.port()), infer_pair(),
+                        path("taken")});
+  });
+  EXPECT_TRUE(at.service.wait_for(1));
+  std::ofstream(path("taken")) << "";
+  const Outcome gone = client.get();
   EXPECT_EQ(gone.status, 0) << gone.text;
   EXPECT_TRUE(at.service.wait_for_cancelled());
   at.service.release();
-  EXPECT_TRUE(at.server.drain(std::chrono::steady_clock::now() + 10s));
+  EXPECT_TRUE(at.server.drain(std::chrono::steady_clock::now() + 30s));
 }
 
 TEST_F(HttpTls, NamesTheFileThatIsWrong) {
