@@ -281,6 +281,8 @@ class Server:
         for old, new in places.items():
             words = [word.replace(old, str(new)) for word in words]
         ports = ["--http-port", "0", "--metrics-port", "0", "--json"]
+        if "--no-grpc" not in words:
+            ports += ["--grpc-port", "0"]
         self.errors = folder / "stderr"
         with open(self.errors, "w", encoding="utf-8") as errors:
             self.process = subprocess.Popen([PROGRAM, *words, *ports], stdout=subprocess.PIPE, stderr=errors, text=True,
