@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -12,6 +10,7 @@
 #include <fstream>
 
 #include "format/expect_error.h"
+#include "format/file_size_limit.h"
 #include "format/temporary_folder.h"
 
 namespace recast {
@@ -113,24 +112,6 @@ TEST(AtomicFile, SaysWhyItCannotStart) {
   EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { write_file_atomically(folder.path(), "a"); }),
               HasSubstr("folder"));
 }
-
-/// Writes beyond the limit fail as they do on a full disk, with another errno.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : handler_(::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    ::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*handler_)(int);
-};
 
 TEST(AtomicFile, LeavesNothingBehindWhenTheWriteFails) {
   TemporaryFolder folder;

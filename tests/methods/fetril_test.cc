@@ -1,9 +1,8 @@
 // FeTrIL: the translation, the solver, what it refuses, and what it gains over the means alone.
 #include <atomic>
-#include <mutex>
 
+#include "base/log_capture.h"
 #include "methods/cifar_case.h"
-#include "recast/base/log.h"
 
 namespace recast {
 namespace {
@@ -217,19 +216,13 @@ TEST(Fetril, RefusesAClassThatWasLearnedOneWithoutRowsAndOtherCentroids) {
 }
 
 TEST(Fetril, TellsOfRowsOfZerosAndOfClassesOfOneRow) {
-  std::mutex mutex;
-  std::vector<std::string> told;
-  set_log(LogLevel::kWarn, [&](const LogEvent& event) {
-    const std::lock_guard lock(mutex);
-    told.emplace_back(event.name);
-  });
+  const LogCapture log(LogLevel::kWarn);
   Table table = random_table(20, kWidth, 2, 10);
   table.x[0].zero_();
   table = joined(table, {random_table(1, kWidth, 1, 11).x, at::full({1}, 2, at::kLong)});
   const Learned learned = learn_table(head_model("fetril", kWidth), table, 3);
-  set_log(LogLevel::kOff, {});
   EXPECT_TRUE(logits_of(learned.model, table.x).isfinite().all().item<bool>());
-  EXPECT_EQ(told, (std::vector<std::string>{"fetril.single_row", "fetril.zero_rows"}));
+  EXPECT_EQ(log.names(), (std::vector<std::string>{"fetril.single_row", "fetril.zero_rows"}));
 }
 
 TEST(FetrilEffect, LearnsDigitsBetterThanTheirMeans) {

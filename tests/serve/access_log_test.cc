@@ -4,18 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <prometheus/registry.h>
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <mutex>
-
 #include "access_lines.h"
+#include "base/log_capture.h"
 #include "format/expect_error.h"
+#include "format/file_size_limit.h"
 #include "format/temporary_folder.h"
 #include "metric_of.h"
-#include "recast/base/log.h"
 
 namespace recast {
 namespace {
@@ -36,24 +33,12 @@ AccessEntry entry_of(const std::string& id) {
 
 class AccessLogTest : public testing::Test {
  protected:
-  AccessLogTest() {
-    set_log(LogLevel::kWarn, [this](const LogEvent& event) {
-      const std::lock_guard lock(mutex_);
-      events_.emplace_back(event.name);
-    });
-  }
-  ~AccessLogTest() override { set_log(LogLevel::kOff, {}); }
-
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
   double lines(const std::string& outcome) const {
     return metric_of(registry_, "recast_access_log_lines_total", outcome);
   }
   bool become(const std::string& outcome, double value) const {
     return metric_becomes(registry_, "recast_access_log_lines_total", value, outcome);
-  }
-  std::vector<std::string> events() const {
-    const std::lock_guard lock(mutex_);
-    return events_;
   }
   static std::vector<std::string> ids(const fs::path& file) {
     std::vector<std::string> ids;
@@ -65,8 +50,7 @@ class AccessLogTest : public testing::Test {
   prometheus::Registry registry_;
 
  private:
-  mutable std::mutex mutex_;
-  std::vector<std::string> events_;
+  const LogCapture events_{LogLevel::kWarn};
 };
 
 TEST_F(AccessLogTest, WritesALineOfJsonForEachRequest) {
@@ -156,7 +140,7 @@ TEST_F(AccessLogTest, StaysWithTheOldFileWhereTheNewOneCannotBeOpened) {
   log.add(entry_of("a"));
   ASSERT_TRUE(become("written", 1));
   EXPECT_THAT(ids(path("elsewhere/access.log")), ElementsAre("a"));
-  EXPECT_THAT(events(), ElementsAre("access_log.kept_old"));
+  EXPECT_THAT(events_.names(), ElementsAre("access_log.kept_old"));
 }
 
 TEST_F(AccessLogTest, IsRefusedWhereItCannotBeOpened) {
@@ -204,7 +188,7 @@ TEST_F(AccessLogTest, ADiskThatIsFullCostsLinesAndNothingElse) {
   AccessLog log(path("access.log"), registry_);
   for (int i = 0; i < 10; ++i) log.add(entry_of("lost"));
   ASSERT_TRUE(become("failed", 10));
-  EXPECT_THAT(events(), ElementsAre("access_log.failed")) << "said once, not for each line";
+  EXPECT_THAT(events_.names(), ElementsAre("access_log.failed")) << "said once, not for each line";
   fs::remove(path("access.log"));
   log.reopen();
   log.add(entry_of("kept"));
@@ -212,30 +196,12 @@ TEST_F(AccessLogTest, ADiskThatIsFullCostsLinesAndNothingElse) {
   EXPECT_THAT(ids(path("access.log")), ElementsAre("kept"));
 }
 
-/// As long as it lives no file of this process grows beyond so many bytes.
-class SmallFiles {
- public:
-  explicit SmallFiles(::rlim_t bytes) : handler_(::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit small{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &small);
-  }
-  ~SmallFiles() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    ::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  ::sighandler_t handler_;
-  rlimit before_{};
-};
-
 TEST_F(AccessLogTest, ALineThatWasCutShortDoesNotSpoilTheNext) {
   AccessLog log(path("access.log"), registry_);
   log.add(entry_of("whole"));
   ASSERT_TRUE(become("written", 1));
   {
-    const SmallFiles full(fs::file_size(path("access.log")) + 50);
+    const FileSizeLimit full(fs::file_size(path("access.log")) + 50);
     log.add(entry_of("cut"));
     ASSERT_TRUE(become("failed", 1));
     log.add(entry_of("lost"));

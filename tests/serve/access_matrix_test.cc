@@ -3,10 +3,10 @@
 
 #include <functional>
 
+#include "base/log_capture.h"
 #include "format/temporary_folder.h"
 #include "grpc_fixture.h"
 #include "http_fixture.h"
-#include "recast/base/log.h"
 #include "recast/base/utc.h"
 #include "recast/format/files.h"
 #include "recast/serve/access_log.h"
@@ -355,13 +355,9 @@ TEST(Access, NoLogAndNoAnswerHoldsAToken) {
   const TemporaryFolder folder;
   const std::vector<Bearer> bearers = all_bearers(folder / "tokens.yaml");
   TokenTable table(folder / "tokens.yaml", {.reread_every = std::chrono::milliseconds(0), .unknown_burst = 10'000});
-  std::mutex mutex;
   std::string told;
-  const auto tell = [&](const std::string& text) {
-    const std::lock_guard lock(mutex);
-    told += text + "\n";
-  };
-  set_log(LogLevel::kDebug, [&](const LogEvent& event) { tell(log_line(event, LogFormat::kText, 0)); });
+  const auto tell = [&](const std::string& text) { told += text + "\n"; };
+  const LogCapture events(LogLevel::kDebug);
   prometheus::Registry registry;
   {
     AccessLog log((folder / "access.log").string(), registry);
@@ -381,7 +377,7 @@ TEST(Access, NoLogAndNoAnswerHoldsAToken) {
     tell(ports.ask(get("/v2"), bearers.front().token).body);
     for (const Bearer& bearer : bearers) tell(ports.ask(get("/metrics"), bearer.token).body);
   }
-  set_log(LogLevel::kOff, {});
+  for (const std::string& line : events.lines()) tell(line);
   told += read_file(folder / "access.log", 64 << 20);
   EXPECT_THAT(told, HasSubstr("recast_http_requests_total"));
   EXPECT_THAT(told, HasSubstr("tokens.kept_old"));

@@ -2,9 +2,9 @@
 
 #include <thread>
 
+#include "base/log_capture.h"
 #include "format/python_tool.h"
 #include "http_fixture.h"
-#include "recast/base/log.h"
 #include "served_tasks.h"
 
 namespace recast {
@@ -395,12 +395,7 @@ TEST(HttpServer, CarriesLargeBodiesBothWays) {
 
 TEST(HttpServer, KeepsTheNamesOfThisMachineToItself) {
   TestServer at;
-  std::vector<std::string> events;
-  std::mutex mutex;
-  set_log(LogLevel::kWarn, [&](const LogEvent& event) {
-    const std::lock_guard lock(mutex);
-    events.push_back(log_line(event, LogFormat::kText, 0));
-  });
+  const LogCapture log(LogLevel::kWarn);
   for (const auto& [code, text, status] : std::vector<std::tuple<Code, std::string, int>>{
            {Code::kInternal, "batch.cc:12: rows > 0", 500},
            {Code::kDataCorruption, "[task] cars: checksum differs", 500},
@@ -412,26 +407,20 @@ TEST(HttpServer, KeepsTheNamesOfThisMachineToItself) {
                                   HasSubstr("server's log has the details")));
     EXPECT_EQ(reply.field("retry-after"), status == 503 ? "1" : "");
   }
-  set_log(LogLevel::kOff, {});
-  EXPECT_THAT(events, Contains(HasSubstr("batch.cc:12")));
-  EXPECT_THAT(events, Contains(HasSubstr("/srv/models/tasks.db")));
+  EXPECT_THAT(log.lines(), Contains(HasSubstr("batch.cc:12")));
+  EXPECT_THAT(log.lines(), Contains(HasSubstr("/srv/models/tasks.db")));
   at.service.break_with(Code::kUnavailable, "[serve] 4096 rows wait already: try again later");
   EXPECT_THAT(at.ask(infer_pair()).body, HasSubstr("4096 rows wait"));
 }
 
 TEST(HttpServer, LogsRequestsWithoutWhatTheyAskedFor) {
-  std::vector<std::string> events;
-  std::mutex mutex;
-  set_log(LogLevel::kDebug, [&](const LogEvent& event) {
-    const std::lock_guard lock(mutex);
-    events.push_back(log_line(event, LogFormat::kText, 0));
-  });
+  const LogCapture log(LogLevel::kDebug);
   {
     TestServer at;
     at.ask(get("/v2/models/pair?token=secret", "Authorization: Bearer secret\r\n"));
     at.becomes("recast_http_connections_open", 0);
   }
-  set_log(LogLevel::kOff, {});
+  const std::vector<std::string> events = log.lines();
   EXPECT_THAT(events, Contains(AllOf(HasSubstr("debug http.request"), HasSubstr("method=GET"), HasSubstr("{model}"),
                                      HasSubstr("status=200"))));
   EXPECT_THAT(events, Contains(HasSubstr("info http.listening address=127.0.0.1")));

@@ -1,7 +1,7 @@
 // Who may do what over HTTP.
+#include "base/log_capture.h"
 #include "format/temporary_folder.h"
 #include "http_fixture.h"
-#include "recast/base/log.h"
 #include "token_entry.h"
 
 namespace recast {
@@ -72,15 +72,10 @@ TEST_F(HttpTokens, ThatAreRefusedLeaveALineWithoutTheToken) {
   const std::string right = token("reader", {Role::kRead});
   TokenTable table(folder_ / "tokens.yaml");
   TestServer at(quick_options(), &table);
-  std::vector<std::string> events;
-  std::mutex mutex;
-  set_log(LogLevel::kWarn, [&](const LogEvent& event) {
-    const std::lock_guard lock(mutex);
-    events.push_back(log_line(event, LogFormat::kText, 0));
-  });
+  const LogCapture log(LogLevel::kWarn);
   at.ask(post("/v2/models/pair/infer", kBody, bearer(right)));
   at.ask(post("/v2/models/pair/infer", kBody, bearer("guessed-secret")));
-  set_log(LogLevel::kOff, {});
+  const std::vector<std::string> events = log.lines();
   EXPECT_THAT(events, Contains(AllOf(HasSubstr("warn http.token_refused"), HasSubstr("identity=reader"))));
   ASSERT_EQ(events.size(), 2);
   for (const std::string& event : events)

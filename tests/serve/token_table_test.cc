@@ -6,12 +6,11 @@
 #include <atomic>
 #include <fstream>
 #include <map>
-#include <mutex>
 #include <thread>
 
+#include "base/log_capture.h"
 #include "format/expect_error.h"
 #include "format/temporary_folder.h"
-#include "recast/base/log.h"
 #include "recast/base/utc.h"
 #include "recast/format/files.h"
 #include "token_entry.h"
@@ -251,32 +250,12 @@ TEST(AddToken, RefusesAFileToWhichNothingCanBeAdded) {
   EXPECT_EQ(read_file(folder / "t", 100), "{}\n");
 }
 
-/// Names of the events while it lives.
-class Events {
- public:
-  Events() {
-    set_log(LogLevel::kInfo, [this](const LogEvent& event) {
-      const std::lock_guard lock(mutex_);
-      names_.emplace_back(event.name);
-    });
-  }
-  ~Events() { set_log(LogLevel::kOff, {}); }
-  std::vector<std::string> names() const {
-    const std::lock_guard lock(mutex_);
-    return names_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::vector<std::string> names_;
-};
-
 TEST(TokenTable, FollowsItsFile) {
   OneOfEach one;
   TokenTable table(one.file, {.reread_every = std::chrono::milliseconds(0)});
   const std::string first = one.tokens.at(Role::kInfer);
   EXPECT_EQ(access_of(table, first, Right::kInfer), Access::kGranted);
-  const Events events;
+  const LogCapture events(LogLevel::kInfo);
   const std::string second = add_token(one.file, entry_of("second", {Role::kInfer}));
   EXPECT_EQ(access_of(table, second, Right::kInfer), Access::kGranted);
   EXPECT_EQ(access_of(table, first, Right::kInfer), Access::kGranted);
@@ -320,7 +299,7 @@ TEST(TokenTable, KeepsTheLastGoodTableAndSaysSoOnce) {
   TokenTable table(one.file, {.reread_every = std::chrono::milliseconds(0)});
   const std::string token = one.tokens.at(Role::kInfer);
   const std::string good = read_file(one.file, 1 << 20);
-  const Events events;
+  const LogCapture events(LogLevel::kInfo);
   write_private(one.file, "broken: [");
   for (int i = 0; i < 5; ++i) EXPECT_EQ(access_of(table, token, Right::kInfer), Access::kGranted);
   EXPECT_EQ(events.names().back(), "tokens.kept_old");
