@@ -49,6 +49,21 @@ fs::path folder_in(const fs::path& parent, const std::string& name) {
   return folder;
 }
 
+/// `learn` takes no class without images.
+void remove_if_empty(const fs::path& label) {
+  std::error_code ignored;
+  fs::remove(label, ignored);
+}
+
+void move(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error) fail_writing(to, error);
+  for (const fs::path& changed : {to.parent_path(), from.parent_path()})
+    if (const int failed = flush_folder(changed)) fail_writing(changed, {failed, std::generic_category()});
+  remove_if_empty(from.parent_path());
+}
+
 /// What a look through the folder found.
 struct Survey {
   std::int64_t images = 0, bytes = 0;  // in all
@@ -117,19 +132,18 @@ SavedCorrection CorrectionFolder::save(const Correction& correction) {
   }
   const fs::path label =
       folder_in(folder_in(folder_in(folder_in(folder_, correction.base), correction.task), kSplit), correction.label);
-  if (survey.same.empty()) {
-    write_file_atomically(label / file, correction.image, FileAccess::kOwner);
-    ++saved.images;
-    return saved;
+  try {
+    if (survey.same.empty()) {
+      write_file_atomically(label / file, correction.image, FileAccess::kOwner);
+      ++saved.images;
+    } else {
+      move(survey.same, label / file);
+      saved.moved_from = survey.same.parent_path().filename().string();
+    }
+  } catch (...) {
+    for (const fs::path& changed : {label, survey.same.parent_path()}) remove_if_empty(changed);
+    throw;
   }
-  std::error_code error;
-  const fs::path before = survey.same.parent_path();
-  fs::rename(survey.same, label / file, error);
-  if (error) fail_writing(label / file, error);
-  for (const fs::path& changed : {label, before})
-    if (const int failed = flush_folder(changed)) fail_writing(changed, {failed, std::generic_category()});
-  fs::remove(before, error);  // `learn` takes no class without images; it stays where it has some
-  saved.moved_from = before.filename().string();
   return saved;
 }
 

@@ -2,6 +2,7 @@
 
 #include "data/jpeg_files.h"
 #include "format/expect_error.h"
+#include "format/file_size_limit.h"
 #include "recast/data/dataset.h"
 #include "served_tasks.h"
 
@@ -96,6 +97,21 @@ TEST(CorrectionFolder, HoldsToItsLimits) {
   error_of(Code::kExhausted, [&] { by_bytes.save(cars("new", image_file(3))); });
   fs::remove_all(folder / "vit");
   EXPECT_NO_THROW(by_number.save(cars("new", image_file(3)))) << "the folder is the operator's";
+}
+
+TEST(CorrectionFolder, LeavesNoClassWithoutImagesWhereAWriteFails) {
+  const TemporaryFolder folder;
+  CorrectionFolder corrections(folder.path());
+  corrections.save(cars("new", image_file(1)));
+  corrections.save(cars("red", image_file(3)));
+  {
+    const FileSizeLimit full(10);
+    EXPECT_THAT(error_of(Code::kUnavailable, [&] { corrections.save(cars("old", image_file(2))); }),
+                HasSubstr("cannot write"));
+    error_of(Code::kUnavailable, [&] { corrections.save(cars("new", image_file(2))); });
+  }
+  EXPECT_FALSE(fs::exists(folder / "vit/cars/train/old"));
+  EXPECT_EQ(open_dataset(folder / "vit/cars")->classes(), (std::vector<std::string>{"new", "red"}));
 }
 
 TEST(CorrectionFolder, FollowsNoLinks) {
