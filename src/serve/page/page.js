@@ -19,7 +19,8 @@ const from = template => at(template).content.firstElementChild.cloneNode(true);
 
 /// What the server says, without the mark of the part that says it.
 async function refusal(response, token) {
-  const text = await response.json().then(body => body.error, () => `the server answered with ${response.status}`);
+  const unsaid = `the server answered with ${response.status}`;  // as a proxy does
+  const text = await response.json().then(({error}) => typeof error === 'string' ? error : unsaid).catch(() => unsaid);
   const said = text.replace(/^\[\w+\] /, '');
   if (response.status === 401 && !token) return new Error('This server asks for a token: give one above.');
   if (response.status === 403) return new Error(`Not allowed: ${said}`);
@@ -512,7 +513,7 @@ function prepareCorrection(entry) {
   };
   part.addEventListener('toggle', guarded(async () => {
     if (!part.open || select.options.length) return;
-    const labels = [...(await read(pathOf(entry.model))).labels].sort((a, b) => a.localeCompare(b));
+    const labels = [...(await read(pathOf(taskOf(entry.model)))).labels].sort((a, b) => a.localeCompare(b));
     select.replaceChildren(new Option('…', ''), ...labels.map(label => new Option(label, `=${label}`)),
                            new Option('a new label', '+'));
   }));

@@ -140,7 +140,10 @@ def answers_side_by_side(page, visit):
     page.get_by_role("button", name="Example a.png").click()
     expect(page.get_by_role("button", name="Example a.png")).to_have_attribute("aria-pressed", "true")
     before = answered(page, "colours")
+    page.route("**/v2/models/fungi/infer", lambda route: route.fulfill(status=502, json={"message": "from a proxy"}))
     page.get_by_role("button", name="Ask again").click()
+    expect(card(page, "fungi").locator(".state")).to_have_text("The server answered with 502")
+    page.unroute("**/v2/models/fungi/infer")
     assert answered(page, "colours") == before
     for model in ("fungi", "sharp"):
         card(page, model).get_by_role("button", name=f"Remove {model}").click()
@@ -164,6 +167,9 @@ def compares_versions(page):
     one, two, points = (float(text.split()[0].replace("−", "-")) for text in row.locator("td").all_text_contents())
     assert abs(two - one - points) < 0.16, (one, two, points)
     expect(table.locator("tbody tr").filter(has_text="class 3").locator("td").first).to_have_text("–")
+    part = card(page, "cars:1").locator(".correct")
+    part.locator("summary").click()
+    expect(part.get_by_label("It is").locator("option")).to_have_count(6)  # four of version 2, whatever version 1 has
     for model in ("cars:1", "cars:2"):
         card(page, model).get_by_role("button", name=f"Remove {model}").click()
     expect(table).to_have_count(0)
@@ -197,7 +203,7 @@ def corrects(page):
 
 
 def use(browser):
-    with Visit(browser, refused=(400, 404, 415, 501)) as (page, visit):
+    with Visit(browser, refused=(400, 404, 415, 501, 502)) as (page, visit):
         lists_and_searches(page)
         answers_side_by_side(page, visit)
         compares_versions(page)
