@@ -3,11 +3,12 @@ turns, from the same server.
 
 The evil client is a process of its own from 127.0.0.2, with the lowest priority (nice 19), since it shares the machine:
 what is measured is what the server does for it, not the processor time that it takes itself. A kind that could not do
-any harm, because it was never connected, ends the bench.
+its harm, because this machine did not let it, ends the bench.
 """
 
 import multiprocessing
 import os
+import resource
 import socket
 import statistics
 import struct
@@ -22,15 +23,28 @@ from report import number
 TRAFFIC = ("1 task", 1, 0)
 CLIENTS = 4
 FROM = "127.0.0.2"
+BIND_ADDRESS_NO_PORT = 24  # of Linux; Python has a name for it from 3.12 on
 P99_RATIO = 2
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 # ---- evil ------------------------------------------------------------------------------------------------------------
-# Each: (ports, a request that is right, done) -> for ever; `done.value` counts what was done to the server.
+# Each: (ports, a request that is right, tally) -> for ever.
+
+class Tally:
+    """What was done to the server, and what must be done before it shows; held: connections at the last count."""
+
+    def __init__(self):
+        self.done, self.least, self.held = (multiprocessing.Value("q", first) for first in (0, 10, 0))
+
 
 def connect(port):
-    return socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(FROM, 0))
+    connection = socket.socket()
+    connection.settimeout(5)
+    connection.setsockopt(socket.IPPROTO_IP, BIND_ADDRESS_NO_PORT, 1)  # ten thousand would not find one of their own
+    connection.bind((FROM, 0))
+    connection.connect(("127.0.0.1", port))
+    return connection
 
 
 def forced(connection):
@@ -69,8 +83,10 @@ def goes_on(connection, drip):
     return False
 
 
-def hold(port, count, done, begin, drip=b""):
-    """So many connections that began with some bytes, and send more twice a second; those that end are replaced."""
+def hold(port, count, tally, begin, drip=b""):
+    """So many connections that began with some bytes, and send more twice a second; those that the server ends are
+    replaced. Without descriptors or ports for them it ends itself."""
+    tally.least.value = count
     connections = []
     while True:
         while len(connections) < count:
@@ -79,58 +95,59 @@ def hold(port, count, done, begin, drip=b""):
                 connection.sendall(begin)
                 connection.setblocking(False)
                 connections.append(connection)
-                done.value += 1
-            except OSError:
+                tally.done.value += 1
+            except (ConnectionError, TimeoutError):  # by the server
                 break
         time.sleep(0.5)
         connections = [connection for connection in connections if goes_on(connection, drip)]
+        tally.held.value = len(connections)
 
 
-def idle(ports, _, done):
-    hold(ports["http"], 10_000, done, b"")
+def idle(ports, _, tally):
+    hold(ports["http"], 10_000, tally, b"")
 
 
-def idle_grpc(ports, _, done):
-    hold(ports["grpc"], 5_000, done, PREFACE)
+def idle_grpc(ports, _, tally):
+    hold(ports["grpc"], 5_000, tally, PREFACE)
 
 
-def slow_headers(ports, _, done):
-    hold(ports["http"], 1_100, done, b"GET /v2 HTTP/1.1\r\nHost: a\r\nX: ", b"x")
+def slow_headers(ports, _, tally):
+    hold(ports["http"], 1_100, tally, b"GET /v2 HTTP/1.1\r\nHost: a\r\nX: ", b"x")
 
 
-def slow_bodies(ports, request, done):
-    hold(ports["http"], 1_100, done, request[:len(request) // 2], b"x")
+def slow_bodies(ports, request, tally):
+    hold(ports["http"], 1_100, tally, request[:len(request) // 2], b"x")
 
 
-def half_open(ports, _, done):
-    hold(ports["grpc"], 1_000, done, PREFACE[:20])
+def half_open(ports, _, tally):
+    hold(ports["grpc"], 1_000, tally, PREFACE[:20])
 
 
-def slow_calls(ports, _, done):
+def slow_calls(ports, _, tally):
     """Calls of gRPC whose messages never come: a hundred from each of 42 connections, more than may be open."""
-    hold(ports["grpc"], 42, done, PREFACE + b"".join(frame(1, 4, stream, HEADERS) for stream in range(1, 200, 2)))
+    hold(ports["grpc"], 42, tally, PREFACE + b"".join(frame(1, 4, stream, HEADERS) for stream in range(1, 200, 2)))
 
 
-def large_bodies(ports, _, done):
+def large_bodies(ports, _, tally):
     """The beginning of 64 MiB each, from 16 connections."""
-    hold(ports["http"], 16, done, b"POST /v2/models/x/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 67108864\r\n\r\n" +
+    hold(ports["http"], 16, tally, b"POST /v2/models/x/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 67108864\r\n\r\n" +
          bytes(4 << 20), b"x")
 
 
-def resets(ports, request, done):
+def resets(ports, request, tally):
     """A thousand a second, at any point of a request."""
     while True:
         try:
-            connection = connect(ports["grpc" if done.value % 2 else "http"])
-            connection.sendall(PREFACE if done.value % 2 else request[:done.value * 97 % len(request)])
+            connection = connect(ports["grpc" if tally.done.value % 2 else "http"])
+            connection.sendall(PREFACE if tally.done.value % 2 else request[:tally.done.value * 97 % len(request)])
             forced(connection)
         except OSError:
             pass
-        done.value += 1
+        tally.done.value += 1
         time.sleep(0.001)
 
 
-def rapid_resets(ports, _, done):
+def rapid_resets(ports, _, tally):
     """CVE-2023-44487: calls that are ended as soon as they are begun, a thousand a second."""
     while True:
         try:
@@ -138,13 +155,13 @@ def rapid_resets(ports, _, done):
             connection.sendall(PREFACE)
             for stream in range(1, 20_000, 2):
                 connection.sendall(frame(1, 4, stream, HEADERS) + frame(3, 0, stream, struct.pack(">I", 8)))
-                done.value += 1
+                tally.done.value += 1
                 time.sleep(0.001)
         except OSError:
             time.sleep(0.01)
 
 
-def answered(port, requests, done, pause):
+def answered(port, requests, tally, pause):
     """One after the other, over one connection while it lasts."""
     while True:
         try:
@@ -153,22 +170,22 @@ def answered(port, requests, done, pause):
                     connection.sendall(request)
                     if not connection.recv(1 << 16):
                         break
-                    done.value += 1
+                    tally.done.value += 1
                     time.sleep(pause)
         except OSError:
             time.sleep(0.01)
 
 
-def wrong_json(ports, _, done):
+def wrong_json(ports, _, tally):
     """A megabyte of numbers that is wrong at its end, ten times a second."""
     body = b'{"inputs":[{"name":"image","datatype":"FP32","shape":[1,3,400,400],"data":[' + b"1," * 500_000
     request = b"POST /v2/models/task-0000002/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    answered(ports["http"], [request] * 100, done, 0.1)
+    answered(ports["http"], [request] * 100, tally, 0.1)
 
 
-def unknown_tasks(ports, _, done):
+def unknown_tasks(ports, _, tally):
     """Names that are not there, for which the nearest is looked up: two hundred a second."""
-    answered(ports["http"], [b"GET /v2/models/tesk-%07d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(5_000)], done,
+    answered(ports["http"], [b"GET /v2/models/tesk-%07d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(5_000)], tally,
              0.005)
 
 
@@ -177,26 +194,31 @@ KINDS = {kind.__name__.replace("_", " "): kind for kind in (
     unknown_tasks)}
 
 
-def be_evil(kind, ports, request, done):
+def be_evil(kind, ports, request, tally):
     os.nice(19)
-    kind(ports, request, done)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    kind(ports, request, tally)
 
 
 class Evil:
     """One of a kind, for a while."""
 
     def __init__(self, name, ports, request):
-        self.name, self.done = name, multiprocessing.Value("q", 0)
-        self.process = multiprocessing.Process(target=be_evil, args=(KINDS[name], ports, request, self.done),
+        self.name, self.tally = name, Tally()
+        self.process = multiprocessing.Process(target=be_evil, args=(KINDS[name], ports, request, self.tally),
                                                daemon=True)
 
     def __enter__(self):
         self.process.start()
-        end = time.monotonic() + 20
-        while self.done.value < 10 and time.monotonic() < end:
+        end = time.monotonic() + 60
+        while not self.is_evil() and self.process.is_alive() and time.monotonic() < end:
             time.sleep(0.1)
         time.sleep(1)
         return self
+
+    def is_evil(self):
+        return self.tally.done.value >= self.tally.least.value
 
     def __exit__(self, *_):
         self.process.kill()
@@ -222,12 +244,14 @@ def run(bench):
                 windows["nobody"].append(good())
                 with Evil(name, ports, request) as evil:
                     windows.setdefault(name, []).append(good())
-                    acts = evil.done.value
-                if acts < 10:
-                    raise SystemExit(f"bench: the evil client '{name}' did nothing, so nothing was measured")
+                    acts, held = evil.tally.done.value, evil.tally.held.value
+                    if not evil.is_evil() or not evil.process.is_alive():
+                        raise SystemExit(f"bench: the evil client '{name}' did {acts} of {evil.tally.least.value} things "
+                                         "or ended, so nothing was measured")
                 print(f"  {round_number + 1}/{options.rounds} {name}: p99 "
                       f"{windows[name][-1].latency(99) * 1e3:.1f} ms, alone "
-                      f"{windows['nobody'][-1].latency(99) * 1e3:.1f} ms, {acts} evil acts", flush=True)
+                      f"{windows['nobody'][-1].latency(99) * 1e3:.1f} ms, {acts} evil acts, {held} connections held",
+                      flush=True)
                 time.sleep(1)  # what it left behind ends
         memory = server.memory_bytes() / 2**20
     finally:
