@@ -50,10 +50,6 @@ class History:
                 break
         return seen
 
-    def find(self, version):
-        with self.lock:
-            return next((state for state in self.states if state.version == version), None)
-
 
 def may_be(history, version, sent, done):
     """The state that an answer of this version (0: there is none) comes from; None: it cannot have come."""
