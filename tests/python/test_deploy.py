@@ -201,6 +201,9 @@ def test_the_image_copies_files_that_there_are():
             assert set(rest.split()[:-1]) <= tracked, rest
     ignored = {line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().split() if not line.startswith("#")}
     assert not {name for name in tracked if name.split("/")[0] in ignored}, "a tracked file would be missing"
+    secrets = {name: secret["file"] for name, secret in documents("compose.yaml")[0]["secrets"].items()}
+    assert all(file.startswith("${RECAST_SECRETS:-./secrets}/") for file in secrets.values()), secrets
+    assert "deploy/secrets" in ignored and "/deploy/secrets/" in (ROOT / ".gitignore").read_text().split()
 
 
 def linked_libraries():
