@@ -6,6 +6,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <chrono>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -65,6 +66,9 @@ struct HttpCore {
   boost::asio::thread_pool small_, large_;
   std::vector<std::thread> threads_;
   bool started_ = false;
+  /// Set by the wait for a connection, or to wait for one again, that ends with the acceptor: there is always one.
+  std::promise<void> closed_;
+  const std::shared_future<void> all_taken_ = closed_.get_future().share();
   std::once_flag stopped_;
 };
 

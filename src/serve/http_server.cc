@@ -8,7 +8,6 @@
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
-#include <future>
 #include <utility>
 
 #include "check_port.h"
@@ -121,18 +120,15 @@ void HttpCore::accept() {
 }
 
 void HttpCore::on_accept(const ErrorCode& error, tcp::socket socket) {
-  if (error == asio::error::operation_aborted || !acceptor.is_open()) return;
-  if (!error) {
-    take(std::move(socket));
-    return accept();
-  }
+  // It may have been taken just before the end: what it sent is answered all the same.
+  if (!error) take(std::move(socket));
+  if (!acceptor.is_open()) return closed_.set_value();
+  if (!error) return accept();
   // Out of descriptors or memory, mostly: whoever waits longest makes room, and those who knock wait a little.
   log_event(LogLevel::kWarn, "http.accept_failed", {{"error", error.message()}});
   if (const auto first = connections.take_room_for({})) first->make_room();
   accept_again.expires_after(kAcceptAgain);
-  accept_again.async_wait([this](const ErrorCode& stopped) {
-    if (!stopped && acceptor.is_open()) accept();
-  });
+  accept_again.async_wait([this](const ErrorCode&) { acceptor.is_open() ? accept() : closed_.set_value(); });
 }
 
 void HttpCore::take(tcp::socket socket) noexcept try {
@@ -179,15 +175,13 @@ void HttpCore::take_who_knocked() {
 
 void HttpCore::stop_accepting(std::chrono::steady_clock::time_point deadline) {
   if (!started_) return;
-  const auto done = std::make_shared<std::promise<void>>();
-  asio::post(acceptor.get_executor(), [this, done] {
+  asio::post(acceptor.get_executor(), [this] {
     take_who_knocked();
     ErrorCode ignored;
     acceptor.close(ignored);
     accept_again.cancel();
-    done->set_value();
   });
-  done->get_future().wait_until(deadline);
+  all_taken_.wait_until(deadline);
 }
 
 void HttpCore::stop() {

@@ -17,7 +17,7 @@
 
 namespace recast {
 
-class LinearService final : public Service {
+class LinearService : public Service {
  public:
   explicit LinearService(std::map<std::string, std::int64_t> classes) : classes_(std::move(classes)) {
     worker_ = std::thread([this] { work(); });
