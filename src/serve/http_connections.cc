@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "fair_share.h"
 #include "http_connection.h"
 
 namespace recast {
@@ -44,7 +45,7 @@ void HttpConnections::set(ByPointer::iterator entry, Awaits what) {
   if (of.awaits == what) return;
   if (of.awaits != Awaits::kNothing) line(of.awaits).erase(of.place);
   of.awaits = what;
-  if (what != Awaits::kNothing) of.place = line(what).insert(line(what).end(), {entry->first, Clock::now()});
+  if (what != Awaits::kNothing) of.place = line(what).insert(line(what).end(), {entry->first, of.peer, Clock::now()});
 }
 
 std::size_t HttpConnections::size() const {
@@ -59,33 +60,35 @@ std::vector<std::shared_ptr<HttpConnection>> HttpConnections::all() const {
   return list;
 }
 
-template <class Passes>
-HttpConnections::ByPointer::iterator HttpConnections::first_of(const Line& line, const Passes& passes) {
-  for (const Waiting& waiting : line)
-    if (const auto found = open_.find(waiting.connection); passes(found->second.peer, waiting.since)) return found;
-  return open_.end();
+bool HttpConnections::has_room_for(const std::string& peer, std::size_t limit) const {
+  const std::lock_guard lock(mutex_);
+  if (open_.size() >= limit) return false;
+  const auto listed = peers_.find(peer);
+  if (listed == peers_.end()) return true;
+  return is_fair_share(static_cast<std::int64_t>(listed->second + 1),
+                       static_cast<std::int64_t>(limit - open_.size() - 1));
 }
 
 std::shared_ptr<HttpConnection> HttpConnections::take_room_for(const std::string& peer) {
   const std::lock_guard lock(mutex_);
-  if (open_.empty()) return nullptr;
   const auto listed = peers_.find(peer);
   const std::size_t own = listed == peers_.end() ? 0 : listed->second;
-  const auto most = std::ranges::max_element(peers_, {}, &Peers::value_type::second);
-  auto found = open_.end();
-  if (most->second >= own + 2) {
-    const auto is_most = [&](Peers::iterator of, Clock::time_point) { return of == most; };
-    found = first_of(idle_, is_most);
-    if (found == open_.end()) found = first_of(receiving_, is_most);
+  const auto count = [](const Waiting& waiting) { return waiting.peer->second; };
+  const Waiting* chosen = nullptr;
+  for (const Line* line : {&idle_, &receiving_}) {
+    const auto most = std::ranges::max_element(*line, {}, count);
+    if (most != line->end() && count(*most) >= own + 2 && (!chosen || count(*most) > count(*chosen))) chosen = &*most;
   }
-  if (found == open_.end()) {
+  if (!chosen) {
     const auto before = Clock::now() - kIdleEnough;
-    found = first_of(idle_,
-                     [&](Peers::iterator of, Clock::time_point since) { return since <= before && of->second >= own; });
+    const auto found = std::ranges::find_if(
+        idle_, [&](const Waiting& waiting) { return waiting.since <= before && count(waiting) >= own; });
+    if (found == idle_.end()) return nullptr;
+    chosen = &*found;
   }
-  if (found == open_.end()) return nullptr;
-  set(found, Awaits::kNothing);
-  return found->second.connection;
+  const auto entry = open_.find(chosen->connection);
+  set(entry, Awaits::kNothing);
+  return entry->second.connection;
 }
 
 bool HttpConnections::wait_until_none(std::chrono::steady_clock::time_point deadline) const {

@@ -27,10 +27,12 @@ class HttpConnections {
   void set(const HttpConnection* connection, Awaits what);
   std::size_t size() const;
   std::vector<std::shared_ptr<HttpConnection>> all() const;
-  /// Who has to go for a new connection of `peer`. Of the address that has most, if it has two more than `peer` or
-  /// better: the one that waits longest for a request, else for the rest of one. Otherwise the one that has waited for
-  /// a request longest, a second or more, of an address that has as many as `peer`. It waits for nothing any more.
-  /// Null: nobody.
+  /// Whether a new connection of `peer` is within `limit` and, unless it is its only one, within its fair share of it.
+  bool has_room_for(const std::string& peer, std::size_t limit) const;
+  /// Who has to go for a new connection of `peer`. Of the address that has most among those that wait, if it has two
+  /// more than `peer` or better: the one that waits longest for a request, else for the rest of one. Otherwise the one
+  /// that has waited for a request longest, a second or more, of an address that has as many as `peer`. It waits for
+  /// nothing any more. Null: nobody.
   std::shared_ptr<HttpConnection> take_room_for(const std::string& peer);
   bool wait_until_none(std::chrono::steady_clock::time_point deadline) const;
 
@@ -41,6 +43,7 @@ class HttpConnections {
   /// In the order in which they began to wait.
   struct Waiting {
     const HttpConnection* connection;
+    Peers::iterator peer;
     std::chrono::steady_clock::time_point since;
   };
   using Line = std::list<Waiting>;
@@ -53,9 +56,6 @@ class HttpConnections {
 
   Line& line(Awaits what) { return what == Awaits::kRequest ? idle_ : receiving_; }
   void set(ByPointer::iterator entry, Awaits what);
-  /// The first of a line whose address passes, or the end.
-  template <class Passes>
-  ByPointer::iterator first_of(const Line& line, const Passes& passes);
 
   mutable std::mutex mutex_;
   mutable std::condition_variable none_;

@@ -134,9 +134,9 @@ void HttpCore::on_accept(const ErrorCode& error, tcp::socket socket) {
 void HttpCore::take(tcp::socket socket) noexcept try {
   ErrorCode ignored;
   const std::string peer = socket.remote_endpoint(ignored).address().to_string();
-  if (const std::size_t open = connections.size(); open >= options.connections) {
+  if (!connections.has_room_for(peer, options.connections)) {
     // Those that make room are open for a moment more: how many of them is bounded, too.
-    const auto first = open < 2 * options.connections ? connections.take_room_for(peer) : nullptr;
+    const auto first = connections.size() < 2 * options.connections ? connections.take_room_for(peer) : nullptr;
     if (!first) return turn_away(std::move(socket));
     first->make_room();
   }
