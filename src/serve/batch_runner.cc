@@ -80,10 +80,10 @@ void BatchRunner::fail_all(std::span<Row* const> rows) {
 
 bool BatchRunner::prepare(Row& row) const {
   Ticket& ticket = *row.waiting.ticket;
-  if (ticket.over()) return false;
   const auto begin = Clock::now();
   row.queue_ns = (begin - row.waiting.since).count();
   try {
+    if (ticket.over()) return false;
     row.input = ticket.rows().pixels ? given(ticket.rows(), row.waiting.row)
                                      : decoded(ticket.rows(), row.waiting.row, row.task->preprocessing);
     row.input = row.input.to(row.base->directory().device());

@@ -48,6 +48,15 @@ class Engine final : public Service {
  private:
   using MayUse = std::function<bool(std::string_view model)>;
 
+  /// A request that is open until this goes, whatever its transport throws.
+  struct Closing {
+    Engine& engine;
+    ~Closing() {
+      const std::lock_guard lock(engine.open_mutex_);
+      if (--engine.open_ == 0) engine.answered_.notify_all();
+    }
+  };
+
   /// The bases that a name may mean: the one it names, or all.
   std::vector<ServedBase*> bases_of(const ModelName& name) const;
   struct Place {
@@ -309,9 +318,8 @@ void Engine::infer(InferenceRequest request, CallContext context, std::function<
     ++open_;
   }
   const auto answer = [this, done = std::move(done)](InferenceResult result) {
+    const Closing closing{*this};
     done(std::move(result));
-    const std::lock_guard lock(open_mutex_);
-    if (--open_ == 0) answered_.notify_all();
   };
   try {
     if (draining_) fail(Code::kUnavailable, "[serve] the server is shutting down: ask another");

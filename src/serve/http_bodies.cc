@@ -6,15 +6,15 @@ namespace recast {
 
 bool HttpBodies::Held::grow_to(std::size_t bytes) {
   if (bytes <= bytes_) return true;
-  const std::size_t more = bytes - bytes_;
+  const bool taken = of_.take(caller_, bytes - bytes_);
   bytes_ = bytes;
-  return of_.take(caller_, more);
+  return taken;
 }
 
 bool HttpBodies::take(const std::string& caller, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
+  const std::size_t own = by_caller_[caller] += bytes;  // first: it may have no memory
   bytes_ += bytes;
-  const std::size_t own = by_caller_[caller] += bytes;
   return bytes_ <= limit_ && is_fair_share(static_cast<std::int64_t>(own), static_cast<std::int64_t>(limit_ - bytes_));
 }
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "recast/base/error.h"
+#include "recast/base/log.h"
 #include "recast/run/failure.h"
 
 namespace recast {
@@ -85,10 +86,14 @@ void Ticket::fail(std::exception_ptr error) {
   done_(error);
 }
 
-void Ticket::account(const RequestTimes& times, const std::exception_ptr& error) {
-  if (context_.account)
-    *context_.account = {rows_.rows(), names_of(rows_.tasks), times.queue_ns, times.input_ns + times.infer_ns};
-  observer_(rows_, times, error);
+void Ticket::account(const RequestTimes& times, const std::exception_ptr& error) noexcept {
+  try {
+    if (context_.account)
+      *context_.account = {rows_.rows(), names_of(rows_.tasks), times.queue_ns, times.input_ns + times.infer_ns};
+    observer_(rows_, times, error);
+  } catch (const std::exception& failed) {  // no memory: the answer goes out uncounted
+    log_event(LogLevel::kError, "serve.not_counted", {{"error", std::string_view(failed.what())}});
+  }
 }
 
 }  // namespace recast

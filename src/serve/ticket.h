@@ -35,8 +35,8 @@ class Ticket {
 
  private:
   void answer();
-  /// Keeps the account that the caller asked for, and tells the observer.
-  void account(const RequestTimes& times, const std::exception_ptr& error);
+  /// Keeps the account that the caller asked for, and tells the observer, as far as memory allows.
+  void account(const RequestTimes& times, const std::exception_ptr& error) noexcept;
 
   const RequestRows rows_;
   const CallContext context_;

@@ -17,22 +17,23 @@ bool WorkQueue::has_room(const std::string& caller, std::int64_t rows, std::int6
          is_fair_share(own.bytes + bytes, bytes_left);
 }
 
-WorkQueue::Line& WorkQueue::line_of(const std::string& caller) {
-  const auto [found, fresh] = by_caller_.try_emplace(caller);
-  if (fresh) found->second = lines_.insert(lines_.end(), Line{caller, {}, 0});
-  return *found->second;
-}
-
 bool WorkQueue::push(const std::shared_ptr<Ticket>& ticket, const std::string& caller, std::int64_t rows,
                      std::int64_t bytes) {
   const auto now = std::chrono::steady_clock::now();
+  std::list<Line> fresh(1, Line{caller, {}, bytes});  // whatever needs memory comes before anything changes
+  for (std::int64_t row = 0; row < rows; ++row)
+    fresh.front().rows.push_back({ticket, row, bytes / rows + (row < bytes % rows ? 1 : 0), now});
   {
     const std::lock_guard lock(mutex_);
     if (closed_ || !has_room(caller, rows, bytes)) return false;
-    Line& line = line_of(caller);
-    for (std::int64_t row = 0; row < rows; ++row)
-      line.rows.push_back({ticket, row, bytes / rows + (row < bytes % rows ? 1 : 0), now});
-    line.bytes += bytes;
+    const auto [own, is_first] = by_caller_.try_emplace(caller, fresh.begin());
+    if (is_first) {
+      lines_.splice(lines_.end(), fresh);
+    } else {
+      Line& line = *own->second;
+      line.rows.splice(line.rows.end(), fresh.front().rows);
+      line.bytes += bytes;
+    }
     rows_ += rows;
     bytes_ += bytes;
   }
@@ -78,8 +79,10 @@ std::vector<WaitingRow> WorkQueue::take() {
     wait_for_others(lock);  // and another worker may take them meanwhile
   }
   const std::int64_t share = (rows_ + limits_.workers - 1) / limits_.workers;
+  const std::int64_t count = std::min(limits_.batch, share);
   std::vector<WaitingRow> taken;
-  for (std::int64_t left = std::min(limits_.batch, share); left > 0; --left) taken.push_back(next());
+  taken.reserve(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) taken.push_back(next());
   return taken;
 }
 

@@ -2,7 +2,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -44,12 +43,11 @@ class WorkQueue {
   /// One caller's, never empty.
   struct Line {
     std::string caller;
-    std::deque<WaitingRow> rows;
+    std::list<WaitingRow> rows;
     std::int64_t bytes = 0;
   };
 
   bool has_room(const std::string& caller, std::int64_t rows, std::int64_t bytes) const;
-  Line& line_of(const std::string& caller);
   WaitingRow next();
   std::chrono::steady_clock::time_point oldest() const;
   void wait_for_others(std::unique_lock<std::mutex>& lock);
