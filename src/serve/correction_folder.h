@@ -14,7 +14,7 @@ struct CorrectionLimits {
 
 /// An image and what a person says it is, of a task.
 struct Correction {
-  std::string base, task;  ///< as check_task_name() allows
+  std::string base, task;  ///< names of folders
   std::string label;
   std::string image;  ///< JPEG, PNG or WebP
 };

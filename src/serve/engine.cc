@@ -13,6 +13,7 @@
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
 #include "recast/serve/model_name.h"
+#include "recast/store/task_header.h"
 #include "task_listing.h"
 
 namespace recast {
@@ -110,6 +111,12 @@ Engine::Engine(const EngineOptions& options, prometheus::Registry* metrics) : op
         directory, options.store, parse_device(options.device),
         ServedBase::Limits{options.task_bytes, options.weight_bytes, options.store_grace}));
   std::ranges::sort(bases_, {}, &ServedBase::name);
+  for (const auto& base : bases_)
+    if (bases_.size() > 1 && !is_task_name(base->name()))
+      fail(Code::kInvalidArgument,
+           "[serve] a model directory is called '{}', which no request could name beside others: rename it to 1 to 128 "
+           "of A-Z a-z 0-9 . _ - without a dot in front",
+           printable(base->name()));
   for (std::size_t i = 1; i < bases_.size(); ++i)
     if (bases_[i - 1]->name() == bases_[i]->name())
       fail(Code::kInvalidArgument, "[serve] two model directories are called '{}': rename one", bases_[i]->name());

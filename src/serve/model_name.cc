@@ -22,19 +22,10 @@ constexpr std::size_t kMostSegmentBytes = 1024;
        printable(name, 200), what);
 }
 
-bool is_name(std::string_view name) {
-  try {
-    check_task_name(name);
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
 /// A version's number, or a tag (never digits alone: check_tag() in the store).
 void read_version(std::string_view text, std::string_view name, ModelName& model) {
   if (text.find_first_not_of("0123456789") != text.npos) {
-    if (!is_name(text)) refuse(name, fmt::format("'{}' is neither a version nor a tag", printable(text)));
+    if (!is_task_name(text)) refuse(name, fmt::format("'{}' is neither a version nor a tag", printable(text)));
     model.tag = text;
     return;
   }
@@ -69,7 +60,7 @@ ModelName parse_model_name(std::string_view name, std::string_view version) {
   std::string_view task = name;
   if (const auto at = task.find('@'); at != task.npos) {
     model.base = task.substr(0, at);
-    if (!is_name(model.base)) refuse(name, fmt::format("'{}' is no name of a base", printable(model.base)));
+    if (!is_task_name(model.base)) refuse(name, fmt::format("'{}' is no name of a base", printable(model.base)));
     task.remove_prefix(at + 1);
   }
   std::string_view inside;
@@ -78,7 +69,7 @@ ModelName parse_model_name(std::string_view name, std::string_view version) {
     task = task.substr(0, colon);
     if (inside.empty()) refuse(name, "no version follows the colon");
   }
-  if (!is_name(task)) refuse(name, fmt::format("'{}' is no name of a task", printable(task)));
+  if (!is_task_name(task)) refuse(name, fmt::format("'{}' is no name of a task", printable(task)));
   if (!inside.empty() && !version.empty() && inside != version) {
     refuse(name, fmt::format("asks for version '{}', and '{}' was asked for beside it", printable(inside),
                              printable(version)));

@@ -23,18 +23,13 @@ struct Place {
 /// BASE@TASK, or TASK where there is one base.
 Place place_after(const Bases& bases, const std::string& after) {
   if (after.empty()) return {};
-  const std::size_t at = after.find('@');
+  const std::size_t at = after.rfind('@');  // a base that is alone may be called anything
   const Place place =
       at == after.npos ? Place{bases.front()->name(), after} : Place{after.substr(0, at), after.substr(at + 1)};
-  const auto is_name = [](const std::string& text) {
-    try {
-      check_task_name(text);
-      return true;
-    } catch (const Error&) {
-      return false;
-    }
-  };
-  if ((at == after.npos && bases.size() > 1) || !is_name(place.base) || !is_name(place.task))
+  const bool is_base = is_task_name(place.base) || std::ranges::any_of(bases, [&](const auto& base) {
+                         return base->name() == place.base;
+                       });
+  if ((at == after.npos && bases.size() > 1) || !is_base || !is_task_name(place.task))
     fail(Code::kInvalidArgument, "[serve] after: '{}'; expected the 'next' of the page before, BASE@TASK",
          printable(after));
   return place;

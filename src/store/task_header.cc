@@ -42,12 +42,6 @@ bool is_device_name(std::string_view name) {
   return stem.size() == 4 && (stem.starts_with("com") || stem.starts_with("lpt")) && stem[3] >= '1' && stem[3] <= '9';
 }
 
-bool is_task_name(std::string_view name) {
-  const auto allowed = [](char c) { return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-'; };
-  return !name.empty() && name.size() <= 128 && name.front() != '.' && std::all_of(name.begin(), name.end(), allowed) &&
-         !is_device_name(name);
-}
-
 bool is_fingerprint(std::string_view text) {
   const auto hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
   return text.size() == 64 && std::all_of(text.begin(), text.end(), hex);
@@ -233,6 +227,12 @@ class Reader {
 };
 
 }  // namespace
+
+bool is_task_name(std::string_view name) {
+  const auto allowed = [](char c) { return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-'; };
+  return !name.empty() && name.size() <= 128 && name.front() != '.' && std::all_of(name.begin(), name.end(), allowed) &&
+         !is_device_name(name);
+}
 
 void check_task_name(std::string_view name) {
   if (is_task_name(name)) return;

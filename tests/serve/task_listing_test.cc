@@ -80,6 +80,15 @@ TEST_F(TaskListing, GoesOnFromPageToPageUntilTheEnd) {
   EXPECT_TRUE(std::ranges::is_sorted(all));
 }
 
+TEST_F(TaskListing, GoesOnInABaseThatIsNamedAsNoTaskIs) {
+  std::filesystem::create_directory_symlink(*folder_ / "one", *folder_ / "my @ model");
+  const auto service = engine({"my @ model"});
+  const json page = service->tasks({.limit = 1});
+  EXPECT_EQ(page["next"], "my @ model@cars");
+  EXPECT_THAT(names_of(service->tasks({.after = page["next"], .limit = 1})), ElementsAre("flowers"));
+  EXPECT_THAT(error_of(Code::kInvalidArgument, [] { engine({"my @ model", "two"}); }), HasSubstr("rename it"));
+}
+
 TEST_F(TaskListing, EndsAPageThatIsJustFullWithoutAnother) {
   const auto service = engine({"one"});
   EXPECT_TRUE(service->tasks({.limit = 22})["next"].is_null());

@@ -46,8 +46,8 @@ struct EngineOptions {
 /// rounding. A task is looked up in the store at each request (a commit of any process holds from the next request on)
 /// and read once; a request keeps the versions that it began with. Callers take turns, row by row. Without its store a
 /// base answers for what it knows, up to the grace; then it is not ready, until the store is back. Counts go to
-/// `metrics`, which may be null. Throws as ModelDirectory::open(); kInvalidArgument: an option, or two directories of
-/// one name.
+/// `metrics`, which may be null. Throws as ModelDirectory::open(); kInvalidArgument: an option, two directories of
+/// one name, or several of which one has a name that no task could have.
 std::unique_ptr<Service> make_engine(const EngineOptions& options, prometheus::Registry* metrics);
 
 }  // namespace recast

@@ -60,5 +60,6 @@ void check_number_name(std::string_view plug, std::string_view name, Code code, 
 /// Names of tasks and shared states: 1 to 128 of A-Z a-z 0-9 . _ -, no dot in front, and no device of Windows (con,
 /// nul.txt, COM1), so that a name is also a file name everywhere. Throws kInvalidArgument with that rule.
 void check_task_name(std::string_view name);
+bool is_task_name(std::string_view name);
 
 }  // namespace recast
