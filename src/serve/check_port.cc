@@ -40,4 +40,17 @@ void check_time(std::string_view area, std::string_view name, milliseconds value
   fail(Code::kInvalidArgument, "[{}] {} must lie in 1..{} ms, got {}", area, name, day, value.count());
 }
 
+void check_count(std::string_view area, std::string_view name, std::size_t value) {
+  check_range(area, name, value, std::size_t{1}, std::size_t{1} << 50);
+}
+
+void check_limits(std::string_view area, const RequestLimits& limits) {
+  check_range(area, "rows", limits.rows, std::int64_t{1}, std::int64_t{1} << 50);
+  check_count(area, "tensors", limits.tensors);
+  check_count(area, "dimensions", limits.rank);
+  check_count(area, "parameters", limits.parameters);
+  check_count(area, "parameter_bytes", limits.parameter_bytes);
+  check_count(area, "name_bytes", limits.name_bytes);
+}
+
 }  // namespace recast

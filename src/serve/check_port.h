@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "recast/base/error.h"
+#include "recast/serve/inference.h"
 #include "recast/serve/server_port.h"
 
 namespace recast {
@@ -20,7 +21,11 @@ void check_range(std::string_view area, std::string_view name, Number value, Num
   if (value >= least && value <= most) return;
   fail(Code::kInvalidArgument, "[{}] {} must lie in {}..{}, got {}", area, name, least, most, value);
 }
+/// Bytes, or what takes some each: from 1 to 2^50.
+void check_count(std::string_view area, std::string_view name, std::size_t value);
 /// From a millisecond to a day.
 void check_time(std::string_view area, std::string_view name, std::chrono::milliseconds value);
+/// By the names that --limit has for them.
+void check_limits(std::string_view area, const RequestLimits& limits);
 
 }  // namespace recast

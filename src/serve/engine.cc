@@ -91,17 +91,21 @@ class Engine final : public Service {
 
 TaskReference reference(const ModelName& name) { return {name.task, name.version.value_or(0), name.tag}; }
 
+constexpr std::int64_t kMost = std::int64_t{1} << 50, kDayMs = 86'400'000;
+
 void check(const EngineOptions& options) {
   if (options.directories.empty()) fail(Code::kInvalidArgument, "[serve] no model directory given");
-  const auto at_least = [](const char* option, std::int64_t value, std::int64_t least) {
-    if (value < least) fail(Code::kInvalidArgument, "[serve] {} must be at least {}, got {}", option, least, value);
+  const auto range = [](const char* option, std::int64_t value, std::int64_t least, std::int64_t most = kMost) {
+    if (value < least || value > most)
+      fail(Code::kInvalidArgument, "[serve] {} must lie in {}..{}, got {}", option, least, most, value);
   };
-  at_least("workers", options.workers, 0);
-  at_least("max_batch", options.max_batch, 1);
-  at_least("max_delay", options.max_delay.count(), 0);
-  at_least("max_rows", options.max_rows, 1);
-  at_least("queue_rows", options.queue_rows, options.max_rows);
-  at_least("store_grace", options.store_grace.count(), 0);
+  range("workers", options.workers, 0, 1'024);
+  range("max_batch", options.max_batch, 1);
+  range("max_delay", options.max_delay.count(), 0, 1'000 * kDayMs);
+  range("max_rows", options.max_rows, 1);
+  range("queue_rows", options.queue_rows, options.max_rows);
+  range("queue_bytes", options.queue_bytes, 1);
+  range("store_grace", options.store_grace.count(), 0, kDayMs);
 }
 
 Engine::Engine(const EngineOptions& options, prometheus::Registry* metrics) : options_(options) {

@@ -56,6 +56,7 @@ GrpcOptions checked(GrpcOptions options, bool tokens) {
   range("metadata_bytes", options.metadata_bytes, std::size_t{1'024}, std::size_t{1} << 20);
   range("streams", options.streams, 1, 1'000'000);
   range("calls", options.calls, 1, 1'000'000);
+  check_limits("grpc", options.request);
   time("handshake_timeout", options.handshake_timeout);
   time("stream_timeout", options.stream_timeout);
   time("keepalive", options.keepalive);

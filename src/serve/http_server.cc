@@ -29,13 +29,15 @@ constexpr auto kAcceptAgain = 100ms;
 
 void check(const HttpOptions& options, bool tokens) {
   check_port("http", options, tokens);
-  const auto count = [](std::string_view name, std::size_t value, std::size_t most = std::size_t{1} << 50) {
-    check_range<std::size_t>("http", name, value, 1, most);
-  };
+  const auto count = [](std::string_view name, std::size_t value) { check_count("http", name, value); };
   const auto time = [](std::string_view name, std::chrono::milliseconds value) { check_time("http", name, value); };
   check_range("http", "io_threads", options.io_threads, 1, 1'024);
   check_range("http", "workers", options.workers, 1, 1'024);
-  count("header_bytes", options.header_bytes, std::size_t{1} << 30);
+  check_limits("http", options.inference.request);
+  check_range<std::size_t>("http", "json.depth", options.inference.depth, 1, 1'000);
+  count("json.values", options.inference.values);
+  count("json.text_bytes", options.inference.text_bytes);
+  check_range<std::size_t>("http", "header_bytes", options.header_bytes, 1, std::size_t{1} << 30);
   count("header_fields", options.header_fields);
   count("url_bytes", options.url_bytes);
   count("body_bytes", options.body_bytes);

@@ -11,7 +11,7 @@ namespace recast {
 /// A limit of a server that can be told by name (docs/serving.md, "Limits").
 struct Limit {
   std::string_view name;  ///< "http.body_bytes"; times are in milliseconds and end in _ms
-  std::int64_t (*get)(const ServerOptions&);
+  std::int64_t (*get)(const ServerOptions&);  ///< where the port that it is of is served
   /// Ports that are not served have no limits.
   void (*set)(ServerOptions&, std::int64_t);
 };

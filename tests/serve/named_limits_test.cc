@@ -4,11 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <prometheus/registry.h>
+
 #include <fstream>
+#include <limits>
 #include <set>
 #include <sstream>
 
 #include "format/expect_error.h"
+#include "linear_service.h"
 
 namespace recast {
 namespace {
@@ -53,6 +57,34 @@ TEST(Limits, RefuseWhatIsNoLimitOrNoNumber) {
   EXPECT_THAT(said("http.bodybytes=1"), HasSubstr("did you mean 'http.body_bytes'"));
   for (const char* value : {"", "-1", "1e3", "64M", "0x10", " 1", "1 ", "99999999999999999999"})
     EXPECT_THAT(said(fmt::format("rows={}", value)), HasSubstr("whole number")) << value;
+}
+
+/// What a server with such a limit says before it begins.
+std::string said_of(const std::string& assignment) {
+  ServerOptions options;
+  set_limit(options, assignment);
+  options.engine.directories = {"/nowhere"};
+  LinearService service({});
+  prometheus::Registry registry;
+  try {
+    HttpServer(service, *options.http, registry);
+    GrpcServer(service, *options.grpc, registry);
+    make_engine(options.engine, nullptr);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Limits, HaveBoundsOfTheirOwn) {
+  for (const Limit& limit : all_limits()) {
+    EXPECT_THAT(said_of(fmt::format("{}={}", limit.name, std::numeric_limits<std::int64_t>::max())),
+                HasSubstr("must lie in"))
+        << limit.name;
+    if (limit.name != "store_grace_ms") {
+      EXPECT_THAT(said_of(fmt::format("{}=0", limit.name)), HasSubstr("must lie in")) << limit.name;
+    }
+  }
 }
 
 TEST(Limits, OfWhichNoneIsMissingInTheDocument) {
