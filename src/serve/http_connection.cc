@@ -94,7 +94,9 @@ void HttpConnection::make_room() {
   asio::post(executor_, [self = shared_from_this()] {
     const bool began = self->state_ == State::kBody || (self->state_ == State::kHead && self->head_began_);
     if (began) return self->refuse_for_want_of_room();
-    if (self->state_ == State::kHandshake || self->state_ == State::kHead) self->close();
+    if (self->state_ == State::kHandshake) return self->close();
+    if (self->state_ == State::kHead) return self->end_waiting();
+    self->core_.connections.set(self.get(), self->awaits_);  // it is not waiting just now, or invites a body
   });
 }
 

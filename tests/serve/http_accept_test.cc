@@ -1,4 +1,4 @@
-// A connection that the server is just taking when its end is asked for.
+// What comes in while the server is busy taking connections.
 #include <future>
 #include <semaphore>
 
@@ -50,6 +50,27 @@ TEST(HttpAccept, AnswersWhoIsBeingTakenWhenTheEndIsAskedFor) {
   EXPECT_EQ(knocks.read().status, 200);
   for (HttpClient* client : {&first, &second, &knocks}) client->close();
   EXPECT_TRUE(drained.get());
+}
+
+TEST(HttpAccept, TakesNoRoomFromWhoHasJustAsked) {
+  HttpOptions options = quick_options();
+  options.io_threads = 1;
+  options.connections = 2;
+  prometheus::Registry registry;
+  HeldUp service;
+  HttpServer server(service, options, registry);
+  server.start();
+  HttpClient holds(server.port()), idle(server.port(), "127.0.0.2");
+  std::this_thread::sleep_for(1100ms);
+  holds.send(get("/v2/health/live"));
+  service.wait_until_asked();
+  // While the only thread is held up somebody comes, for whom `idle` is to make room, and then that one asks.
+  HttpClient knocks(server.port(), "127.0.0.3");
+  idle.send(infer_pair());
+  service.let_go();
+  EXPECT_EQ(idle.read().status, 200);
+  EXPECT_EQ(holds.read().status, 200);
+  EXPECT_EQ(knocks.ask(infer_pair()).status, 200);
 }
 
 }  // namespace
