@@ -9,19 +9,21 @@ OpenCalls::OpenCalls(std::size_t most, std::chrono::milliseconds tick)
 
 OpenCalls::~OpenCalls() = default;
 
-bool OpenCalls::add(std::shared_ptr<TimedCall> call, const std::string& client) {
-  const std::lock_guard lock(mutex_);
+bool OpenCalls::add(const std::shared_ptr<TimedCall>& call, const std::string& client) {
+  std::unique_lock lock(mutex_);
   const auto found = clients_.find(client);
   const std::size_t own = 1 + (found == clients_.end() ? 0 : found->second);
   const bool room = counted_ < most_ && (own == 1 || is_fair_share(static_cast<std::int64_t>(own),
                                                                    static_cast<std::int64_t>(most_ - counted_ - 1)));
-  const TimedCall* const key = call.get();
-  Entry& entry = calls_.emplace(key, Entry{std::move(call), clients_.end()}).first->second;
+  Entry& entry = calls_.emplace(call.get(), Entry{call, clients_.end()}).first->second;
   if (room) {
     entry.client = clients_.insert_or_assign(client, own).first;
     ++counted_;
   }
   if (calls_.size() == 1) changed_.notify_all();
+  const bool closed = closed_;
+  lock.unlock();
+  if (closed) call->closing();
   return room;
 }
 
@@ -40,6 +42,7 @@ void OpenCalls::close() {
   std::vector<std::shared_ptr<TimedCall>> all;
   {
     const std::lock_guard lock(mutex_);
+    closed_ = true;
     for (const auto& [key, entry] : calls_) all.push_back(entry.call);
   }
   for (const auto& call : all) call->closing();

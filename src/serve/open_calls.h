@@ -44,10 +44,10 @@ class OpenCalls {
 
   /// Whether there is room for it: less than `most` calls, and of this client no more than a fair share. It is kept in
   /// any case, and counts where there was.
-  bool add(std::shared_ptr<TimedCall> call, const std::string& client);
+  bool add(const std::shared_ptr<TimedCall>& call, const std::string& client);
   /// Not kept any more: what is returned is the last of it here.
   std::shared_ptr<TimedCall> remove(const TimedCall* call);
-  /// Tells all that are open.
+  /// Tells all that are open, and those that come later.
   void close();
   void wait_until_none();
 
@@ -68,6 +68,7 @@ class OpenCalls {
   std::unordered_map<const TimedCall*, Entry> calls_;
   std::map<std::string, std::size_t> clients_;  // how many calls of each count
   std::size_t counted_ = 0;
+  bool closed_ = false;
   std::jthread thread_;
 };
 
