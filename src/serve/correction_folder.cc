@@ -71,10 +71,11 @@ struct Survey {
   fs::path same;  // the image, under whichever label of the task
 };
 
-/// Folders below `folder`; links are not followed.
+/// Folders below `folder`; links are not followed, nor is `folder` if it is one.
 std::vector<fs::path> folders_in(const fs::path& folder) {
   std::vector<fs::path> found;
   std::error_code error;
+  if (fs::symlink_status(folder, error).type() != fs::file_type::directory) return found;
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
     if (std::error_code ignored; at->symlink_status(ignored).type() == fs::file_type::directory)
       found.push_back(at->path());

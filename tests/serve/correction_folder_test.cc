@@ -123,5 +123,14 @@ TEST(CorrectionFolder, FollowsNoLinks) {
   EXPECT_EQ(elsewhere.entries(), 0);
 }
 
+TEST(CorrectionFolder, CountsNothingBehindLinks) {
+  const TemporaryFolder folder, elsewhere;
+  CorrectionFolder(elsewhere.path()).save(cars("new", image_file(1)));
+  fs::create_directories(folder / "vit/pets");
+  fs::create_directory_symlink(elsewhere / "vit/cars/train", folder / "vit/pets/train");
+  CorrectionFolder corrections(folder.path(), {.images = 1});
+  EXPECT_NO_THROW(corrections.save(cars("new", image_file(2))));
+}
+
 }  // namespace
 }  // namespace recast
