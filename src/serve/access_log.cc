@@ -84,8 +84,7 @@ class Sink {
         fail(Code::kUnavailable, "[access-log] {}: {}; choose another file for --access-log", printable(file, 300),
              std::generic_category().message(errno));
     }
-    struct stat status {};
-    is_file_ = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
+    is_file_ = ::fstat(descriptor_, &status_) == 0 && S_ISREG(status_.st_mode);
   }
   Sink(const Sink&) = delete;
   Sink& operator=(const Sink&) = delete;
@@ -93,6 +92,9 @@ class Sink {
     if (owned_) ::close(descriptor_);
   }
 
+  bool is_same_file(const Sink& other) const {
+    return status_.st_dev == other.status_.st_dev && status_.st_ino == other.status_.st_ino;
+  }
   /// Whether a write would be taken now; waits a little for it.
   bool takes() const {
     pollfd ready{descriptor_, POLLOUT, 0};
@@ -113,6 +115,7 @@ class Sink {
  private:
   const bool owned_;
   int descriptor_ = STDERR_FILENO;
+  struct stat status_ {};
   bool is_file_ = false;
 };
 
@@ -199,8 +202,9 @@ class AccessLog::Writer {
 
   void open_again() {
     try {
-      sink_ = std::make_unique<Sink>(file_);
-      torn_ = false;
+      auto anew = std::make_unique<Sink>(file_);
+      torn_ = torn_ && anew->is_same_file(*sink_);
+      sink_ = std::move(anew);
     } catch (const std::exception& error) {
       log_event(LogLevel::kWarn, "access_log.kept_old", {{"reason", std::string_view(error.what())}});
     }
