@@ -32,7 +32,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// Longer texts are cut: a line then stays below PIPE_BUF, so that a pipe takes it whole or not at all.
-constexpr std::size_t kMostTextBytes = 256;
+/// Names of models and tasks fit: base and task or tag have 128 bytes each, the name of a base that is alone 255.
+constexpr std::size_t kMostTextBytes = 256, kMostNameBytes = 512;
 constexpr auto kLastWords = std::chrono::seconds(1);
 constexpr int kLookMs = 100;
 
@@ -47,8 +48,8 @@ double rounded(double ms) { return std::round(ms * 1e3) / 1e3; }
 
 std::string line_of(const AccessEntry& entry, std::int64_t time) {
   std::vector<LogField> fields;
-  const auto text = [&](std::string_view key, std::string_view value) {
-    if (!value.empty()) fields.emplace_back(key, value.substr(0, kMostTextBytes));
+  const auto text = [&](std::string_view key, std::string_view value, std::size_t most = kMostTextBytes) {
+    if (!value.empty()) fields.emplace_back(key, value.substr(0, most));
   };
   text("id", entry.id);
   text("trace", entry.trace);
@@ -56,9 +57,9 @@ std::string line_of(const AccessEntry& entry, std::int64_t time) {
   text("protocol", entry.protocol);
   text("method", entry.method);
   text("route", entry.route);
-  text("model", entry.model);
+  text("model", entry.model, kMostNameBytes);
   if (entry.account.rows > 0) {
-    text("tasks", entry.account.tasks);
+    text("tasks", entry.account.tasks, kMostNameBytes);
     fields.emplace_back("rows", entry.account.rows);
     fields.emplace_back("queue_ms", rounded(as_ms(entry.account.queue_ns)));
     fields.emplace_back("compute_ms", rounded(as_ms(entry.account.compute_ns)));

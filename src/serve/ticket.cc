@@ -19,10 +19,11 @@ std::string names_of(const std::vector<std::shared_ptr<const ServedTask>>& tasks
   std::size_t more = 0;
   for (const auto& task : tasks) {
     if (!seen.insert(task.get()).second) continue;
-    if (names.size() > kMostBytes)
+    const std::string next = fmt::format("{}@{}:{}", task->base, task->name, task->version);
+    if (!names.empty() && names.size() + 1 + next.size() > kMostBytes)
       ++more;
     else
-      names += fmt::format("{}{}@{}:{}", names.empty() ? "" : ",", task->base, task->name, task->version);
+      names += (names.empty() ? "" : ",") + next;
   }
   return more == 0 ? names : fmt::format("{},+{}", names, more);
 }

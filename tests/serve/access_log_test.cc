@@ -57,7 +57,7 @@ TEST_F(AccessLogTest, WritesALineOfJsonForEachRequest) {
   AccessEntry entry = entry_of("r-1");
   entry.trace = "0af7651916cd43dd8448eb211c80319c";
   entry.span = "b7ad6b7169203331";
-  entry.model = "cars:3";
+  entry.model = std::string(128, 'b') + "@" + std::string(128, 't') + ":" + std::string(128, 'v');
   entry.account = {.rows = 2, .tasks = "vit@cars:3", .queue_ns = 1'500'000, .compute_ns = 20'250'700};
   entry.received = 512;
   entry.sent = 2048;
@@ -76,7 +76,7 @@ TEST_F(AccessLogTest, WritesALineOfJsonForEachRequest) {
   first.erase("time");
   EXPECT_EQ(first, (json{{"level", "info"},      {"event", "request"},    {"id", "r-1"},      {"trace", entry.trace},
                          {"span", entry.span},   {"protocol", "http"},    {"method", "GET"},  {"route", "/v2"},
-                         {"model", "cars:3"},    {"tasks", "vit@cars:3"}, {"rows", 2},        {"queue_ms", 1.5},
+                         {"model", entry.model},    {"tasks", "vit@cars:3"}, {"rows", 2},        {"queue_ms", 1.5},
                          {"compute_ms", 20.251}, {"status", 200},         {"complete", true}, {"received", 512},
                          {"sent", 2048},         {"ms", 23.457},          {"caller", "shop"}, {"peer", "127.0.0.1"}}));
   for (const char* absent : {"trace", "model", "tasks", "rows", "queue_ms", "caller", "peer"})

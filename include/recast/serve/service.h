@@ -17,7 +17,7 @@ namespace recast {
 /// What an inference took, for who keeps accounts. Times are summed over its rows.
 struct InferenceAccount {
   std::int64_t rows = 0;
-  std::string tasks;  ///< "vit@cars:3,vit@pets:1", each once, up to some 200 bytes; ",+4": so many more
+  std::string tasks;  ///< "vit@cars:3,vit@pets:1", each once, one or what fits in 200 bytes; ",+4": so many more
   std::int64_t queue_ns = 0, compute_ns = 0;
 };
 
