@@ -1,8 +1,23 @@
 #include "caller.h"
 
+#include <algorithm>
+#include <boost/asio/ip/address.hpp>
+
 #include "recast/base/error.h"
 
 namespace recast {
+
+std::string network_of(const std::string& address) {
+  namespace ip = boost::asio::ip;
+  boost::system::error_code error;
+  const ip::address at = ip::make_address(address, error);
+  if (error || at.is_v4()) return address;
+  const ip::address_v6 six = at.to_v6();
+  if (six.is_v4_mapped()) return ip::make_address_v4(ip::v4_mapped, six).to_string();
+  auto bytes = six.to_bytes();
+  std::fill(bytes.begin() + 8, bytes.end(), 0);
+  return ip::address_v6(bytes).to_string() + "/64";
+}
 
 std::function<bool(std::string_view)> Caller::rule() const {
   if (!identity) return {};

@@ -54,7 +54,7 @@ GrpcCall* GrpcCall::begin(std::shared_ptr<GrpcFloor> floor, grpc::GenericCallbac
   const auto call = std::make_shared<GrpcCall>(std::move(floor), context);
   call->floor_->metrics.opened();
   call->begin_line();
-  call->admit(call->floor_->open.add(call, address_of(context)));
+  call->admit(call->floor_->open.add(call, network_of(address_of(context))));
   return call.get();  // open calls are kept, and this one is until gRPC has it and is done with it
 }
 

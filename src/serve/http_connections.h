@@ -18,7 +18,8 @@ class HttpConnection;
 /// What a connection waits for: nothing (it is the server's turn), a request, or the rest of one.
 enum class Awaits { kNothing, kRequest, kRest };
 
-/// The connections that are open, by the address of their clients, and which of them can make room for others.
+/// The connections that are open, by their clients (network_of() their addresses), and which of them can make room for
+/// others.
 /// Threads: all calls in parallel.
 class HttpConnections {
  public:

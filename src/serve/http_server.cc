@@ -135,10 +135,10 @@ void HttpCore::on_accept(const ErrorCode& error, tcp::socket socket) {
 
 void HttpCore::take(tcp::socket socket) noexcept try {
   ErrorCode ignored;
-  const std::string peer = socket.remote_endpoint(ignored).address().to_string();
-  if (!connections.has_room_for(peer, options.connections)) {
+  const std::string peer = socket.remote_endpoint(ignored).address().to_string(), network = network_of(peer);
+  if (!connections.has_room_for(network, options.connections)) {
     // Those that make room are open for a moment more: how many of them is bounded, too.
-    const auto first = connections.size() < 2 * options.connections ? connections.take_room_for(peer) : nullptr;
+    const auto first = connections.size() < 2 * options.connections ? connections.take_room_for(network) : nullptr;
     if (!first) return turn_away(std::move(socket));
     first->make_room();
   }
@@ -146,7 +146,7 @@ void HttpCore::take(tcp::socket socket) noexcept try {
   socket.set_option(asio::socket_base::keep_alive(true), ignored);
   auto stream = tls ? tls_stream(std::move(socket), *tls) : plain_stream(std::move(socket));
   const auto connection = std::make_shared<HttpConnection>(*this, std::move(stream), peer);
-  connections.add(connection, peer);
+  connections.add(connection, network);
   connection->start();
 } catch (const std::exception& error) {
   log_event(LogLevel::kError, "http.accept_failed", {{"error", std::string_view(error.what())}});
