@@ -54,7 +54,7 @@ void require_regular(const struct stat& status, const std::filesystem::path& pat
 
 /// O_EXCL makes sure that nobody else's file, nor a link planted here, is ever written to.
 int create_beside(const std::filesystem::path& folder, FileAccess access, std::filesystem::path& path) {
-  const mode_t mode = access == FileAccess::kOwner ? 0600 : 0644;
+  const mode_t mode = access == FileAccess::kEveryone ? 0644 : 0600;
   static std::atomic<unsigned> counter{0};
   for (int attempt = 0;; ++attempt) {
     path = folder / fmt::format("{}{}-{}{}", kTemporaryBegin, ::getpid(), counter++, kTemporaryEnd);
@@ -141,6 +141,11 @@ AtomicFile::AtomicFile(const std::filesystem::path& path, std::uint64_t bytes_ne
     temporary_.clear();
     fail_write("create a file beside it", errno);
   }
+  struct stat before {};
+  if (access != FileAccess::kOwnerAndGroup || ::stat(target_.c_str(), &before) != 0) return;
+  // Who may not give it to that group keeps it to himself.
+  if (::fchown(descriptor_, static_cast<uid_t>(-1), before.st_gid) == 0 && (before.st_mode & S_IRGRP) != 0)
+    ::fchmod(descriptor_, 0640);
 }
 
 AtomicFile::~AtomicFile() {

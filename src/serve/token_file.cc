@@ -228,7 +228,7 @@ std::string add_token(const std::filesystem::path& file, TokenEntry entry) {
     fail(Code::kUnsupported,
          "[tokens] {}: an entry cannot be added behind its last line; write names in lines of their own", shown);
   }
-  write_file_atomically(file, text, FileAccess::kOwner);
+  write_file_atomically(file, text, FileAccess::kOwnerAndGroup);
   return token;
 }
 

@@ -224,6 +224,25 @@ TEST(AddToken, MakesAFileForItsOwnerAlone) {
   }
 }
 
+TEST(AddToken, KeepsTheGroupThatMayReadTheFile) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only of root a group may read it";
+  const OneOfEach one;
+  const auto seen = [&](::gid_t group, ::mode_t mode) {
+    struct stat status {};
+    EXPECT_EQ(::stat(one.file.c_str(), &status), 0);
+    EXPECT_EQ(status.st_gid, group);
+    EXPECT_EQ(status.st_mode & 07777u, mode);
+  };
+  const ::gid_t group = 12345;
+  if (::chown(one.file.c_str(), 0, group) != 0) GTEST_SKIP() << "no file may be given to another group here";
+  add_token(one.file, entry_of("private", {Role::kRead}));
+  seen(group, 0600);
+  ::chmod(one.file.c_str(), 0640);
+  add_token(one.file, entry_of("shared", {Role::kRead}));
+  seen(group, 0640);
+  EXPECT_NO_THROW(TokenTable table(one.file));
+}
+
 TEST(AddToken, KeepsWhatTheFileHeldAndRefusesANameThatIsThere) {
   const TemporaryFolder folder;
   const std::filesystem::path file = folder / "tokens.yaml";

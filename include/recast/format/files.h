@@ -39,8 +39,8 @@ class InputFile {
 std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes);
 
 /// Who may open a file that is written here: everyone to read it (0644 less the umask), or its owner alone (0600), from
-/// the first byte on.
-enum class FileAccess { kEveryone, kOwner };
+/// the first byte on. kOwnerAndGroup: the group of the file that it replaces, too, to read it, where that group might.
+enum class FileAccess { kEveryone, kOwner, kOwnerAndGroup };
 
 /// A file that appears under its name whole or not at all: written beside the target, then renamed.
 /// Crash    once commit() returned, the new content survives; before that the old content does.
