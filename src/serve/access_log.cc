@@ -1,6 +1,7 @@
 #include "recast/serve/access_log.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <prometheus/counter.h>
 #include <prometheus/registry.h>
@@ -24,7 +25,9 @@
 
 #include "recast/base/error.h"
 #include "recast/base/log.h"
+#include "recast/base/random_hex.h"
 #include "recast/format/printable.h"
+#include "request_marks.h"
 
 namespace recast {
 namespace {
@@ -268,8 +271,21 @@ class AccessLog::Writer {
 };
 
 AccessLog::AccessLog(std::string file, prometheus::Registry& registry, std::size_t most_waiting)
-    : writer_(std::make_unique<Writer>(std::move(file), registry, most_waiting)) {}
+    : process_(random_hex(8)), writer_(std::make_unique<Writer>(std::move(file), registry, most_waiting)) {}
 AccessLog::~AccessLog() = default;
+
+AccessEntry AccessLog::begin(std::string_view protocol, std::string_view request_id, std::string_view traceparent,
+                             std::string peer) {
+  RequestMarks marks = request_marks(request_id, traceparent);
+  if (marks.id.empty()) marks.id = fmt::format("{}-{:x}", process_, ++begun_);
+  AccessEntry entry;
+  entry.id = std::move(marks.id);
+  entry.trace = std::move(marks.trace);
+  entry.span = std::move(marks.span);
+  entry.protocol = protocol;
+  entry.peer = std::move(peer);
+  return entry;
+}
 
 void AccessLog::add(AccessEntry entry) noexcept { writer_->add(std::move(entry)); }
 void AccessLog::reopen() { writer_->reopen(); }

@@ -10,7 +10,6 @@
 #include "public_error.h"
 #include "recast/base/error.h"
 #include "recast/format/printable.h"
-#include "request_marks.h"
 
 namespace recast {
 namespace {
@@ -68,15 +67,9 @@ void GrpcCall::begin_line() {
     return found == context_->client_metadata().end() ? std::string_view()
                                                       : std::string_view(found->second.data(), found->second.size());
   };
-  RequestMarks marks = request_marks(field("x-request-id"), field("traceparent"));
-  context_->AddInitialMetadata("x-request-id", marks.id);
-  line_.emplace();
-  line_->id = std::move(marks.id);
-  line_->trace = std::move(marks.trace);
-  line_->span = std::move(marks.span);
-  line_->protocol = "grpc";
+  line_ = floor_->access_log->begin("grpc", field("x-request-id"), field("traceparent"), address_of(*context_));
   line_->route = method();
-  line_->peer = address_of(*context_);
+  context_->AddInitialMetadata("x-request-id", line_->id);
 }
 
 void GrpcCall::admit(bool room) {

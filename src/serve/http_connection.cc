@@ -12,7 +12,6 @@
 
 #include "http_core.h"
 #include "recast/base/error.h"
-#include "request_marks.h"
 
 namespace recast {
 namespace {
@@ -509,13 +508,7 @@ void HttpConnection::on_written(const Error& error, std::size_t bytes, bool keep
 
 void HttpConnection::begin_line(const HttpHead& head) {
   if (!core_.access_log) return;
-  RequestMarks marks = request_marks(head.request_id, head.traceparent);
-  line_ = std::make_unique<AccessEntry>();
-  line_->id = std::move(marks.id);
-  line_->trace = std::move(marks.trace);
-  line_->span = std::move(marks.span);
-  line_->protocol = "http";
-  line_->peer = peer_;
+  line_ = std::make_unique<AccessEntry>(core_.access_log->begin("http", head.request_id, head.traceparent, peer_));
 }
 
 void HttpConnection::end_line(int status, std::size_t sent, bool complete) {

@@ -1,12 +1,5 @@
 #include "request_marks.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <atomic>
-
-#include "token_file.h"
-
 namespace recast {
 namespace {
 
@@ -14,12 +7,6 @@ constexpr std::size_t kMostIdBytes = 128;
 
 bool is_hex(std::string_view text) { return text.find_first_not_of("0123456789abcdef") == text.npos; }
 bool is_zero(std::string_view text) { return text.find_first_not_of('0') == text.npos; }
-
-std::string own_id() {
-  static const std::string kProcess = random_hex(8);
-  static std::atomic<std::uint64_t> count{0};
-  return fmt::format("{}-{:x}", kProcess, ++count);
-}
 
 bool is_id(std::string_view text) {
   constexpr std::string_view kSigns = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@/+=-";
@@ -29,7 +16,7 @@ bool is_id(std::string_view text) {
 }  // namespace
 
 RequestMarks request_marks(std::string_view request_id, std::string_view traceparent) {
-  RequestMarks marks{is_id(request_id) ? std::string(request_id) : own_id(), {}, {}};
+  RequestMarks marks{std::string(is_id(request_id) ? request_id : ""), {}, {}};
   // version "-" trace "-" span "-" flags; later versions may go on behind another "-".
   constexpr std::size_t kTrace = 3, kSpan = 36, kFlags = 53, kEnd = 55;
   if (traceparent.size() < kEnd || traceparent[kTrace - 1] != '-' || traceparent[kSpan - 1] != '-' ||

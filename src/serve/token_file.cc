@@ -1,15 +1,13 @@
 #include "token_file.h"
 
-#include <fmt/ranges.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <system_error>
 
 #include "recast/base/error.h"
+#include "recast/base/random_hex.h"
 #include "recast/base/utc.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
@@ -172,14 +170,6 @@ std::string token_entry_yaml(const TokenEntry& entry) {
   SettingsTree file;
   file.map.emplace_back(entry.name, std::move(fields));
   return settings_yaml(file);
-}
-
-std::string random_hex(std::size_t bytes) {
-  std::vector<unsigned char> drawn(bytes);  // up to 256 come whole or not at all
-  if (::getrandom(drawn.data(), bytes, 0) != static_cast<ssize_t>(bytes)) {
-    fail(Code::kUnavailable, "[tokens] the system gives no random numbers: {}", std::generic_category().message(errno));
-  }
-  return fmt::format("{:02x}", fmt::join(drawn, ""));
 }
 
 std::string read_token_file(const std::filesystem::path& file) {

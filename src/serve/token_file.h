@@ -1,5 +1,4 @@
 #pragma once
-#include <cstddef>
 #include <filesystem>
 #include <string>
 
@@ -8,8 +7,5 @@ namespace recast {
 /// The text of a token file of at most 1 MiB. Throws  as read_file();  kInvalidArgument: others than its owner
 /// may read or write it, but for the group where it is root's, or it belongs to neither this user nor root.
 std::string read_token_file(const std::filesystem::path& file);
-
-/// So many random bytes (256 at the most) of the system's generator, as hexadecimal digits. Throws kUnavailable.
-std::string random_hex(std::size_t bytes);
 
 }  // namespace recast

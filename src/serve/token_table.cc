@@ -10,6 +10,7 @@
 
 #include "recast/base/error.h"
 #include "recast/base/log.h"
+#include "recast/base/random_hex.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "token_file.h"

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <set>
+
 #include "access_lines.h"
 #include "base/log_capture.h"
 #include "format/expect_error.h"
@@ -84,6 +86,18 @@ TEST_F(AccessLogTest, WritesALineOfJsonForEachRequest) {
   struct stat status {};
   ASSERT_EQ(::stat(path("access.log").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777u, 0600u);
+}
+
+TEST_F(AccessLogTest, NamesRequestsThatHaveNoNameOfTheirOwn) {
+  AccessLog log(path("access.log"), registry_), other(path("other.log"), registry_);
+  EXPECT_EQ(log.begin("http", "r-1", "", "127.0.0.1").id, "r-1");
+  std::set<std::string> made;
+  for (const char* id : {"", "a b", "\xc3\xa4"})
+    for (AccessLog* one : {&log, &other}) {
+      const std::string own = one->begin("http", id, "", "127.0.0.1").id;
+      EXPECT_TRUE(made.insert(own).second) << own;
+      EXPECT_EQ(own.find_first_not_of("0123456789abcdef-"), own.npos) << own;
+    }
 }
 
 TEST_F(AccessLogTest, KeepsALineALineWhateverItHolds) {

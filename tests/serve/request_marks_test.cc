@@ -2,24 +2,17 @@
 
 #include <gtest/gtest.h>
 
-#include <set>
-
 namespace recast {
 namespace {
 
 const std::string kTrace = "0af7651916cd43dd8448eb211c80319c", kSpan = "b7ad6b7169203331";
 
-TEST(RequestMarks, KeepAnIdThatIsHarmlessAndMakeOneElse) {
+TEST(RequestMarks, KeepAnIdThatIsHarmless) {
   for (const std::string& id : {std::string("r-1"), std::string("a/b+c=_.:@"), std::string(128, 'x')})
     EXPECT_EQ(request_marks(id, "").id, id);
-  std::set<std::string> made;
   for (const std::string& id :
-       {std::string(), std::string("a b"), std::string("a\"b"), std::string(129, 'x'), std::string("\xc3\xa4")}) {
-    const std::string own = request_marks(id, "").id;
-    EXPECT_NE(own, id);
-    EXPECT_TRUE(made.insert(own).second) << own;
-    EXPECT_EQ(own.find_first_not_of("0123456789abcdef-"), own.npos);
-  }
+       {std::string(), std::string("a b"), std::string("a\"b"), std::string(129, 'x'), std::string("\xc3\xa4")})
+    EXPECT_EQ(request_marks(id, "").id, "") << id;
 }
 
 TEST(RequestMarks, TakeTraceAndSpanOfAWellFormedTraceparent) {

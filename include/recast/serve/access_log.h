@@ -1,5 +1,7 @@
 #pragma once
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -42,6 +44,10 @@ class AccessLog {
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
 
+  /// The entry of a request that begins, under the id that its client gave it, else one of its own. `protocol` lives
+  /// for ever; `request_id` and `traceparent` are as the client sent them, or empty.
+  AccessEntry begin(std::string_view protocol, std::string_view request_id, std::string_view traceparent,
+                    std::string peer);
   void add(AccessEntry entry) noexcept;
   /// From the next lines on the file is the one that has the name then; where it cannot be opened the old one stays
   /// (event access_log.kept_old). Nothing for standard error.
@@ -49,6 +55,8 @@ class AccessLog {
 
  private:
   class Writer;
+  const std::string process_;  // ids of its own begin with it: no other process has it
+  std::atomic<std::uint64_t> begun_{0};
   const std::unique_ptr<Writer> writer_;
 };
 
