@@ -4,7 +4,7 @@ get_filename_component(source "${CMAKE_CURRENT_LIST_DIR}/../src" ABSOLUTE)
 file(GLOB recast_readers CONFIGURE_DEPENDS "${source}/format/*.cc")
 list(FILTER recast_readers EXCLUDE REGEX "/(onnx_graph|tensor_file)\\.cc$")
 foreach(file
-    base/error.cc base/log.cc base/random_hex.cc base/utc.cc
+    base/error.cc base/log.cc base/lower_case.cc base/random_hex.cc base/utc.cc
     data/cifar.cc data/csv.cc data/idx.cc data/jpeg.cc data/listing.cc data/orientation.cc
     data/packed.cc data/picture.cc data/png.cc data/preprocessing.cc data/source.cc data/webp.cc
     method/scalars.cc model/config.cc run/peft_config.cc run/settings.cc run/settings_tree.cc run/yaml_text.cc

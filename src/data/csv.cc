@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "recast/base/error.h"
+#include "recast/base/lower_case.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "source.h"

@@ -8,6 +8,7 @@
 
 #include "recast/base/error.h"
 #include "recast/base/log.h"
+#include "recast/base/lower_case.h"
 #include "recast/data/image.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"

@@ -5,6 +5,7 @@
 
 #include "listing.h"
 #include "recast/base/error.h"
+#include "recast/base/lower_case.h"
 #include "recast/data/dataset.h"
 #include "recast/data/left_out.h"
 #include "recast/format/printable.h"

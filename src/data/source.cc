@@ -17,12 +17,4 @@ std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-std::string lower_case(std::string_view ascii) {
-  std::string out(ascii);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
-
 }  // namespace recast

@@ -57,6 +57,5 @@ bool is_idx_name(std::string_view file_name);
 Picture read_image(const std::filesystem::path& file);
 /// Names of what lies in `folder`, sorted bytewise, without those that begin with a dot.
 std::vector<std::string> names_in(const std::filesystem::path& folder);
-std::string lower_case(std::string_view ascii);
 
 }  // namespace recast

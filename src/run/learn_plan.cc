@@ -4,11 +4,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 
 #include "journal.h"
 #include "recast/base/error.h"
+#include "recast/base/lower_case.h"
 #include "recast/data/augment.h"
 #include "recast/format/settled_path.h"
 #include "recast/run/machine.h"
@@ -70,11 +70,6 @@ void try_image_size(const ModelDirectory& directory, std::int64_t size) {
 std::string seeds_text(const std::vector<std::uint64_t>& seeds) { return fmt::format("{}", fmt::join(seeds, ",")); }
 
 std::string number(double value) { return fmt::format("{}", value); }
-
-std::string lower_case(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
 
 /// FIRST of "vFIRST" with `end` behind it; 0: another name.
 std::int64_t first_version(std::string_view name, std::string_view end) {

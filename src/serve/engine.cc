@@ -66,8 +66,12 @@ class Engine final : public Service {
   };
   /// The only base that has the task. Throws kNotFound with the nearest name, kInvalidArgument where several have it.
   Place place_of(const ModelName& name, const MayUse& may_use = {}) const;
-  std::shared_ptr<const ServedTask> find(const std::string& model, const std::string& version,
-                                         const MayUse& may_use = {}) const;
+  struct Found {
+    ServedBase* base;
+    std::shared_ptr<const ServedTask> task;
+  };
+  /// The same, read. The model of all tasks is no task.
+  Found find(const ModelName& name, const MayUse& may_use = {}) const;
   /// Names the nearest of those that the caller may use.
   [[noreturn]] void fail_unknown(const ModelName& name, const MayUse& may_use = {}) const;
   std::vector<nlohmann::json> entries(const ServedBase& base, bool ready_only) const;
@@ -208,12 +212,10 @@ Engine::Place Engine::place_of(const ModelName& name, const MayUse& may_use) con
   return *found;
 }
 
-std::shared_ptr<const ServedTask> Engine::find(const std::string& model, const std::string& version,
-                                               const MayUse& may_use) const {
-  const ModelName name = parse_model_name(model, version);
-  if (name.mixed) fail(Code::kInvalidArgument, "[serve] '{}' is the model of all tasks and no task", kMixedModel);
+Engine::Found Engine::find(const ModelName& name, const MayUse& may_use) const {
+  if (name.mixed) fail(Code::kNotFound, "[serve] '{}' is the model of all tasks and no task", kMixedModel);
   const Place place = place_of(name, may_use);
-  if (auto task = place.base->find(place.task)) return task;
+  if (auto task = place.base->find(place.task)) return {place.base, std::move(task)};
   fail_unknown(name, may_use);  // removed between the two
 }
 
@@ -237,11 +239,12 @@ bool Engine::model_ready(const std::string& model, const std::string& version) c
 nlohmann::json Engine::model_metadata(const std::string& model, const std::string& version) const {
   ModelShape shape;
   nlohmann::json versions = nlohmann::json::array();
-  shape.mixed = parse_model_name(model, version).mixed;
+  const ModelName name = parse_model_name(model, version);
+  shape.mixed = name.mixed;
   if (shape.mixed) {
     if (bases_.size() == 1) shape.features = bases_.front()->directory().backbone()->feature_width();
   } else {
-    const auto task = find(model, version);
+    const auto task = find(name).task;
     shape.classes = task->classes();
     shape.features = task->model.backbone().feature_width();
     versions.push_back(std::to_string(task->version));
@@ -282,11 +285,8 @@ nlohmann::json Engine::repository_index(bool ready_only) const {
 
 nlohmann::json Engine::task(const std::string& model) const {
   const ModelName name = parse_model_name(model);
-  if (name.mixed) fail(Code::kNotFound, "[serve] '{}' is the model of all tasks and no task", kMixedModel);
-  const Place place = place_of(name);
-  const auto task = place.base->find(place.task);
-  if (!task) fail_unknown(name);  // removed between the two
-  return describe_served_task(*place.base, *task, name.base.empty() ? name.task : name.base + "@" + name.task);
+  const Found found = find(name);
+  return describe_served_task(*found.base, *found.task, name.base.empty() ? name.task : name.base + "@" + name.task);
 }
 
 void Engine::load(const std::string& model) {
@@ -335,7 +335,7 @@ void Engine::infer(InferenceRequest request, CallContext context, std::function<
   try {
     if (draining_) fail(Code::kUnavailable, "[serve] the server is shutting down: ask another");
     const auto lookup = [&](const std::string& model, const std::string& version) {
-      return find(model, version, context.may_use);
+      return find(parse_model_name(model, version), context.may_use).task;
     };
     RequestRows rows = read_rows(std::move(request), lookup, options_.max_rows);
     const std::int64_t count = rows.rows(), bytes = rows.bytes;

@@ -5,6 +5,7 @@
 
 #include "base64.h"
 #include "recast/base/error.h"
+#include "recast/base/lower_case.h"
 #include "recast/format/canonical_json.h"
 #include "recast/format/printable.h"
 #include "recast/serve/inference.h"
@@ -14,16 +15,9 @@ namespace {
 
 using nlohmann::json;
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return out;
-}
-
 /// "application/json" of "Application/JSON; charset=UTF-8"; empty if it names a character set that is not taken.
 std::string media_type(const std::string& field) {
-  const std::string text = lower(field);
+  const std::string text = lower_case(field);
   const std::size_t semicolon = text.find(';');
   const std::size_t charset = text.find("charset=");
   if (charset != text.npos && text.compare(charset + 8, 5, "utf-8") != 0 &&
@@ -45,13 +39,13 @@ bool is_number_or_localhost(std::string_view host) {
 
 bool from_own_page(const HttpHead& head) {
   if (!head.origin) return true;
-  const std::string origin = lower(*head.origin), host = lower(head.host.value_or(""));
+  const std::string origin = lower_case(*head.origin), host = lower_case(head.host.value_or(""));
   return is_number_or_localhost(host) && (origin == "http://" + host || origin == "https://" + host);
 }
 
 std::optional<HttpRefusal> check_content_fields(const HttpHead& head, bool infers,
                                                 std::optional<std::size_t>& json_bytes) {
-  if (head.content_encoding && lower(*head.content_encoding) != "identity")
+  if (head.content_encoding && lower_case(*head.content_encoding) != "identity")
     return HttpRefusal{415, "compressed bodies are not taken: send it without Content-Encoding"};
   if (head.content_type) {
     const std::string type = media_type(*head.content_type);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "recast/base/error.h"
+#include "recast/base/lower_case.h"
 #include "recast/format/printable.h"
 #include "recast/run/task_commands.h"
 
@@ -35,17 +36,11 @@ Place place_after(const Bases& bases, const std::string& after) {
   return place;
 }
 
-std::string lower(std::string text) {
-  for (char& c : text)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return text;
-}
-
 class Listing {
  public:
   Listing(const Bases& bases, const TaskQuery& query)
       : query_(query),
-        wanted_(lower(query.search)),
+        wanted_(lower_case(query.search)),
         with_base_(wanted_.find('@') != wanted_.npos),
         several_(bases.size() > 1) {
     if (query.limit < 1 || query.limit > TaskQuery::kMostTasks)
@@ -96,7 +91,7 @@ class Listing {
   }
 
   bool fits(const ServedBase& base, const std::string& task) const {
-    return lower(with_base_ ? base.name() + "@" + task : task).find(wanted_) != std::string::npos;
+    return lower_case(with_base_ ? base.name() + "@" + task : task).find(wanted_) != std::string::npos;
   }
 
   /// Null: another process has erased it.
