@@ -42,6 +42,12 @@ nlohmann::json describe_summary(const TaskSummary& task) {
           {"test_top1", top1_of(task.metrics, "test")}};
 }
 
+nlohmann::json describe_all(const std::vector<TaskSummary>& list) {
+  nlohmann::json tasks = nlohmann::json::array();
+  for (const TaskSummary& task : list) tasks.push_back(describe_summary(task));
+  return {{"tasks", tasks}};
+}
+
 /// What is wrong here is wrong with the file: no option, name or path that somebody has typed.
 Model model_of_file(const ModelDirectory& directory, const TaskRecord& record, const std::string& origin) {
   try {
@@ -146,9 +152,11 @@ nlohmann::json compare_numbers(const Numbers& a, const Numbers& b) {
 }  // namespace
 
 nlohmann::json list_tasks(const ModelDirectory& directory, bool with_removed) {
-  nlohmann::json tasks = nlohmann::json::array();
-  for (const TaskSummary& task : directory.store().list(with_removed)) tasks.push_back(describe_summary(task));
-  return {{"tasks", tasks}};
+  return describe_all(directory.store().list(with_removed));
+}
+
+nlohmann::json list_tasks(const ModelDirectory& directory, const std::vector<std::string>& names) {
+  return describe_all(directory.store().list_of(names));
 }
 
 nlohmann::json show_task(const ModelDirectory& directory, const std::string& task) {

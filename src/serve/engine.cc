@@ -39,7 +39,7 @@ class Engine final : public Service {
   nlohmann::json model_metadata(const std::string& model, const std::string& version) const override;
   nlohmann::json repository_index(bool ready_only) const override;
   nlohmann::json tasks(const TaskQuery& query) const override { return list_served_tasks(bases_, query); }
-  nlohmann::json task(const std::string& model) const override;
+  nlohmann::json task(const std::string& model, bool history) const override;
   void load(const std::string& model) override;
   void unload(const std::string& model) override;
   nlohmann::json statistics(const std::string& model, const std::string& version) const override;
@@ -283,10 +283,11 @@ nlohmann::json Engine::repository_index(bool ready_only) const {
   return list;
 }
 
-nlohmann::json Engine::task(const std::string& model) const {
+nlohmann::json Engine::task(const std::string& model, bool history) const {
   const ModelName name = parse_model_name(model);
   const Found found = find(name);
-  return describe_served_task(*found.base, *found.task, name.base.empty() ? name.task : name.base + "@" + name.task);
+  return describe_served_task(*found.base, *found.task, name.base.empty() ? name.task : name.base + "@" + name.task,
+                              history);
 }
 
 void Engine::load(const std::string& model) {

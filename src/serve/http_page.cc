@@ -117,7 +117,7 @@ HttpAnswer HttpPage::example(const HttpCall& call) const {
 
 HttpAnswer HttpPage::correct(const HttpCall& call, std::string_view body) const {
   CorrectionBody correction = read_correction(body);
-  const json task = service_.task(call.model);
+  const json task = service_.task(call.model, false);
   check_known(correction, task.at("labels").get<std::vector<std::string>>(), task.at("name"));
   const SavedCorrection saved = corrections_->save({.base = task.at("base"),
                                                     .task = task.at("task"),

@@ -1,7 +1,9 @@
 #include "task_listing.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <span>
 
 #include "recast/base/error.h"
 #include "recast/base/lower_case.h"
@@ -19,6 +21,12 @@ constexpr std::int64_t kNamesAtATime = 500, kMostNames = 10'000;
 
 struct Place {
   std::string base, task;
+};
+
+/// A task on the page, and what the caller asks for it by.
+struct Listed {
+  const ServedBase* base;
+  std::string task, name;
 };
 
 /// BASE@TASK, or TASK where there is one base.
@@ -53,7 +61,15 @@ class Listing {
     next_ = nullptr;
   }
 
-  json result() && { return {{"tasks", std::move(tasks_)}, {"next", std::move(next_)}}; }
+  json result() && {
+    json tasks = json::array();
+    for (auto at = listed_.begin(); at != listed_.end();) {
+      const auto end = std::find_if(at, listed_.end(), [&](const Listed& one) { return one.base != at->base; });
+      describe(std::span<const Listed>(at, end), tasks);
+      at = end;
+    }
+    return {{"tasks", std::move(tasks)}, {"next", std::move(next_)}};
+  }
 
  private:
   /// The tasks of a base that come after `from`; false once it is enough.
@@ -74,11 +90,8 @@ class Listing {
   bool take(const ServedBase& base, const std::string& task) {
     const std::optional<std::string> name = name_of(base, task);
     if (!name || !fits(base, task)) return true;
-    if (static_cast<std::int64_t>(tasks_.size()) == query_.limit) return false;
-    json entry = newest_of(base, task);
-    if (entry.is_null()) return true;
-    entry.update({{"name", *name}, {"base", base.name()}, {"ready", !base.unloaded(task)}});
-    tasks_.push_back(std::move(entry));
+    if (static_cast<std::int64_t>(listed_.size()) == query_.limit) return false;
+    listed_.push_back({&base, task, *name});
     return true;
   }
 
@@ -94,15 +107,21 @@ class Listing {
     return lower_case(with_base_ ? base.name() + "@" + task : task).find(wanted_) != std::string::npos;
   }
 
-  /// Null: another process has erased it.
-  static json newest_of(const ServedBase& base, const std::string& task) {
-    try {
-      json entry = log_task(base.directory(), task)["versions"].back();
+  /// Adds the tasks of one base, less those that another process has erased since.
+  static void describe(std::span<const Listed> listed, json& tasks) {
+    const ServedBase& base = *listed.front().base;
+    std::vector<std::string> names;
+    std::map<std::string_view, std::string_view> shown;
+    for (const Listed& one : listed) {
+      names.push_back(one.task);
+      shown.emplace(one.task, one.name);
+    }
+    const json newest = list_tasks(base.directory(), names);
+    for (json entry : newest["tasks"]) {
+      const std::string task = entry["task"];
       entry.erase("removed");
-      return entry;
-    } catch (const Error& error) {
-      if (error.code() == Code::kNotFound) return nullptr;
-      throw;
+      entry.update({{"name", std::string(shown.at(task))}, {"base", base.name()}, {"ready", !base.unloaded(task)}});
+      tasks.push_back(std::move(entry));
     }
   }
 
@@ -110,22 +129,23 @@ class Listing {
   const std::string wanted_;
   const bool with_base_, several_;
   std::int64_t looked_at_ = 0;
-  json tasks_ = json::array(), next_;
+  std::vector<Listed> listed_;
+  json next_;
 };
 
 }  // namespace
 
 json list_served_tasks(const Bases& bases, const TaskQuery& query) { return Listing(bases, query).result(); }
 
-json describe_served_task(const ServedBase& base, const ServedTask& task, const std::string& name) {
-  json history = log_task(base.directory(), task.name);
-  return {{"name", name},
-          {"base", base.name()},
-          {"task", task.name},
-          {"version", task.version},
-          {"labels", task.labels},
-          {"image_size", task.preprocessing.size_px},
-          {"versions", std::move(history["versions"])}};
+json describe_served_task(const ServedBase& base, const ServedTask& task, const std::string& name, bool history) {
+  json out = {{"name", name},
+              {"base", base.name()},
+              {"task", task.name},
+              {"version", task.version},
+              {"labels", task.labels},
+              {"image_size", task.preprocessing.size_px}};
+  if (history) out["versions"] = log_task(base.directory(), task.name)["versions"];
+  return out;
 }
 
 }  // namespace recast

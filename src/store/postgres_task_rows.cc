@@ -16,6 +16,10 @@ constexpr int kVersionWidth = 13;
 constexpr const char* kTagColumns = "fingerprint, task, tag, version, created_utc, seal";
 constexpr int kTagWidth = 5;
 
+/// Of a row `v` of `versions`.
+constexpr const char* kIsNewest =
+    "v.version = (SELECT max(version) FROM recast.versions WHERE fingerprint = $1 AND task = v.task)";
+
 /// "a, b" of `table` as "t.a, t.b".
 std::string of_table(std::string_view table, std::string_view columns) {
   std::string named = fmt::format("{}.", table);
@@ -231,10 +235,18 @@ std::vector<TaskSummary> PostgresTaskRows::summaries(const std::string& conditio
 }
 
 std::vector<TaskSummary> PostgresTaskRows::newest_of_each(bool with_removed) const {
-  return summaries(
-      fmt::format("v.version = (SELECT max(version) FROM recast.versions WHERE fingerprint = $1 AND task = v.task){}",
-                  with_removed ? "" : " AND t.removed_utc IS NULL"),
-      ours(), "true");
+  return summaries(fmt::format("{}{}", kIsNewest, with_removed ? "" : " AND t.removed_utc IS NULL"), ours(), "true");
+}
+
+std::vector<TaskSummary> PostgresTaskRows::newest_of(const std::vector<std::string>& names) const {
+  PostgresValues values = ours();
+  std::string places;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    values.add(names[i]);
+    places += fmt::format("{}${}", i == 0 ? "" : ",", i + 2);
+  }
+  return summaries(fmt::format("v.task IN ({}) AND {} AND t.removed_utc IS NULL", places, kIsNewest), values,
+                   fmt::format("task IN ({})", places));
 }
 
 std::vector<TaskSummary> PostgresTaskRows::all_of(std::string_view name) const {

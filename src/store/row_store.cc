@@ -73,6 +73,14 @@ std::vector<TaskSummary> RowStore::list(bool with_removed) const {
   return read([&](const StoreView& view) { return view.tasks().newest_of_each(with_removed); });
 }
 
+std::vector<TaskSummary> RowStore::list_of(const std::vector<std::string>& names) const {
+  constexpr std::size_t kMostNames = 1'000;
+  if (names.size() > kMostNames)
+    fail(Code::kInvalidArgument, "[store] {} names; expected at most {}", names.size(), kMostNames);
+  if (names.empty()) return {};
+  return read([&](const StoreView& view) { return view.tasks().newest_of(names); });
+}
+
 std::vector<TaskSummary> RowStore::log(std::string_view name) const {
   return read([&](const StoreView& view) { return view.log(name); });
 }

@@ -30,6 +30,7 @@ class RowStore : public TaskStore {
   std::optional<TaskRecord> load(const Resolved& resolved) const override;
   std::vector<TaskName> names_after(std::string_view name, std::int64_t limit) const override;
   std::vector<TaskSummary> list(bool with_removed) const override;
+  std::vector<TaskSummary> list_of(const std::vector<std::string>& names) const override;
   std::vector<TaskSummary> log(std::string_view name) const override;
   void remove(std::string_view name) override;
   void purge(std::string_view name) override;

@@ -24,6 +24,9 @@ constexpr Statement::Prepared kKept = Statement::Prepared::kKept;
 
 bool changed_rows(const Database& database) { return sqlite3_changes(database.handle()) > 0; }
 
+/// Of a row `v` of `versions`.
+constexpr const char* kIsNewest = "v.version = (SELECT max(version) FROM versions WHERE task = v.task)";
+
 /// Columns as read_version() takes them.
 std::string select_version(const char* condition) {
   return fmt::format(
@@ -233,12 +236,24 @@ std::int64_t SqliteTaskRows::copy(std::string_view name, std::int64_t version, s
 
 std::vector<TaskSummary> SqliteTaskRows::newest_of_each(bool with_removed) const {
   Statement tags(database_, select_tags().c_str());
+  Statement rows(database_,
+                 select_summaries(fmt::format("{} AND (? OR t.removed_utc IS NULL)", kIsNewest).c_str()).c_str());
+  rows.bind(std::int64_t{with_removed});
+  return summaries_of(tags, rows, database_);
+}
+
+std::vector<TaskSummary> SqliteTaskRows::newest_of(const std::vector<std::string>& names) const {
+  std::string places = "?";
+  for (std::size_t i = 1; i < names.size(); ++i) places += ",?";
+  Statement tags(database_, select_tags(fmt::format("WHERE task IN ({})", places).c_str()).c_str());
   Statement rows(
       database_,
-      select_summaries(
-          "v.version = (SELECT max(version) FROM versions WHERE task = v.task) AND (? OR t.removed_utc IS NULL)")
+      select_summaries(fmt::format("v.task IN ({}) AND {} AND t.removed_utc IS NULL", places, kIsNewest).c_str())
           .c_str());
-  rows.bind(std::int64_t{with_removed});
+  for (const std::string& name : names) {
+    tags.bind(name);
+    rows.bind(name);
+  }
   return summaries_of(tags, rows, database_);
 }
 

@@ -28,6 +28,7 @@ class SqliteTaskRows final : public TaskRows {
               const StoredState& state) override;
   std::int64_t copy(std::string_view name, std::int64_t version, std::int64_t follows_version) override;
   std::vector<TaskSummary> newest_of_each(bool with_removed) const override;
+  std::vector<TaskSummary> newest_of(const std::vector<std::string>& names) const override;
   std::vector<TaskSummary> all_of(std::string_view name) const override;
 
   std::optional<std::int64_t> tagged(std::string_view name, std::string_view tag) const override;

@@ -77,6 +77,8 @@ class TaskRows {
   virtual std::int64_t copy(std::string_view name, std::int64_t version, std::int64_t follows_version) = 0;
   /// The newest version of each task, by name.
   virtual std::vector<TaskSummary> newest_of_each(bool with_removed) const = 0;
+  /// Of one task or more.
+  virtual std::vector<TaskSummary> newest_of(const std::vector<std::string>& names) const = 0;
   /// All versions of a task, oldest first.
   virtual std::vector<TaskSummary> all_of(std::string_view name) const = 0;
 

@@ -111,7 +111,7 @@ class LinearService : public Service {
     }
     return {{"tasks", tasks}, {"next", nullptr}};
   }
-  nlohmann::json task(const std::string& model) const override {
+  nlohmann::json task(const std::string& model, bool /*history*/) const override {
     std::vector<std::string> labels;
     for (std::int64_t c = 0, classes = find(model); c < classes; ++c) labels.push_back("class " + std::to_string(c));
     return {{"name", model}, {"base", "linear"}, {"task", model},

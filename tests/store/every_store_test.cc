@@ -67,6 +67,14 @@ TEST_P(EveryStore, SumsUpItsTasks) {
   const TaskSummary& b = tasks[1];
   EXPECT_EQ(b.version, 2);
   EXPECT_EQ(b.versions, 2);
+  store->tag("b", 2, "best");
+  const auto some = store->list_of({"x", "b", "it's"});
+  ASSERT_EQ(names_of(some), (std::vector<std::string>{"b"}));
+  EXPECT_EQ(some[0].version, 2);
+  EXPECT_EQ(some[0].versions, 2);
+  EXPECT_EQ(some[0].tags, (std::vector<std::string>{"best"}));
+  EXPECT_EQ(names_of(store->list_of({"b", "a"})), (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(store->list_of({}).empty());
   EXPECT_FALSE(b.removed);
   EXPECT_EQ(b.state_bytes, 4 * 4 + 3 * 4);
   EXPECT_GT(b.file_bytes, b.state_bytes);

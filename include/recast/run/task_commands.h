@@ -13,6 +13,8 @@ namespace recast {
 /// {tasks: [{task, version, versions, tags, removed, classes, plugs, state_bytes, file_bytes, created_utc,
 ///           validation_top1: number or null, test_top1: number or null}]}.
 nlohmann::json list_tasks(const ModelDirectory& directory, bool with_removed);
+/// The same of these tasks, as TaskStore::list_of() has it.
+nlohmann::json list_tasks(const ModelDirectory& directory, const std::vector<std::string>& names);
 /// {task, version, parent, created_utc, fingerprint, labels, plugs, recipe, data, metrics,
 ///  follows: {name, version} or null, numbers: [{plug, scope, name, dtype, shape, values: up to 16}]}.
 nlohmann::json show_task(const ModelDirectory& directory, const std::string& task);

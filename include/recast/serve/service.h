@@ -74,8 +74,9 @@ class Service {
   /// Throws kInvalidArgument: `after` is no `next`, or the limit out of range.
   virtual nlohmann::json tasks(const TaskQuery& query) const = 0;
   /// {name, base, task, version, labels, image_size, versions: [as list_tasks() has them, oldest first]}; labels and
-  /// image size are those of the version that `model` names, `name` is what it says without one.
-  virtual nlohmann::json task(const std::string& model) const = 0;
+  /// image size are those of the version that `model` names, `name` is what it says without one. Without its `history`
+  /// there are no versions, and the store need not be read for them.
+  virtual nlohmann::json task(const std::string& model, bool history = true) const = 0;
   /// Makes a task ready ahead of its first request, or drops what is kept of it; a task that was unloaded answers again
   /// once it is loaded.
   virtual void load(const std::string& model) = 0;

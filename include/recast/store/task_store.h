@@ -102,6 +102,8 @@ class TaskStore {
   virtual std::vector<TaskName> names_after(std::string_view name, std::int64_t limit) const = 0;
   /// The newest version of each task, by name.
   virtual std::vector<TaskSummary> list(bool with_removed = false) const = 0;
+  /// The same of these tasks (1,000 at most), those that are visible, without a look at the others.
+  virtual std::vector<TaskSummary> list_of(const std::vector<std::string>& names) const = 0;
   /// All versions of a task, oldest first, hidden or not. Throws kNotFound with the nearest name.
   virtual std::vector<TaskSummary> log(std::string_view name) const = 0;
 
