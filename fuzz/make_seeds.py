@@ -429,6 +429,18 @@ def http_seeds():
     put_stream("load", post(f"Content-Length: {len(load)}\r\n", load, "/v2/repository/models/vit%40cars/load"))
     put_stream("unload", post("Content-Length: 0\r\n", "", "/v2/repository/models/cars/unload"))
     put_stream("index", post("Content-Length: 14\r\nContent-Encoding: identity\r\n", '{"ready":true}', "/v2/repository/index"))
+    put_stream("tasks", "GET /recast/v1/tasks?after=vit@a&search=b+c%20&limit=5 HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n"
+                        "X-Request-Id: order-77\r\n"
+                        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n")
+    put_stream("tasks-twice", "GET /recast/v1/tasks?limit=5&limit=%zz HTTP/1.1\r\nHost: h\r\nX-Request-Id: a b\r\n\r\n"
+                              "GET /recast/v1/tasks/vit@cars:2 HTTP/1.1\r\nHost: h\r\n\r\n"
+                              "GET /recast/v1/examples/a%20rose.jpg HTTP/1.1\r\nHost: h\r\n\r\n")
+    correction = json.dumps({"label": "rose", "image": "/9j/", "new_label": True})
+    for name, origin, body in [("correction", "http://LocalHost:8000", correction),
+                               ("correction-elsewhere", "https://evil.example", correction),
+                               ("correction-no-base64", "https://localhost:8000", correction.replace("/9j/", "/9j"))]:
+        put_stream(name, f"POST /recast/v1/tasks/cars/corrections HTTP/1.1\r\nHost: localhost:8000\r\nOrigin: {origin}\r\n"
+                         f"Content-Length: {len(body)}\r\n\r\n{body}")
     put_stream("no-length", post("", "", "/v2/models/cars/infer"))
     put_stream("bad-json-length", post("Inference-Header-Content-Length: -1\r\nContent-Length: 2\r\n", "{}"))
     put_stream("tls", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(64)))

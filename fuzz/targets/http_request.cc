@@ -2,12 +2,14 @@
 // the same whole and in pieces, within its limits.
 #include <algorithm>
 
+#include "recast/format/utf8.h"
 #include "recast/serve/infer_body.h"
 #include "recast/serve/model_name.h"
 #include "serve/http_content.h"
 #include "serve/http_parser.h"
 #include "serve/http_query.h"
 #include "serve/http_route.h"
+#include "serve/request_marks.h"
 #include "target.h"
 
 using namespace recast;
@@ -23,10 +25,26 @@ struct Taken {
   bool operator==(const Taken&) const = default;
 };
 
+/// What an access log has of it.
+void check_marks(const HttpHead& head) {
+  const RequestMarks marks = request_marks(head.request_id, head.traceparent);
+  const auto is_made_of = [](std::string_view text, std::string_view signs) {
+    return text.find_first_not_of(signs) == text.npos;
+  };
+  RECAST_FUZZ_CHECK(marks.id.empty() || marks.id == head.request_id);
+  constexpr std::string_view kHex = "0123456789abcdef",
+                             kId = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@/+=-";
+  RECAST_FUZZ_CHECK(marks.id.size() <= 128 && is_made_of(marks.id, kId));
+  RECAST_FUZZ_CHECK(marks.trace.empty() == marks.span.empty());
+  RECAST_FUZZ_CHECK(marks.trace.empty() || (marks.trace.size() == 32 && is_made_of(marks.trace, kHex)));
+  RECAST_FUZZ_CHECK(marks.span.empty() || (marks.span.size() == 16 && is_made_of(marks.span, kHex)));
+}
+
 void check_taken(const HttpHead& head, const std::string& body) {
   RECAST_FUZZ_CHECK(!(head.length && head.chunked));
   RECAST_FUZZ_CHECK(head.target.size() <= kLimits.url_bytes + 1);
   RECAST_FUZZ_CHECK(!head.length || *head.length == body.size());
+  check_marks(head);
   for (const auto* field : {&head.authorization, &head.content_type, &head.origin})
     RECAST_FUZZ_CHECK(!*field || (*field)->find_first_of(std::string("\r\n\0", 3)) == std::string::npos);
 }
@@ -76,6 +94,17 @@ void read_inference(const Taken& request, const std::string& model, const std::s
   });
 }
 
+/// The origin of a page of this server is "http://" or "https://" and the request's Host.
+void check_origin(const HttpHead& head) {
+  if (!head.origin) {
+    RECAST_FUZZ_CHECK(from_own_page(head));
+  } else if (from_own_page(head)) {
+    RECAST_FUZZ_CHECK(head.host);
+    const std::size_t scheme = head.origin->size() - head.host->size();
+    RECAST_FUZZ_CHECK(scheme == 7 || scheme == 8);
+  }
+}
+
 /// As HttpApi does before it asks the service.
 void read_request(const Taken& request) {
   check_error_body(request.head.target);
@@ -89,9 +118,12 @@ void read_request(const Taken& request) {
     if (!model.empty()) parse_model_name(model, version);
     return true;
   });
-  fuzz::accepted([&] { return parse_query(request.head.target, {"after", "search", "limit"}).size() <= 3; });
+  const auto query = fuzz::accepted([&] { return parse_query(request.head.target, {"after", "search", "limit"}); });
+  RECAST_FUZZ_CHECK(!query || std::ranges::all_of(*query, [](const auto& said) {
+    return said.second.size() <= kMostQueryValueBytes && is_utf8(said.second);
+  }));
   if (!named || !route->post) return;
-  RECAST_FUZZ_CHECK(request.head.origin || from_own_page(request.head));
+  check_origin(request.head);
   const bool infers = route->action == HttpAction::kInfer;
   std::optional<std::size_t> json_bytes;
   if (const auto refusal = check_content_fields(request.head, infers, json_bytes)) {

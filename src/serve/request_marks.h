@@ -10,8 +10,8 @@ struct RequestMarks {
   std::string trace, span;  ///< 32 and 16 hexadecimal digits, both or neither
 };
 
-/// `request_id`: X-Request-Id; anything but such an id counts as none. `traceparent`: as W3C's Trace Context has it, version 00 or later;
-/// a malformed one counts as none.
+/// `request_id`: X-Request-Id; anything but such an id counts as none. `traceparent`: as W3C's Trace Context has it,
+/// version 00 or later; a malformed one counts as none.
 RequestMarks request_marks(std::string_view request_id, std::string_view traceparent);
 
 }  // namespace recast
