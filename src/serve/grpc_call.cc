@@ -154,7 +154,7 @@ void GrpcCall::OnReadDone(bool ok) {
     infer();
   } else if (method_->kind == GrpcKind::kImmediate) {
     answer();
-  } else if (!floor_->readers.run([self] { self->answer(); })) {
+  } else if (!floor_->readers.run(party(), [self] { self->answer(); })) {
     finish({grpc::StatusCode::UNAVAILABLE, "[grpc] too many calls wait for the store: try again later"});
   }
 }
@@ -162,6 +162,11 @@ void GrpcCall::OnReadDone(bool ok) {
 bool GrpcCall::over() {
   const std::lock_guard lock(mutex_);
   return phase_ == Phase::kOver;
+}
+
+std::string GrpcCall::party() {
+  const std::lock_guard lock(mutex_);
+  return context_ == nullptr ? std::string() : caller_.party(address_of(*context_));
 }
 
 void GrpcCall::answer() {

@@ -65,6 +65,7 @@ class GrpcCall final : public grpc::ServerGenericBidiReactor,
   /// False: the call is over.
   bool work();
   bool over();
+  std::string party();
   void answer();
   void infer();
   void inferred(const InferenceAccount* account, InferenceResult result);

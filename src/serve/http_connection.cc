@@ -5,8 +5,6 @@
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
-#include <limits>
 #include <utility>
 #include <variant>
 
@@ -388,9 +386,9 @@ void HttpConnection::on_request() {
 }
 
 void HttpConnection::submit(std::string body) {
-  const std::size_t weight = call_.takes_long() ? std::numeric_limits<std::size_t>::max() : 0;
-  asio::post(core_.pool(weight), [self = shared_from_this(), serial = serial_, call = call_, body = std::move(body),
-                                  cancelled = cancelled_] {
+  JobThreads& jobs = call_.takes_long() ? core_.lists() : core_.pool(0);
+  jobs.run(party(), [self = shared_from_this(), serial = serial_, call = call_, body = std::move(body),
+                     cancelled = cancelled_] {
     if (*cancelled) return;
     guarded([&] { self->deliver(serial, self->core_.api.answer(call, body)); });
   });
@@ -406,8 +404,8 @@ void HttpConnection::submit_inference(std::string body) {
   job->cancelled = cancelled_;
   job->deadline = Clock::now() + core_.options.request_timeout;
   if (line_) job->account = std::make_shared<InferenceAccount>();
-  asio::thread_pool& pool = core_.pool(job->body.size());
-  asio::post(pool, [self = shared_from_this(), job = std::move(job)] {
+  JobThreads& jobs = core_.pool(job->body.size());
+  jobs.run(job->caller, [self = shared_from_this(), job] {
     if (!*job->cancelled) guarded([&] { self->infer(*job); });
   });
 }
@@ -425,9 +423,9 @@ void HttpConnection::infer(Inference& job) {
     BinaryOutputs binary(request);
     // Neither the connection nor the server is kept by the service: it may answer after both are gone.
     auto done = [weak_core = core_.self, weak = weak_from_this(), serial = job.serial, binary = std::move(binary),
-                 account = job.account](InferenceResult result) {
+                 account = job.account, caller = context.caller](InferenceResult result) {
       if (const auto alive = weak_core.lock())
-        guarded([&] { write_answer(*alive, weak, serial, binary, account, std::move(result)); });
+        guarded([&] { write_answer(*alive, caller, weak, serial, binary, account, std::move(result)); });
     };
     core_.service.infer(std::move(request), std::move(context), std::move(done));
   } catch (...) {
@@ -435,9 +433,9 @@ void HttpConnection::infer(Inference& job) {
   }
 }
 
-void HttpConnection::write_answer(HttpCore& core, std::weak_ptr<HttpConnection> weak, std::uint64_t serial,
-                                  const BinaryOutputs& binary, const std::shared_ptr<InferenceAccount>& account,
-                                  InferenceResult result) {
+void HttpConnection::write_answer(HttpCore& core, const std::string& caller, std::weak_ptr<HttpConnection> weak,
+                                  std::uint64_t serial, const BinaryOutputs& binary,
+                                  const std::shared_ptr<InferenceAccount>& account, InferenceResult result) {
   const auto* response = std::get_if<InferenceResponse>(&result);
   const std::size_t bytes = response ? output_bytes(*response) : 0;
   auto write = [weak = std::move(weak), serial, binary, account, result = std::move(result)] {
@@ -449,7 +447,7 @@ void HttpConnection::write_answer(HttpCore& core, std::weak_ptr<HttpConnection> 
   if (bytes <= kSmallAnswer)
     asio::post(core.io, std::move(write));
   else
-    asio::post(core.pool(bytes), std::move(write));
+    core.pool(bytes).run(caller, std::move(write));
 }
 
 void HttpConnection::deliver(std::uint64_t serial, HttpAnswer answer,

@@ -56,9 +56,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void submit(std::string body);
   void submit_inference(std::string body);
   void infer(Inference& job);
-  static void write_answer(HttpCore& core, std::weak_ptr<HttpConnection> weak, std::uint64_t serial,
-                           const BinaryOutputs& binary, const std::shared_ptr<InferenceAccount>& account,
-                           InferenceResult result);
+  static void write_answer(HttpCore& core, const std::string& caller, std::weak_ptr<HttpConnection> weak,
+                           std::uint64_t serial, const BinaryOutputs& binary,
+                           const std::shared_ptr<InferenceAccount>& account, InferenceResult result);
   /// `account`: of an inference where an access log is kept.
   void deliver(std::uint64_t serial, HttpAnswer answer, const std::shared_ptr<InferenceAccount>& account = {});
   void respond(HttpAnswer answer);

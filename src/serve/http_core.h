@@ -4,7 +4,6 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <chrono>
 #include <future>
 #include <memory>
@@ -17,6 +16,7 @@
 #include "http_connection.h"
 #include "http_connections.h"
 #include "http_metrics.h"
+#include "job_threads.h"
 #include "recast/serve/http_server.h"
 
 namespace recast {
@@ -35,7 +35,9 @@ struct HttpCore {
   void stop_accepting(std::chrono::steady_clock::time_point deadline);
   void stop();
   /// Where work on so many bytes is done: large bodies wait for large bodies.
-  boost::asio::thread_pool& pool(std::size_t bytes);
+  JobThreads& pool(std::size_t bytes) { return bytes < kLargeBody ? small_ : large_; }
+  /// Where what takes long without large bodies is done: lists and corrections.
+  JobThreads& lists() { return lists_; }
   HttpParserLimits parser_limits() const;
 
   Service& service;
@@ -63,7 +65,9 @@ struct HttpCore {
   void turn_away(boost::asio::ip::tcp::socket socket);
   void run_io();
 
-  boost::asio::thread_pool small_, large_;
+  static constexpr std::size_t kLargeBody = std::size_t{1} << 20;
+
+  JobThreads small_, large_, lists_;
   std::vector<std::thread> threads_;
   bool started_ = false;
   /// Set by the wait for a connection, or to wait for one again, that ends with the acceptor: there is always one.

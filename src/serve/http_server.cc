@@ -8,6 +8,7 @@
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
+#include <limits>
 #include <utility>
 
 #include "check_port.h"
@@ -24,7 +25,8 @@ using asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 using namespace std::chrono_literals;
 
-constexpr std::size_t kLargeBody = std::size_t{1} << 20;
+/// Each connection has one job at the most.
+constexpr std::size_t kMostJobs = std::numeric_limits<std::size_t>::max();
 constexpr auto kAcceptAgain = 100ms;
 
 void check(const HttpOptions& options, bool tokens) {
@@ -66,16 +68,15 @@ HttpCore::HttpCore(Service& called, HttpOptions chosen, prometheus::Registry& re
       io(options.io_threads),
       acceptor(asio::make_strand(io)),
       accept_again(acceptor.get_executor()),
-      small_(static_cast<std::size_t>(options.workers)),
-      large_(1) {
+      small_(options.workers, kMostJobs),
+      large_(1, kMostJobs),
+      lists_(1, kMostJobs) {
   if (!options.certificate.empty()) tls = tls_context(options.certificate, options.key, options.client_ca);
 }
 
 HttpParserLimits HttpCore::parser_limits() const {
   return {options.header_bytes, options.header_fields, options.url_bytes, options.body_bytes, options.chunks};
 }
-
-asio::thread_pool& HttpCore::pool(std::size_t bytes) { return bytes < kLargeBody ? small_ : large_; }
 
 void HttpCore::start() {
   if (std::exchange(started_, true)) fail(Code::kInvalidArgument, "[http] a server starts once");
@@ -190,10 +191,7 @@ void HttpCore::stop() {
   std::call_once(stopped_, [this] {
     io.stop();
     for (std::thread& thread : threads_) thread.join();
-    small_.stop();
-    large_.stop();
-    small_.join();
-    large_.join();
+    for (JobThreads* jobs : {&small_, &large_, &lists_}) jobs->stop();
     for (const auto& connection : connections.all()) {
       connection->drop();
       connections.remove(connection.get());

@@ -31,7 +31,7 @@ struct HttpOptions : PortOptions {
       corrections;  ///< where corrections made on the page are kept, for `learn`; empty: none are taken
 
   int io_threads = 2;  ///< move bytes only; never parse JSON, never wait for the service
-  int workers = 2;     ///< parse, call the service and write; one more does so for bodies of 1 MiB and above
+  int workers = 2;     ///< parse, call the service and write; one more for bodies of 1 MiB and above, one for lists
 
   std::size_t header_bytes = std::size_t{16} << 10;
   std::size_t header_fields = 100;
