@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "recast/base/error.h"
@@ -80,8 +81,9 @@ PostgresUrl parse_postgres_url(const std::string& text) {
 std::string message_of(const char* libpq, const PostgresUrl& url) {
   std::string text(libpq == nullptr ? "" : libpq);
   text = text.substr(0, text.find('\n'));
-  for (std::size_t at = 0; !url.password.empty() && (at = text.find(url.password, at)) != text.npos;)
-    text.replace(at, url.password.size(), "***");
+  constexpr std::string_view kMask = "***";
+  for (std::size_t at = 0; !url.password.empty() && (at = text.find(url.password, at)) != text.npos; at += kMask.size())
+    text.replace(at, url.password.size(), kMask);
   return text.empty() ? "no reason was given" : printable(text, 300);
 }
 

@@ -497,6 +497,13 @@ TEST(StoreUrl, IsRefusedWithoutBeingShown) {
   EXPECT_NO_THROW(check_store_argument(""));
 }
 
+TEST(StoreUrl, MasksAPasswordThatLooksLikeItsMask) {
+  for (const char* stars : {"*", "**", "***"}) {
+    const std::string url = fmt::format("postgresql://me:{0}@/x?host=/nowhere/{0}", stars);
+    EXPECT_THAT(error_of(Code::kUnavailable, [&] { open_url(url, true); }), HasSubstr("/nowhere/***/.s.PGSQL"));
+  }
+}
+
 TEST_F(PostgresStoreTest, NeverShowsThePasswordInErrorsOrTheLog) {
   std::string log;
   std::mutex mutex;
