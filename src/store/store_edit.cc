@@ -14,11 +14,11 @@ void StoreEdit::refuse_case_twin(const std::string& name) const {
        "[store] '{}' differs from the task '{}' in upper and lower case only; choose another name", name, *twin);
 }
 
-/// The number of a version that there is; 0: the newest.
-std::int64_t StoreEdit::require_version(std::string_view name, std::int64_t version) const {
+/// 0: the newest.
+VersionRow StoreEdit::require_version(std::string_view name, std::int64_t version) const {
   const std::int64_t last = view_.tasks().proven_newest(name);
   if (last == 0) view_.not_found(name);
-  if (version >= 0 && version <= last) return version == 0 ? last : version;
+  if (const auto row = view_.version(name, version == 0 ? last : version)) return *row;
   fail(Code::kNotFound, "[store] the task '{}' has no version {}; it has 1 to {}", printable(name), version, last);
 }
 
@@ -77,7 +77,7 @@ void StoreEdit::purge(std::string_view name) {
 }
 
 std::int64_t StoreEdit::tag(std::string_view name, std::int64_t version, std::string_view tag, bool move) {
-  version = require_version(name, version);
+  version = require_version(name, version).version;
   const auto before = view_.tasks().tagged(name, tag);
   if (before == version) return version;
   refuse_other_tag(name, tag, before, move);
@@ -93,16 +93,15 @@ void StoreEdit::untag(std::string_view name, std::string_view tag) {
 
 std::int64_t StoreEdit::rollback(std::string_view name, std::int64_t version) {
   const std::int64_t last = view_.tasks().newest(name);
-  version = require_version(name, version);
-  const auto old = view_.tasks().version(name, version);
-  view_.require_same_backbone("the task", std::string(name), old->fingerprint);
-  if (old->follows && version != last) {
+  const VersionRow old = require_version(name, version);
+  view_.require_same_backbone("the task", std::string(name), old.fingerprint);
+  if (old.follows && old.version != last) {
     fail(Code::kInvalidArgument,
          "[store] the task '{}' follows the shared state '{}', which other tasks follow too: it cannot go back alone; "
          "roll the shared state back to version {}",
-         printable(name), old->follows->name, old->follows->version);
+         printable(name), old.follows->name, old.follows->version);
   }
-  const std::int64_t next = view_.tasks().copy(name, version, 0);
+  const std::int64_t next = view_.tasks().copy(name, old.version, 0);
   view_.tasks().show(name);
   return next;
 }

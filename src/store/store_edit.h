@@ -37,7 +37,7 @@ class StoreEdit {
 
  private:
   void refuse_case_twin(const std::string& name) const;
-  std::int64_t require_version(std::string_view name, std::int64_t version) const;
+  VersionRow require_version(std::string_view name, std::int64_t version) const;
   void refuse_other_tag(std::string_view name, std::string_view tag, std::optional<std::int64_t> before,
                         bool move) const;
   SharedVersion add_shared(const TaskRecord& task, const std::string& name, const PackedState& packed);

@@ -33,6 +33,8 @@ class StoreView {
   std::vector<TaskSummary> log(std::string_view name) const;
   std::optional<Numbers> shared_numbers(const std::string& name) const;
 
+  /// Nothing: no such version. Throws kDataCorruption: it is missing among others.
+  std::optional<VersionRow> version(std::string_view name, std::int64_t version) const;
   /// kNotFound with the nearest name; kShapeMismatch where another backbone has a task of that name.
   [[noreturn]] void not_found(std::string_view name) const;
   /// Throws kShapeMismatch.
@@ -46,7 +48,6 @@ class StoreView {
 
  private:
   std::int64_t require_newest(std::string_view name) const;
-  std::optional<VersionRow> version(std::string_view name, std::int64_t version) const;
   std::optional<SharedVersion> follows(const VersionRow& row, bool newest) const;
   std::string digest(std::int64_t state, std::optional<std::int64_t> beside) const;
   TaskRecord read(std::string_view name, const VersionRow& row, const std::optional<SharedVersion>& follows) const;

@@ -271,6 +271,15 @@ TEST(DamagedStore, RefusesTablesTriggersAndViewsThatRecastDidNotMake) {
   EXPECT_EQ(answer(expected, analysed.path()), "");
 }
 
+TEST(DamagedStore, NamesNoVersionThatWasLost) {
+  const TemporaryFolder folder;
+  for (int i = 1; i <= 3; ++i) open_store(folder.path(), false)->commit(sample_task("pets", i));
+  run_sql(folder.path(), "DELETE FROM versions WHERE version = 2");
+  const auto store = open_store(folder.path(), false);
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { store->rollback("pets", 2); }), HasSubstr("missing"));
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { store->tag("pets", 2, "best"); }), HasSubstr("missing"));
+}
+
 TEST(DamagedStore, ErasesNothingWhileAnIndexIsWrong) {
   const TemporaryFolder folder;
   fill(folder.path());

@@ -123,6 +123,14 @@ TEST_F(PostgresStoreTest, FindsRowsAndBytesThatChanged) {
   }
 }
 
+TEST_F(PostgresStoreTest, NamesNoVersionThatWasLost) {
+  const auto store = place().open();
+  for (int i = 1; i <= 3; ++i) store->commit(sample_task("pets", i));
+  place().sql("DELETE FROM recast.versions WHERE version = 2");
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { store->rollback("pets", 2); }), HasSubstr("missing"));
+  EXPECT_THAT(error_of(Code::kDataCorruption, [&] { store->tag("pets", 2, "best"); }), HasSubstr("missing"));
+}
+
 TEST_F(PostgresStoreTest, RefusesANewerSchema) {
   const auto before = place().open();
   before->commit(sample_task("pets"));
