@@ -137,7 +137,9 @@ void PostgresChanges::reached() {
   first_.notify_all();
 }
 
+/// What is found next may be another history, which has come to the same count.
 void PostgresChanges::lost(const std::string& why) {
+  known_.reset();
   const std::lock_guard lock(mutex_);
   why_away_ = why;
   away_ = true;

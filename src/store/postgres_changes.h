@@ -15,8 +15,8 @@ namespace recast {
 inline constexpr const char* kChannel = "recast";
 
 /// Counts what is committed to the tasks of one backbone, by whomever. A thread of its own listens, from the first call
-/// on; where a connection was lost, or the database is a copy that takes no listeners, the count of commits in the
-/// database tells what was missed.
+/// on. A connection that was lost counts as a change; a copy of the database that takes no listeners is asked for its
+/// count of commits.
 /// Threads  all calls may run in parallel.
 class PostgresChanges {
  public:

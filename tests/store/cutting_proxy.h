@@ -68,8 +68,10 @@ class CuttingProxy {
     at_commit_ = true;
     cut_ = cut;
   }
-  void refuse() { refusing_ = true; }
-  void allow() { refusing_ = false; }
+  void refuse() { door_ = Door::kShut; }
+  /// Who comes is let in and hears nothing.
+  void keep_silent() { door_ = Door::kSilent; }
+  void allow() { door_ = Door::kOpen; }
   /// Cuts what is open.
   void cut_all() { ++generation_; }
   /// Called when a COMMIT of a transaction that has written was passed on.
@@ -79,6 +81,7 @@ class CuttingProxy {
   }
 
  private:
+  enum class Door { kOpen, kShut, kSilent };
   struct Stream {
     int from, to;
     Side side;
@@ -109,7 +112,10 @@ class CuttingProxy {
     const int server = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const sockaddr_un address = address_of(server_socket_);
     const int born = generation_;
-    if (!refusing_ && ::connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+    while (door_ == Door::kSilent && !over_ && generation_ == born)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (door_ == Door::kOpen && generation_ == born &&
+        ::connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
       Stream up{client, server, Side::kClient, false}, down{server, client, Side::kServer, true};
       while (!over_ && generation_ == born && pass(up, down)) {
       }
@@ -173,7 +179,7 @@ class CuttingProxy {
     const std::lock_guard lock(mutex_);
     if (!commits || !at_commit_) return false;
     at_commit_ = false;
-    refusing_ = true;
+    door_ = Door::kShut;
     return true;
   }
 
@@ -189,7 +195,8 @@ class CuttingProxy {
   const std::string server_socket_;
   TemporaryFolder folder_;
   int listener_ = -1;
-  std::atomic<bool> over_{false}, refusing_{false};
+  std::atomic<bool> over_{false};
+  std::atomic<Door> door_{Door::kOpen};
   std::atomic<int> generation_{0}, open_{0};
   std::mutex mutex_;
   // Guarded by mutex_.
