@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <thread>
 
 #include "text/toy_model_test.h"
@@ -193,6 +194,13 @@ TEST_F(CommandLineTest, RerunsARunFromItsConfigAlone) {
 TEST_F(CommandLineTest, GivesAPlugOneValueSoThatADirectoryMayFollow) {
   const Answer answer = recast({"learn", "--task", "x", "--data", path("data"), "--epochs", "0", "--plug",
                                 "linear-probe", path("model"), "--json"});
+  EXPECT_EQ(answer.status, 0) << answer.err;
+}
+
+TEST_F(CommandLineTest, IsTestedWithoutTheStoreOfWhoeverTestsIt) {
+  ::setenv("RECAST_STORE", "postgresql://me@127.0.0.1:1/fleet", 1);
+  const Answer answer = recast({"tasks", path("model"), "list"});
+  ::unsetenv("RECAST_STORE");
   EXPECT_EQ(answer.status, 0) << answer.err;
 }
 
