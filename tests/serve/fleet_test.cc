@@ -81,8 +81,7 @@ TEST_F(Fleet, AServerAnswersForWhatItKnowsWhileTheStoreIsAwayAndComesBackByItsel
   commit("unknown", 2);
   const auto server = this->server(PostgresServer::shared().url(place_->database(), proxy.folder()));
   const std::string before = answer(*server, "known");
-  proxy.refuse();
-  proxy.cut_all();
+  proxy.shut();
   ASSERT_TRUE(becomes_true([&] { return out_of_reach(*server); }));
   commit("known", 3);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(answer(*server, "known"), before);

@@ -68,12 +68,15 @@ class CuttingProxy {
     at_commit_ = true;
     cut_ = cut;
   }
-  void refuse() { door_ = Door::kShut; }
+  /// Cuts what is open, and lets nobody in until allow().
+  void shut() {
+    door_ = Door::kShut;
+    ++generation_;
+    while (open_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   /// Who comes is let in and hears nothing.
   void keep_silent() { door_ = Door::kSilent; }
   void allow() { door_ = Door::kOpen; }
-  /// Cuts what is open.
-  void cut_all() { ++generation_; }
   /// Called when a COMMIT of a transaction that has written was passed on.
   void on_commit(std::function<void()> call) {
     const std::lock_guard lock(mutex_);
@@ -82,6 +85,7 @@ class CuttingProxy {
 
  private:
   enum class Door { kOpen, kShut, kSilent };
+
   struct Stream {
     int from, to;
     Side side;

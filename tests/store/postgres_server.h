@@ -80,8 +80,11 @@ class PostgresServer {
       ::execvp(arguments[0], arguments.data());
       ::_exit(127);
     }
-    for (int i = 0; i < 3000 && PQping(url("postgres").c_str()) != PQPING_OK; ++i)
+    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+    while (PQping(url("postgres").c_str()) != PQPING_OK) {
+      if (std::chrono::steady_clock::now() > end) fail(Code::kUnavailable, "[test] the server takes no connections");
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
   }
 
   /// As `pg_ctl stop -m immediate`: every connection is cut and nothing is tidied up, as in a crash.
