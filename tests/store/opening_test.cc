@@ -1,8 +1,10 @@
 // What the checks at opening cost.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <limits>
 
 #include "format/temporary_folder.h"
 #include "recast/store/task_store.h"
@@ -10,6 +12,19 @@
 
 namespace recast {
 namespace {
+
+/// Of five times.
+template <class Work>
+double best_ms(const Work& work) {
+  using Clock = std::chrono::steady_clock;
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 5; ++i) {
+    const auto start = Clock::now();
+    work();
+    best = std::min(best, std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+  }
+  return best;
+}
 
 /// RECAST_TASKS: of how many tasks.
 TEST(OpeningAStore, ChecksManyTasksInTime) {
@@ -20,15 +35,12 @@ TEST(OpeningAStore, ChecksManyTasksInTime) {
     const auto store = open_sqlite_store(folder.path(), fingerprint_of("base"), false);
     for (std::int64_t i = 0; i < tasks; ++i) store->commit(sample_task(fmt::format("task-{}", i), i + 1));
   }
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  const auto store = open_sqlite_store(folder.path(), fingerprint_of("base"), true);
-  const auto opened = Clock::now();
-  EXPECT_EQ(store->list().size(), static_cast<std::size_t>(tasks));
-  const auto ms = [](auto span) { return std::chrono::duration<double, std::milli>(span).count(); };
+  std::unique_ptr<TaskStore> store;
+  const double opened = best_ms([&] { store = open_sqlite_store(folder.path(), fingerprint_of("base"), true); });
+  const double listed = best_ms([&] { EXPECT_EQ(store->list().size(), static_cast<std::size_t>(tasks)); });
   fmt::print("{} tasks, {} bytes: opened in {:.1f} ms, listed in {:.1f} ms\n", tasks,
-             std::filesystem::file_size(folder / "tasks.db"), ms(opened - start), ms(Clock::now() - opened));
-  EXPECT_LT(ms(opened - start), 100 + 0.2 * static_cast<double>(tasks));
+             std::filesystem::file_size(folder / "tasks.db"), opened, listed);
+  EXPECT_LT(opened, 100 + 0.2 * static_cast<double>(tasks));
 }
 
 }  // namespace
