@@ -9,6 +9,7 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <system_error>
 
 namespace recast {
 namespace {
@@ -26,6 +27,22 @@ PostgresTimes impatient(PostgresTimes times) {
   times.statement = std::min(times.statement, std::chrono::seconds(5));
   return times;
 }
+
+/// A thread that begins meanwhile takes no signals: those are for the threads of the program.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+  ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
 
 }  // namespace
 
@@ -58,12 +75,12 @@ void PostgresChanges::require_reachable() const {
 void PostgresChanges::start() {
   std::unique_lock lock(mutex_);
   if (!thread_.joinable()) {
-    // Signals are for the threads of the program.
-    sigset_t all, before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { run(); });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    const SignalsBlocked for_the_new_thread;
+    try {
+      thread_ = std::thread([this] { run(); });
+    } catch (const std::system_error& error) {
+      fail(Code::kExhausted, "[store] {}: no thread is left to follow it with: {}", url_.shown, error.code().message());
+    }
   }
   first_.wait(lock, [this] { return tried_.load(); });
 }

@@ -3,6 +3,8 @@
 // the long forms.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -510,6 +512,22 @@ TEST_F(LostListener, KeepsNobodyWaitingForWhatIsKnownToBeAway) {
   EXPECT_THAT(error_of(Code::kUnavailable, [&] { served_->resolve("pets"); }), HasSubstr("out of reach"));
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(15)) << "half of what one waits for a connection";
   proxy_->allow();  // the listener waits too
+}
+
+TEST_F(PostgresStoreTest, SaysThatNoThreadIsLeftToListenAndBlocksNoSignals) {
+  const auto store = place().open(true);
+  pthread_attr_t usual, vast;
+  ::pthread_getattr_default_np(&usual);
+  ::pthread_attr_init(&vast);
+  ::pthread_attr_setstacksize(&vast, std::size_t{1} << 47);  // more than there are addresses
+  ::pthread_setattr_default_np(&vast);
+  const std::string message = error_of(Code::kExhausted, [&] { store->changes(); });
+  ::pthread_setattr_default_np(&usual);
+  EXPECT_THAT(message, HasSubstr("no thread is left"));
+  sigset_t blocked;
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+  EXPECT_EQ(sigismember(&blocked, SIGTERM), 0);
+  EXPECT_NO_THROW(store->changes());
 }
 
 // ---- URLs ----
