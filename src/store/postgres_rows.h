@@ -92,6 +92,10 @@ class PostgresStateStorage final : public StateStorage {
   void read_blob(const BlobRow& blob, const Allocate& allocate) const override;
   void write_blob(std::int64_t id, const Blob& blob);
   void place(const Blob& blob);
+  /// Whether the content of this name is there, and unharmed.
+  bool has(const Blob& blob) const;
+  /// The first two parameters of statements about a content.
+  PostgresValues key(const std::string& sha256) const { return std::move(PostgresValues(fingerprint_).add(sha256)); }
 
   const Postgres& database_;
   const std::string fingerprint_;

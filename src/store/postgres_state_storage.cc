@@ -43,20 +43,28 @@ void PostgresStateStorage::write_blob(std::int64_t id, const Blob& blob) {
   database_.query(sql, values);
 }
 
-/// A content that is there already is believed: a damaged one is found when it is read.
 void PostgresStateStorage::place(const Blob& blob) {
-  const auto key = [&] { return std::move(PostgresValues(fingerprint_).add(blob.sha256)); };
+  if (has(blob)) return;
+  database_.query("DELETE FROM recast.contents WHERE fingerprint = $1 AND sha256 = $2", key(blob.sha256));
   const std::string_view bytes = bytes_of(blob.bytes);
-  PostgresRows there = database_.query(
-      "SELECT coalesce(sum(length(bytes)), 0)::bigint FROM recast.contents WHERE fingerprint = $1 AND sha256 = $2",
-      key());
-  if (there.step() && there.integer(0) == static_cast<std::int64_t>(bytes.size())) return;
-  database_.query("DELETE FROM recast.contents WHERE fingerprint = $1 AND sha256 = $2", key());
   for (std::size_t at = 0; at < bytes.size(); at += kPartBytes) {
     const auto part = static_cast<std::int64_t>(at / kPartBytes);
     database_.query("INSERT INTO recast.contents (fingerprint, sha256, part, bytes) VALUES ($1, $2, $3, $4)",
-                    key().add(part).add_bytes(bytes.substr(at, kPartBytes)));
+                    key(blob.sha256).add(part).add_bytes(bytes.substr(at, kPartBytes)));
   }
+}
+
+/// Part by part, since no value of the database may be larger than 1 GiB.
+bool PostgresStateStorage::has(const Blob& blob) const {
+  PostgresRows parts = database_.query(
+      "SELECT encode(sha256(bytes), 'hex') FROM recast.contents WHERE fingerprint = $1 AND sha256 = $2 ORDER BY part",
+      key(blob.sha256));
+  const std::string_view bytes = bytes_of(blob.bytes);
+  std::size_t at = 0;
+  for (; parts.step(); at += kPartBytes) {
+    if (at >= bytes.size() || parts.text(0) != sha256_hex(bytes.substr(at, kPartBytes))) return false;
+  }
+  return at >= bytes.size();
 }
 
 std::optional<StateRow> PostgresStateStorage::row(std::int64_t id, bool with_file) const {
@@ -88,9 +96,9 @@ std::string PostgresStateStorage::origin_of(const BlobRow& blob) const {
 }
 
 void PostgresStateStorage::read_blob(const BlobRow& blob, const Allocate& allocate) const {
-  const auto key = [&] { return std::move(PostgresValues(fingerprint_).add(blob.sha256)); };
   PostgresRows sizes = database_.query(
-      "SELECT length(bytes)::bigint FROM recast.contents WHERE fingerprint = $1 AND sha256 = $2 ORDER BY part", key());
+      "SELECT length(bytes)::bigint FROM recast.contents WHERE fingerprint = $1 AND sha256 = $2 ORDER BY part",
+      key(blob.sha256));
   std::vector<std::int64_t> parts;
   std::int64_t total = 0;
   for (; sizes.step(); total += parts.back()) parts.push_back(sizes.integer(0));
@@ -102,7 +110,7 @@ void PostgresStateStorage::read_blob(const BlobRow& blob, const Allocate& alloca
   for (std::size_t part = 0; part < parts.size(); ++part) {
     PostgresRows row = database_.query(
         "SELECT bytes FROM recast.contents WHERE fingerprint = $1 AND sha256 = $2 ORDER BY part OFFSET $3 LIMIT 1",
-        key().add(static_cast<std::int64_t>(part)));
+        key(blob.sha256).add(static_cast<std::int64_t>(part)));
     const std::string_view bytes = row.step() ? row.bytes(0) : std::string_view();
     RECAST_ASSERT(bytes.size() == static_cast<std::size_t>(parts[part]));  // one state of the database throughout
     std::memcpy(left.data(), bytes.data(), bytes.size());

@@ -126,6 +126,17 @@ TEST_F(PostgresStoreTest, FindsRowsAndBytesThatChanged) {
   }
 }
 
+TEST_F(PostgresStoreTest, StoresAContentThatChangedOnceMore) {
+  const TaskRecord task = numbered_task("pets", 1, true);
+  const auto store = place().open();
+  store->commit(task);
+  for (const char* damage : {"bytes = set_byte(bytes, 5, get_byte(bytes, 5) # 1)", "bytes = substr(bytes, 2)"}) {
+    place().sql(fmt::format("UPDATE recast.contents SET {}", damage));
+    store->commit(task);
+    EXPECT_TRUE(equal(store->load("pets")->numbers, task.numbers)) << damage;
+  }
+}
+
 TEST_F(PostgresStoreTest, NamesNoVersionThatWasLost) {
   const auto store = place().open();
   for (int i = 1; i <= 3; ++i) store->commit(sample_task("pets", i));
