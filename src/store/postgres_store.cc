@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <mutex>
+#include <new>
 #include <random>
 #include <thread>
 
@@ -135,7 +136,7 @@ std::int64_t PostgresStore::change(const Intent& intent, const Change& work) {
       changes_.count_own();
       return result;
     } catch (const Conflict& error) {
-      if (++attempts.conflicts == kMostConflicts && !attempts.unknown) throw;
+      if (++attempts.conflicts >= kMostConflicts && !attempts.unknown) throw;
       if (attempts.unknown) go_on_or_fail(attempts, error);
     } catch (const ConnectionLost& error) {
       pool_.drop_idle();
@@ -143,6 +144,9 @@ std::int64_t PostgresStore::change(const Intent& intent, const Change& work) {
     } catch (const Error& error) {
       if (!attempts.unknown) throw;
       go_on_or_fail(attempts, error);
+    } catch (const std::bad_alloc&) {
+      if (!attempts.unknown) throw;
+      go_on_or_fail(attempts, Error(Code::kExhausted, fmt::format("[store] {}: not enough memory", shown())));
     }
     pause(attempts.count);
   }
@@ -176,7 +180,7 @@ void PostgresStore::commit(PostgresTransaction& transaction, Attempts& attempts)
     transaction.commit();
   } catch (const ConnectionLost&) {
     throw;
-  } catch (...) {
+  } catch (const Error&) {
     attempts.unknown = false;  // the server says that it was undone
     throw;
   }
