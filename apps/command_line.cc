@@ -444,10 +444,12 @@ nlohmann::json CommandLine::environment() const {
     if (!variable.starts_with("RECAST_") || kWithoutFlag.count(variable) > 0) continue;
     const auto flag = flags.find(variable);
     const std::string value = entry.substr(std::min(entry.size(), variable.size() + 1));
+    const std::string near = flag == flags.end() ? nearest(variable, names) : "";
+    const bool store = variable == "RECAST_STORE" || near == "RECAST_STORE" || value.starts_with("postgres");
     found.push_back({{"variable", printable(variable)},
-                     {"value", variable == "RECAST_STORE" ? shown_url(value) : printable(value)},
+                     {"value", store ? shown_url(value) : printable(value)},
                      {"flag", flag == flags.end() ? nlohmann::json() : nlohmann::json(flag->second)},
-                     {"near", flag == flags.end() ? nearest(variable, names) : ""}});
+                     {"near", near}});
   }
   return found;
 }

@@ -22,7 +22,7 @@ void check_store_url(const std::string& url) {
 }
 
 void check_store_argument(const std::string& url) {
-  if (url.empty() || parse_postgres_url(url).password.empty()) return;
+  if (url.empty() || parse_postgres_url(url).secrets.empty()) return;
   fail(Code::kInvalidArgument,
        "[store] the URL of the store holds a password, which every user of this machine could read: put it into "
        "~/.pgpass, PGPASSWORD or RECAST_STORE");

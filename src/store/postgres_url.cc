@@ -2,9 +2,12 @@
 
 #include <libpq-fe.h>
 
+#include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "recast/base/error.h"
@@ -13,8 +16,13 @@
 namespace recast {
 namespace {
 
-/// What the URL itself says, by libpq's names of options.
-std::map<std::string, std::string> options_of(const std::string& text) {
+/// What the URL itself says.
+struct Said {
+  std::map<std::string, std::string> options;  ///< by libpq's names
+  std::vector<std::string> secrets;            ///< values of those that libpq would hide
+};
+
+Said read(const std::string& text) {
   char* error = nullptr;  // quotes the text, password and all
   const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> options(PQconninfoParse(text.c_str(), &error),
                                                                                PQconninfoFree);
@@ -24,11 +32,13 @@ std::map<std::string, std::string> options_of(const std::string& text) {
     fail(Code::kInvalidArgument,
          "[store] this is no URL of a store; expected postgresql://USER@HOST:PORT/DATABASE, special characters as %XX");
   }
-  std::map<std::string, std::string> found;
+  Said said;
   for (const PQconninfoOption* option = options.get(); option->keyword != nullptr; ++option) {
-    if (option->val != nullptr) found.emplace(option->keyword, option->val);
+    if (option->val == nullptr) continue;
+    said.options.emplace(option->keyword, option->val);
+    if (*option->dispchar == '*' && *option->val != '\0') said.secrets.emplace_back(option->val);
   }
-  return found;
+  return said;
 }
 
 std::vector<std::string> parts_of(const std::string& list) {
@@ -73,17 +83,19 @@ std::string shown_url(const std::map<std::string, std::string>& options) {
 }  // namespace
 
 PostgresUrl parse_postgres_url(const std::string& text) {
-  const std::map<std::string, std::string> options = options_of(text);
-  const auto password = options.find("password");
-  return {text, shown_url(options), password == options.end() ? "" : password->second};
+  Said said = read(text);
+  std::ranges::sort(said.secrets, std::ranges::greater(), &std::string::size);
+  return {text, shown_url(said.options), std::move(said.secrets)};
 }
 
 std::string message_of(const char* libpq, const PostgresUrl& url) {
+  constexpr std::string_view kMask = "***";
   std::string text(libpq == nullptr ? "" : libpq);
   text = text.substr(0, text.find('\n'));
-  constexpr std::string_view kMask = "***";
-  for (std::size_t at = 0; !url.password.empty() && (at = text.find(url.password, at)) != text.npos; at += kMask.size())
-    text.replace(at, url.password.size(), kMask);
+  for (const std::string& secret : url.secrets) {
+    for (std::size_t at = 0; (at = text.find(secret, at)) != text.npos; at += kMask.size())
+      text.replace(at, secret.size(), kMask);
+  }
   return text.empty() ? "no reason was given" : printable(text, 300);
 }
 

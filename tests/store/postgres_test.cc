@@ -561,8 +561,10 @@ TEST(StoreUrl, IsRefusedWithoutBeingShown) {
     EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { check_store_url(url); }),
                 AllOf(HasSubstr("postgresql://"), Not(HasSubstr("hunter2"))));
   }
-  EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { check_store_argument("postgresql://me:hunter2@db/fleet"); }),
-              AllOf(HasSubstr("PGPASSWORD"), Not(HasSubstr("hunter2"))));
+  for (const char* url : {"postgresql://me:hunter2@db/fleet", "postgresql://me@db/fleet?sslpassword=hunter2"}) {
+    EXPECT_THAT(error_of(Code::kInvalidArgument, [&] { check_store_argument(url); }),
+                AllOf(HasSubstr("PGPASSWORD"), Not(HasSubstr("hunter2"))));
+  }
   EXPECT_NO_THROW(check_store_argument("postgresql://me@db/fleet"));
   EXPECT_NO_THROW(check_store_argument(""));
 }
@@ -572,6 +574,11 @@ TEST(StoreUrl, MasksAPasswordThatLooksLikeItsMask) {
     const std::string url = fmt::format("postgresql://me:{0}@/x?host=/nowhere/{0}", stars);
     EXPECT_THAT(error_of(Code::kUnavailable, [&] { open_url(url, true); }), HasSubstr("/nowhere/***/.s.PGSQL"));
   }
+}
+
+TEST(StoreUrl, MasksThePasswordOfAKeyToo) {
+  const std::string url = "postgresql://me:hunt@/x?host=/nowhere/hunter2&sslpassword=hunter2";
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { open_url(url, true); }), HasSubstr("\"/nowhere/***/.s.PGSQL"));
 }
 
 TEST_F(PostgresStoreTest, NeverShowsThePasswordInErrorsOrTheLog) {

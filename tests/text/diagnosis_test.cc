@@ -275,6 +275,10 @@ TEST_F(DiagnosisTest, TheDoctorNamesWhatIsDamagedAndWhatToDo) {
   EXPECT_EQ(left.status, 0) << "a warning is no failure";
   check(left.json(), "leftovers", "warn");
   EXPECT_THAT(check(left.json(), "setting", "warn")["remedy"].get<std::string>(), HasSubstr("RECAST_EPOCHS"));
+  for (const char* url : {"postgresql://me:hunter2@db/fleet", "host=db password=hunter2"}) {
+    const Answer misspelt = recast({"doctor", "--json"}, {{"RECAST_STORES", url}});
+    EXPECT_THAT(misspelt.out, AllOf(HasSubstr("RECAST_STORES"), Not(HasSubstr("hunter2"))));
+  }
   EXPECT_THAT(check(left.json(), "setting", "ok")["text"].get<std::string>(), HasSubstr("sets --seed"));
 
   const fs::path backbone = path("model/backbone.safetensors");
