@@ -233,8 +233,9 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
   folder.note("stored numbers: " + numbers_text(record.metrics["numbers"]));
   const Numbers shared = learned.model.numbers().only(Scope::kShared).clone();
   const auto store = directory.store_to_write();
-  record.version = shared.plugs().empty() ? store->commit(record)
-                                          : store->commit(record, &shared, shared_name(request, *plan.composition));
+  const bool shares = !shared.plugs().empty();
+  record.version = store->commit(record, shares ? &shared : nullptr,
+                                 shares ? shared_name(request, *plan.composition) : "", folder.id());
   LearnReport report{make_results(*store, record), false};
   folder.write_results(report.results);
   folder.finish_journals(end_of(report.results));

@@ -317,8 +317,9 @@ class StreamRun {
     record.metrics.update(counts_);
     const Numbers shared = numbers_.only(Scope::kShared).clone();
     const auto store = directory_.store_to_write();
-    versions_.push_back(shared.plugs().empty() ? store->commit(record)
-                                               : store->commit(record, &shared, shared_state()));
+    const bool shares = !shared.plugs().empty();
+    versions_.push_back(store->commit(record, shares ? &shared : nullptr, shares ? shared_state() : "",
+                                      fmt::format("{} {}", folder_.id(), steps_.size())));
   }
 
   std::vector<StepFigures> measured() const {

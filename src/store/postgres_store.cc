@@ -14,6 +14,7 @@
 #include "postgres_schema.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
+#include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/store/open_store.h"
 #include "row_store.h"
@@ -30,7 +31,12 @@ constexpr std::size_t kMostReaders = 8;
 constexpr int kMostConflicts = 20;
 constexpr milliseconds kLongestPause{1'000};
 
-std::string new_commit_id() {
+/// 32 hexadecimal digits, drawn where the change has no key.
+std::string commit_id(const Intent& intent, std::string_view fingerprint) {
+  if (!intent.request.empty()) {
+    return sha256_hex(fmt::format("{}\n{}\n{}\n{}", fingerprint, intent.verb, intent.name, intent.request))
+        .substr(0, 32);
+  }
   std::random_device random;
   return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
 }
@@ -45,10 +51,10 @@ void pause(int attempt) {
 
 /// What a change needs over several attempts to make it.
 struct Attempts {
-  std::string id = new_commit_id();  ///< of the row in `commits` that says that it was done
-  bool unknown = false;              ///< a COMMIT was sent, and its answer did not come
+  std::string id;        ///< of the row in `commits` that says that it was done
+  bool unknown = false;  ///< a COMMIT was sent, and its answer did not come
   int count = 0, conflicts = 0;
-  std::optional<Clock::time_point> lost_first;
+  std::optional<Clock::time_point> lost_first = {};
 };
 
 /// The store in a database that others use too. It begins and ends transactions, and finds out what became of those
@@ -129,7 +135,7 @@ void PostgresStore::look_at_nothing(const Look& work) const {
 // ---- writing ----
 
 std::int64_t PostgresStore::change(const Intent& intent, const Change& work) {
-  for (Attempts attempts;;) {
+  for (Attempts attempts{.id = commit_id(intent, fingerprint())};;) {
     try {
       ++attempts.count;
       const std::int64_t result = attempt(intent, work, attempts);
@@ -158,8 +164,8 @@ std::int64_t PostgresStore::attempt(const Intent& intent, const Change& work, At
   try {
     PostgresTransaction transaction(database, Access::kWrite);
     const std::int64_t count = lock(database);
-    // The lock tells that the attempts before have ended, one way or the other.
-    if (attempts.count > 1) {
+    // The lock tells that the attempts before have ended, one way or the other: those of this call, and of another one.
+    if (attempts.count > 1 || !intent.request.empty()) {
       if (const auto done = result_of(database, attempts.id)) return *done;
       attempts.unknown = false;
     }

@@ -30,7 +30,8 @@ std::int64_t RowStore::make(const Intent& intent, const Work& work) try {
 
 void RowStore::purged(std::string_view) noexcept {}
 
-std::int64_t RowStore::commit(const TaskRecord& task, const Numbers* shared, const std::string& shared_name) try {
+std::int64_t RowStore::commit(const TaskRecord& task, const Numbers* shared, const std::string& shared_name,
+                              const std::string& request) try {
   require_writable();
   check_task_name(task.name);
   require_backbone(fingerprint_, "the task", task.name, task.fingerprint);
@@ -40,7 +41,8 @@ std::int64_t RowStore::commit(const TaskRecord& task, const Numbers* shared, con
   commit.packed = pack_task(task);
   if (shared != nullptr) commit.packed_shared = pack_shared(task, *shared, commit.followed);
   const std::int64_t version =
-      make({"commit", task.name, commit.bytes()}, [&](StoreEdit& edit) { return edit.commit(commit); });
+      make({.verb = "commit", .name = task.name, .bytes = commit.bytes(), .request = request},
+           [&](StoreEdit& edit) { return edit.commit(commit); });
   log_event(LogLevel::kInfo, "task.saved",
             {{"task", task.name}, {"version", version}, {"bytes", commit.packed.stored_bytes()}, {"ms", watch.ms()}});
   return version;

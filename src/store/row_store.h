@@ -18,13 +18,15 @@ struct Intent {
   std::string_view name;   ///< of the task or shared state
   std::int64_t bytes = 0;  ///< that it needs
   bool erases = false;     ///< rows go for good
+  std::string_view request = {};  ///< as commit() takes it
 };
 
 /// A TaskStore whose tasks are rows of some database: calls are checked, made of StoreView and StoreEdit, and logged.
 /// What a kind of database brings is a transaction around them.
 class RowStore : public TaskStore {
  public:
-  std::int64_t commit(const TaskRecord& task, const Numbers* shared, const std::string& shared_name) override;
+  std::int64_t commit(const TaskRecord& task, const Numbers* shared, const std::string& shared_name,
+                      const std::string& request) override;
   std::optional<TaskRecord> load(std::string_view name, std::int64_t version) const override;
   std::optional<Resolved> resolve(std::string_view name, std::int64_t version, std::string_view tag) const override;
   std::optional<TaskRecord> load(const Resolved& resolved) const override;

@@ -395,6 +395,28 @@ TEST_F(LostConnection, InTheCommitThatIsNotResolvedGivesTheIdToLookFor) {
   }
 }
 
+TEST_F(LostConnection, InACommitWithARequestIsMendedByRepeatingIt) {
+  store_ = open_url(proxied(), false, quick());
+  const auto commit = [&](const std::string& task, const std::string& request) {
+    return store_->commit(sample_task(task), nullptr, {}, request);
+  };
+  EXPECT_EQ(commit("a", "first"), 1);
+  for (const Cut cut : {Cut::kBefore, Cut::kAfter}) {
+    const std::int64_t next = cut == Cut::kBefore ? 2 : 3;
+    proxy_->cut_at_commit(cut);
+    EXPECT_THAT(error_of(Code::kUnavailable, [&] { commit("a", fmt::format("request {}", next)); }),
+                HasSubstr("unknown"));
+    proxy_->allow();
+    EXPECT_EQ(commit("a", fmt::format("request {}", next)), next);
+    EXPECT_EQ(reader_->log("a").size(), static_cast<std::size_t>(next));
+  }
+  EXPECT_EQ(commit("a", "first"), 1) << "however long ago";
+  EXPECT_EQ(commit("b", "first"), 1);
+  EXPECT_EQ(commit("a", ""), 4);
+  EXPECT_EQ(commit("a", ""), 5);
+  EXPECT_EQ(reader_->log("a").size(), 5u);
+}
+
 TEST_F(LostConnection, ByAServerThatNeverAnswersEndsInTime) {
   PostgresTimes times = quick();
   times.statement = std::chrono::seconds(1);

@@ -41,7 +41,7 @@ struct PostgresTimes {
 /// Beyond TaskStore:
 /// Connection  one that is lost is made anew: a read is begun again once, a change until it is known to be done once
 ///             and only once. Where that is not found out in time, kUnavailable says "unknown" and the commit's id,
-///             which stands in the table recast.commits if it was done.
+///             which stands in the table recast.commits if it was done; a commit() with a request may be repeated.
 /// changes()   costs less than a microsecond: a thread of its own listens. Another process's commit is seen within a
 ///             second. While the database is out of reach it throws kUnavailable; then what was missed is seen.
 /// Throws      kInvalidArgument: as check_store_url();  kUnavailable: no connection, or no right to do it;

@@ -72,9 +72,12 @@ class TaskStore {
   /// - `shared` given: its numbers of scope kShared become the next version of `shared_name`, and the task follows it;
   /// - only `shared_name` given (or task.follows): the task follows the newest version, which must exist (kNotFound);
   /// - neither: the task stands alone.
+  /// `request`: a key by which the caller may repeat a call whose outcome it does not know; empty: none. What was
+  /// committed to the task under this key before, up to 30 days ago, is not committed again, and its version returned.
+  /// Only a database elsewhere can leave an outcome unknown: a store in a file takes no notice of keys.
   /// Throws kAlreadyExists: another task's name differs in upper and lower case only; as encode_task().
   virtual std::int64_t commit(const TaskRecord& task, const Numbers* shared = nullptr,
-                              const std::string& shared_name = {}) = 0;
+                              const std::string& shared_name = {}, const std::string& request = {}) = 0;
 
   /// version 0: the newest, with the newest numbers of the shared state that it follows; nothing if the task is hidden.
   /// Another: that version with the shared numbers recorded with it, hidden or not. `follows` of the result names the
