@@ -2,6 +2,7 @@
 
 #include "postgres_rows.h"
 #include "recast/base/utc.h"
+#include "store_errors.h"
 
 namespace recast {
 namespace {
@@ -115,14 +116,18 @@ std::optional<std::string> PostgresTaskRows::other_backbone(std::string_view nam
 
 std::vector<TaskName> PostgresTaskRows::visible_after(std::string_view name, std::int64_t limit) const {
   static const std::string sql = fmt::format(
-      "SELECT {}, (SELECT max(version) FROM recast.versions v WHERE v.fingerprint = t.fingerprint AND v.task = t.name) "
-      "FROM recast.tasks t WHERE t.fingerprint = $1 AND t.name > $2 AND t.removed_utc IS NULL ORDER BY t.name LIMIT $3",
-      of_table("t", kTaskColumns));
+      "SELECT {}, {} FROM recast.tasks t LEFT JOIN LATERAL (SELECT * FROM recast.versions WHERE fingerprint = "
+      "t.fingerprint AND task = t.name ORDER BY version DESC LIMIT 1) v ON true WHERE t.fingerprint = $1 AND t.name > "
+      "$2 AND t.removed_utc IS NULL ORDER BY t.name LIMIT $3",
+      of_table("t", kTaskColumns), of_table("v", kVersionColumns));
+  constexpr int kVersion = kTaskWidth + 1;
   std::vector<TaskName> names;
   PostgresRows rows = database_.query(sql, ours().add(name).add(limit));
   while (rows.step()) {
     rows.require_seal("tasks", 0, kTaskWidth);
-    names.push_back({rows.text(1), rows.integer(kTaskWidth + 1)});
+    if (rows.is_null(kVersion)) fail_damaged_store(database_.shown(), "a task without versions");
+    rows.require_seal("versions", kVersion, kVersionWidth);
+    names.push_back({rows.text(1), rows.integer(kVersion + 2)});
   }
   return names;
 }

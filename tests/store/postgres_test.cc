@@ -145,6 +145,16 @@ TEST_F(PostgresStoreTest, NamesNoVersionThatWasLost) {
   EXPECT_THAT(error_of(Code::kDataCorruption, [&] { store->tag("pets", 2, "best"); }), HasSubstr("missing"));
 }
 
+TEST_F(PostgresStoreTest, ListsNoVersionThatWasChangedOrLost) {
+  const auto store = place().open();
+  store->commit(sample_task("pets"));
+  const auto list = [&] { store->names_after("", 10); };
+  place().sql("UPDATE recast.versions SET metrics = '{}'");
+  EXPECT_THAT(error_of(Code::kDataCorruption, list), HasSubstr("seal"));
+  place().sql("DELETE FROM recast.versions");
+  EXPECT_THAT(error_of(Code::kDataCorruption, list), HasSubstr("a task without versions"));
+}
+
 TEST_F(PostgresStoreTest, RefusesANewerSchema) {
   const auto before = place().open();
   before->commit(sample_task("pets"));
