@@ -180,6 +180,11 @@ PostgresRows Postgres::execute(const std::string& sql) const {
   return results();
 }
 
+bool Postgres::is_copy() const {
+  PostgresRows row = query("SELECT pg_is_in_recovery()");
+  return row.step() && row.integer(0) == 1;
+}
+
 PostgresRows Postgres::results() const {
   deadline_ = Clock::now() + patience_;
   std::optional<PostgresRows> last;

@@ -106,6 +106,8 @@ class Postgres {
   /// For what comes without being asked for, and its socket.
   PGconn* handle() const { return handle_.get(); }
   const std::string& shown() const { return url_.shown; }
+  /// A hot standby, which may lag behind the database that it follows.
+  bool is_copy() const;
   /// Throws ConnectionLost; nothing of the connection can be used any more.
   [[noreturn]] void fail_lost(std::string_view reason) const;
 

@@ -102,10 +102,10 @@ void PostgresChanges::run() {
 
 void PostgresChanges::listen() {
   const Postgres database(url_, Postgres::Access::kRead, times_);
-  PostgresRows copy = database.query("SELECT pg_is_in_recovery()");
-  const bool listens = copy.step() && copy.integer(0) == 0;
+  const bool listens = !database.is_copy();
   if (listens) database.execute(fmt::format("LISTEN {}", kChannel));
-  catch_up(database);  // what came before somebody listened
+  ++generation_;
+  know(count_commits(database, fingerprint_));  // what came before somebody listened
   reached();
   follow(database, listens);
 }
@@ -120,17 +120,9 @@ void PostgresChanges::follow(const Postgres& database, bool listens) {
     }
     const int found = ::poll(wanted.data(), wanted.size(), longest);
     if (wanted[1].revents != 0) return;
-    if (found == 0) catch_up(database);
+    if (found == 0) know(count_commits(database, fingerprint_));
     if (PQconsumeInput(database.handle()) == 0) database.fail_lost(message_of(PQerrorMessage(database.handle()), url_));
   }
-}
-
-void PostgresChanges::catch_up(const Postgres& database) {
-  PostgresRows there = database.query("SELECT to_regclass('recast.backbones') IS NOT NULL");
-  if (!there.step() || there.integer(0) == 0) return know(0);
-  PostgresRows row =
-      database.query("SELECT changes FROM recast.backbones WHERE fingerprint = $1", PostgresValues(fingerprint_));
-  know(row.step() ? row.integer(0) : 0);
 }
 
 /// Of a notification of any backbone.
@@ -143,8 +135,7 @@ void PostgresChanges::take(std::string_view payload) {
 }
 
 void PostgresChanges::know(std::int64_t count) {
-  if (known_ != count) ++changes_;
-  known_ = count;
+  if (known_.exchange(count) != count) ++changes_;
 }
 
 void PostgresChanges::reached() {
@@ -156,12 +147,20 @@ void PostgresChanges::reached() {
 
 /// What is found next may be another history, which has come to the same count.
 void PostgresChanges::lost(const std::string& why) {
-  known_.reset();
+  known_ = -1;
   const std::lock_guard lock(mutex_);
   why_away_ = why;
   away_ = true;
   tried_ = true;
   first_.notify_all();
+}
+
+std::int64_t count_commits(const Postgres& database, std::string_view fingerprint) {
+  PostgresRows there = database.query("SELECT to_regclass('recast.backbones') IS NOT NULL");
+  if (!there.step() || there.integer(0) == 0) return 0;
+  PostgresRows row =
+      database.query("SELECT changes FROM recast.backbones WHERE fingerprint = $1", PostgresValues(fingerprint));
+  return row.step() ? row.integer(0) : 0;
 }
 
 bool PostgresChanges::pause(milliseconds time) {

@@ -3,8 +3,8 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
-#include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "postgres.h"
@@ -34,6 +34,10 @@ class PostgresChanges {
   /// Throws ConnectionLost while the thread looks for the database and does not find it: then others need not wait for
   /// connections that time out.
   void require_reachable() const;
+  /// How often the thread has connected: what was connected before may be another machine.
+  std::int64_t generation() const { return generation_; }
+  /// The count of commits that the thread knows of; -1: none, the database is away.
+  std::int64_t known() const { return known_; }
 
  private:
   void start();
@@ -41,8 +45,6 @@ class PostgresChanges {
   void listen();
   /// Until the connection is lost, or the end.
   void follow(const Postgres& database, bool listens);
-  /// Compares the database's own count with the last one that was known.
-  void catch_up(const Postgres& database);
   void take(std::string_view payload);
   void know(std::int64_t count);
   void reached();
@@ -53,7 +55,7 @@ class PostgresChanges {
   const PostgresUrl url_;
   const PostgresTimes times_;
   const std::string fingerprint_;
-  std::atomic<std::int64_t> changes_{0};
+  std::atomic<std::int64_t> changes_{0}, generation_{0}, known_{-1};
   std::atomic<bool> tried_{false}, away_{false};
   const int wake_;  // an eventfd: readable at the end
   mutable std::mutex mutex_;
@@ -61,8 +63,9 @@ class PostgresChanges {
   // Guarded by mutex_.
   std::thread thread_;
   std::string why_away_;
-  // Of the thread alone.
-  std::optional<std::int64_t> known_;
 };
+
+/// How many commits to the tasks of a backbone the database has.
+std::int64_t count_commits(const Postgres& database, std::string_view fingerprint);
 
 }  // namespace recast

@@ -12,13 +12,13 @@ bool PostgresSession::ready() {
 }
 
 PostgresPool::PostgresPool(PostgresUrl url, Postgres::Access access, const PostgresTimes& times,
-                           std::string fingerprint, std::size_t most, std::function<void()> before_connecting)
+                           std::string fingerprint, std::size_t most, const PostgresChanges& changes)
     : url_(std::move(url)),
       access_(access),
       times_(times),
       fingerprint_(std::move(fingerprint)),
       most_(most),
-      before_connecting_(std::move(before_connecting)) {
+      changes_(changes) {
   free_.reserve(most_);
 }
 
@@ -26,15 +26,16 @@ std::unique_ptr<PostgresSession> PostgresPool::take() {
   std::unique_lock lock(mutex_);
   freed_.wait(lock, [&] { return used_ < most_; });
   ++used_;
-  if (!free_.empty()) {
+  const std::int64_t generation = changes_.generation();
+  while (!free_.empty()) {
     auto session = std::move(free_.back());
     free_.pop_back();
-    return session;
+    if (session->generation == generation) return session;
   }
   lock.unlock();
   try {
-    before_connecting_();
-    return std::make_unique<PostgresSession>(url_, access_, times_, fingerprint_);
+    changes_.require_reachable();
+    return std::make_unique<PostgresSession>(url_, access_, times_, fingerprint_, generation);
   } catch (...) {
     give_back(nullptr);
     throw;

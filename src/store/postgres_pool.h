@@ -1,13 +1,13 @@
 #pragma once
 #include <condition_variable>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "postgres.h"
+#include "postgres_changes.h"
 #include "postgres_rows.h"
 #include "store_view.h"
 
@@ -16,8 +16,10 @@ namespace recast {
 /// A connection and what it shows. One thread at a time.
 struct PostgresSession {
   PostgresSession(const PostgresUrl& url, Postgres::Access access, const PostgresTimes& times,
-                  const std::string& fingerprint)
-      : database(url, access, times),
+                  const std::string& fingerprint, std::int64_t generation)
+      : generation(generation),
+        database(url, access, times),
+        copy(database.is_copy()),
         tasks(database, fingerprint),
         shared(database, fingerprint),
         states(database, fingerprint),
@@ -28,7 +30,9 @@ struct PostgresSession {
   /// Whether the tables are there. Asked for until they are.
   bool ready();
 
+  const std::int64_t generation;  ///< of PostgresChanges, before it was connected
   Postgres database;
+  const bool copy;  ///< as Postgres::is_copy()
   PostgresTaskRows tasks;
   PostgresSharedRows shared;
   PostgresStateStorage states;
@@ -38,13 +42,14 @@ struct PostgresSession {
   bool ready_ = false;
 };
 
-/// Sessions with one database, for as many threads; opened when they are needed and kept.
+/// Sessions with one database, for as many threads; opened when they are needed, and kept until who follows its changes
+/// had to connect anew: of several hosts they may be with another one.
 /// Threads  all calls may run in parallel; beyond the limit they wait.
 class PostgresPool {
  public:
-  /// `before_connecting` throws ConnectionLost where it is known that there is nobody to connect to.
+  /// `changes` outlives the pool.
   PostgresPool(PostgresUrl url, Postgres::Access access, const PostgresTimes& times, std::string fingerprint,
-               std::size_t most, std::function<void()> before_connecting);
+               std::size_t most, const PostgresChanges& changes);
 
   /// A session that comes back by itself, unless its connection or a transaction was left half-way.
   class Lease {
@@ -55,6 +60,8 @@ class PostgresPool {
     Lease& operator=(const Lease&) = delete;
     ~Lease() { pool_.give_back(std::move(session_)); }
     PostgresSession* operator->() const { return session_.get(); }
+    /// It does not come back.
+    void drop() { session_.reset(); }
 
    private:
     PostgresPool& pool_;
@@ -73,7 +80,7 @@ class PostgresPool {
   const PostgresTimes times_;
   const std::string fingerprint_;
   const std::size_t most_;
-  const std::function<void()> before_connecting_;
+  const PostgresChanges& changes_;
   std::mutex mutex_;
   std::condition_variable freed_;
   // Guarded by mutex_.

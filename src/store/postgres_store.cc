@@ -7,6 +7,7 @@
 #include <new>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "connections.h"
 #include "postgres_changes.h"
@@ -30,6 +31,8 @@ using std::chrono::milliseconds;
 constexpr std::size_t kMostReaders = 8;
 constexpr int kMostConflicts = 20;
 constexpr milliseconds kLongestPause{1'000};
+/// How long a reader waits for a copy of the database to get what is known to be committed.
+constexpr milliseconds kLongestLag{2'000};
 
 /// 32 hexadecimal digits, drawn where the change has no key.
 std::string commit_id(const Intent& intent, std::string_view fingerprint) {
@@ -57,6 +60,12 @@ struct Attempts {
   std::optional<Clock::time_point> lost_first = {};
 };
 
+/// kUnavailable: what answers is a copy of the database, and lacks commits that are known of.
+class LaggingCopy final : public Error {
+ public:
+  using Error::Error;
+};
+
 /// The store in a database that others use too. It begins and ends transactions, and finds out what became of those
 /// whose end was not seen.
 class PostgresStore final : public RowStore {
@@ -67,7 +76,7 @@ class PostgresStore final : public RowStore {
         times_(times),
         changes_(url, times, fingerprint),
         pool_(url, read_only ? Access::kRead : Access::kWrite, times, fingerprint,
-              verify == Verify::kAsRead ? kMostReaders : 1, [this] { changes_.require_reachable(); }) {
+              verify == Verify::kAsRead ? kMostReaders : 1, changes_) {
     const PostgresPool::Lease session(pool_);
     if (read_only) {
       session->ready();
@@ -103,18 +112,32 @@ class PostgresStore final : public RowStore {
 // ---- reading ----
 
 void PostgresStore::look(const Look& work) const {
-  try {
-    return look_once(work);
-  } catch (const ConnectionLost&) {
-    pool_.drop_idle();
-  } catch (const Conflict&) {
-    // on a copy of the database, of what is applied there
+  const Clock::time_point end = Clock::now() + kLongestLag;
+  bool again = false;
+  for (int attempt = 1;; ++attempt) {
+    try {
+      return look_once(work);
+    } catch (const LaggingCopy&) {
+      if (Clock::now() > end) throw;
+      pause(attempt);
+    } catch (const ConnectionLost&) {
+      if (std::exchange(again, true)) throw;
+      pool_.drop_idle();
+    } catch (const Conflict&) {  // on a copy of the database, of what is applied there
+      if (std::exchange(again, true)) throw;
+    }
   }
-  look_once(work);
 }
 
 void PostgresStore::look_once(const Look& work) const {
-  const PostgresPool::Lease session(pool_);
+  PostgresPool::Lease session(pool_);
+  if (session->copy && count_commits(session->database, fingerprint()) < changes_.known()) {
+    session.drop();  // perhaps another host of the URL answers next
+    throw LaggingCopy(Code::kUnavailable,
+                      fmt::format("[store] {}: a copy of the database answers, and lacks what was committed last; try "
+                                  "again",
+                                  shown()));
+  }
   if (!session->ready()) return look_at_nothing(work);
   PostgresTransaction transaction(session->database, Access::kRead);
   work(session->view);

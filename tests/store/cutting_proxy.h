@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -27,7 +28,7 @@ class CuttingProxy {
 
   explicit CuttingProxy(std::string server_socket) : server_socket_(std::move(server_socket)) {
     listener_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const sockaddr_un address = address_of((folder_ / ".s.PGSQL.5432").string());
+    const sockaddr_un address = address_of(socket());
     if (::bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
         ::listen(listener_, 64) != 0)
       fail(Code::kUnavailable, "[test] no socket for the proxy");
@@ -77,6 +78,9 @@ class CuttingProxy {
   /// Who comes is let in and hears nothing.
   void keep_silent() { door_ = Door::kSilent; }
   void allow() { door_ = Door::kOpen; }
+  /// Who comes finds nobody, and goes to the next host of its URL. What is open stays.
+  void hide() { std::filesystem::rename(socket(), folder_ / "hidden"); }
+  void show() { std::filesystem::rename(folder_ / "hidden", socket()); }
   /// Called when a COMMIT of a transaction that has written was passed on.
   void on_commit(std::function<void()> call) {
     const std::lock_guard lock(mutex_);
@@ -94,6 +98,7 @@ class CuttingProxy {
     bool wrote = false;
   };
 
+  std::string socket() const { return (folder_ / ".s.PGSQL.5432").string(); }
   static sockaddr_un address_of(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;

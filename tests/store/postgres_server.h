@@ -41,14 +41,16 @@ inline std::vector<std::string> as_nobody(std::vector<std::string> options = {})
 class PostgresServer {
  public:
   PostgresServer() {
-    if (const passwd* nobody = ::getpwnam("nobody"); ::geteuid() == 0 && nobody != nullptr) {
-      if (::chown(folder_.path().c_str(), nobody->pw_uid, nobody->pw_gid) != 0) std::abort();
-    }
-    std::vector<std::string> words = as_nobody();
-    words.insert(words.end(), {(postgres_programs() / "initdb").string(), "-D", data(), "-U", "recast", "-A", "trust",
-                               "--no-sync", "-E", "UTF8", "--locale=C"});
-    const Outcome made = run_program(words);
-    if (made.status != 0) fail(Code::kUnavailable, "[test] initdb: {}", made.text);
+    make_data({"initdb", "-U", "recast", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"});
+    start();
+  }
+  /// A hot standby.
+  struct CopyOf {
+    const PostgresServer& original;
+  };
+  explicit PostgresServer(CopyOf of) {
+    make_data({"pg_basebackup", "-U", "recast", "-h", of.original.socket_folder(), "--no-sync", "--checkpoint=fast",
+               "--write-recovery-conf"});
     start();
   }
   PostgresServer(const PostgresServer&) = delete;
@@ -119,6 +121,18 @@ class PostgresServer {
   }
 
  private:
+  /// By a program of PostgreSQL and its options.
+  void make_data(std::vector<std::string> program) {
+    if (const passwd* nobody = ::getpwnam("nobody"); ::geteuid() == 0 && nobody != nullptr) {
+      if (::chown(folder_.path().c_str(), nobody->pw_uid, nobody->pw_gid) != 0) std::abort();
+    }
+    program[0] = (postgres_programs() / program[0]).string();
+    std::vector<std::string> words = as_nobody();
+    words.insert(words.end(), program.begin(), program.end());
+    words.insert(words.end(), {"-D", data()});
+    const Outcome made = run_program(words);
+    if (made.status != 0) fail(Code::kUnavailable, "[test] {}: {}", program[0], made.text);
+  }
   std::string data() const { return (folder_ / "data").string(); }
 
   const ::pid_t owner_ = ::getpid();

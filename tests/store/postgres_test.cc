@@ -557,6 +557,66 @@ TEST_F(LostListener, KeepsNobodyWaitingForWhatIsKnownToBeAway) {
   proxy_->allow();  // the listener waits too
 }
 
+/// A database and a copy of it that stands still, in one URL; the door before the first one is open.
+class TwoHosts : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    RECAST_NEED_POSTGRES();
+    first_.emplace();
+    database_ = first_->new_database();
+    writer_ = open_url(first_->url(database_));
+    writer_->commit(sample_task("pets", 1));
+    copy_.emplace(PostgresServer::CopyOf{*first_});
+    hold_copy();
+    door_.emplace(first_->socket());
+  }
+  void hold_copy() const {
+    copy_->sql("postgres", "SELECT pg_wal_replay_pause()");
+    const auto state = [&] { return copy_->sql("postgres", "SELECT pg_get_wal_replay_pause_state()"); };
+    ASSERT_TRUE(comes_true([&] { return state() == "paused"; }));
+  }
+  /// A store that has met the copy alone so far.
+  std::unique_ptr<TaskStore> serve_from_copy() {
+    door_->hide();
+    auto served = open_url(first_->url(database_, door_->folder() + "," + copy_->socket_folder()), true, {},
+                           Verify::kAsRead);
+    door_->show();
+    return served;
+  }
+  void commit_and_tell(const TaskStore& served) {
+    const std::int64_t before = served.changes();
+    writer_->commit(sample_task("pets", 2));
+    ASSERT_TRUE(changes_from(served, before, StoreKind::kPostgres));
+  }
+
+  std::optional<PostgresServer> first_, copy_;
+  std::optional<CuttingProxy> door_;
+  std::string database_;
+  std::unique_ptr<TaskStore> writer_;
+};
+
+TEST_F(TwoHosts, ReadersGoWhereTheListenerWent) {
+  copy_->sql("postgres", "SELECT pg_promote()");  // no copy any more, but another database
+  const auto served = serve_from_copy();
+  commit_and_tell(*served);
+  EXPECT_EQ(served->resolve("pets")->version, 2);
+}
+
+TEST_F(TwoHosts, ACopyIsReadOnlyWithWhatTheListenerKnows) {
+  const auto served = serve_from_copy();
+  served->changes();  // listens to the first one
+  door_->hide();
+  commit_and_tell(*served);
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { served->resolve("pets"); }), HasSubstr("copy"));
+  copy_->sql("postgres", "SELECT pg_wal_replay_resume()");
+  EXPECT_TRUE(comes_true([&] { return copy_->sql(database_, "SELECT max(version) FROM recast.versions") == "2"; }));
+  EXPECT_EQ(served->resolve("pets")->version, 2);
+  hold_copy();
+  commit_and_tell(*served);
+  door_->show();
+  EXPECT_EQ(served->resolve("pets")->version, 3) << "from the first one";
+}
+
 TEST_F(PostgresStoreTest, SaysThatNoThreadIsLeftToListenAndBlocksNoSignals) {
   const auto store = place().open(true);
   pthread_attr_t usual, vast;
