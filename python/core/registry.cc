@@ -32,15 +32,15 @@ void add_registry(py::module_& m) {
       "versions", [] { return to_python(versions()); }, "Of recast and libtorch.");
   m.def(
       "doctor",
-      [](const Path& directory) {
+      [](const Path& directory, const std::string& store) {
         nlohmann::json report;
         {
           const Computing computing;
-          report = doctor(directory, /*store=*/{}, nlohmann::json::array());
+          report = doctor(directory, store, nlohmann::json::array());
         }
         return to_python(report);
       },
-      py::arg("directory"), "What `recast doctor` finds.");
+      py::arg("directory"), py::arg("store"), "What `recast doctor` finds.");
   m.def(
       "set_log",
       [](const std::string& level, const Path& file, const std::string& format) {

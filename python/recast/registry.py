@@ -43,9 +43,10 @@ def versions() -> dict[str, str]:
     return _core.versions()
 
 
-def doctor(directory: str | os.PathLike[str] = "") -> dict[str, Any]:
-    """What `recast doctor` finds out about this machine and, if named, a model directory. Changes nothing."""
-    return _core.doctor(os.fspath(directory))
+def doctor(directory: str | os.PathLike[str] = "", *, store: str = "") -> dict[str, Any]:
+    """What `recast doctor` finds out about this machine and, if named, a model directory. store: the tasks of this
+    database, postgresql://USER@HOST/DATABASE, instead of the directory's own. Changes nothing."""
+    return _core.doctor(os.fspath(directory), store)
 
 
 def log_to(file: str | os.PathLike[str] = "", level: str = "info", format: str = "json") -> None:

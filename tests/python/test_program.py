@@ -74,6 +74,12 @@ def test_tasks_are_listed_versioned_exported_and_imported(learned, model, tmp_pa
     assert model.tasks.show("colours:2")["plugs"] == learned.tasks.show("colours")["plugs"]
 
 
+def test_the_doctor_looks_at_the_store_that_it_is_given(learned):
+    assert recast.doctor(learned.path)["model"]["tasks"] == 1
+    report = recast.doctor(learned.path, store="postgresql://me@127.0.0.1:1/fleet")
+    assert not report["healthy"] and any("127.0.0.1:1" in check["text"] for check in report["checks"])
+
+
 def test_an_exported_graph_answers_as_the_task(learned, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the Python module onnxruntime is missing")
     made = learned.export_onnx(tmp_path / "colours.onnx", "colours")
