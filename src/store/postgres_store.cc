@@ -244,9 +244,11 @@ void PostgresStore::record(const Postgres& database, const Intent& intent, const
 }
 
 void PostgresStore::fail_busy(const Postgres& database) const {
+  // The row says which transaction is changing it.
   PostgresRows writer = database.query(
-      "SELECT coalesce(application_name, '') FROM pg_stat_activity WHERE datname = current_database() AND backend_xid "
-      "IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1");
+      "SELECT coalesce(application_name, '') FROM pg_stat_activity WHERE backend_xid = (SELECT xmax FROM "
+      "recast.backbones WHERE fingerprint = $1)",
+      PostgresValues(fingerprint()));
   const std::string name = writer.step() ? printable(writer.text(0)) : "";
   log_event(LogLevel::kWarn, "store.busy", {{"store", shown()}, {"writer", name}, {"waited_ms", times_.lock.count()}});
   fail(Code::kUnavailable,
