@@ -14,9 +14,10 @@
 namespace recast {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-/// Between two looks at the count although nothing was heard: a connection can be dead without a sign.
+/// Between two looks at the count, whatever was heard: a connection can be dead without a sign.
 constexpr milliseconds kLookListening{10'000};
 /// The same where nobody can listen.
 constexpr milliseconds kLookOnly{500};
@@ -88,14 +89,14 @@ void PostgresChanges::start() {
 void PostgresChanges::run() {
   milliseconds pause_time = kFirstPause;
   do {
-    const auto begun = std::chrono::steady_clock::now();
+    const auto begun = Clock::now();
     try {
       listen();
       return;
     } catch (const std::exception& error) {
       lost(error.what());
     }
-    const bool lasted = std::chrono::steady_clock::now() - begun > kLongestPause;
+    const bool lasted = Clock::now() - begun > kLongestPause;
     pause_time = lasted ? kFirstPause : std::min(2 * pause_time, kLongestPause);
   } while (pause(pause_time));
 }
@@ -112,15 +113,20 @@ void PostgresChanges::listen() {
 
 void PostgresChanges::follow(const Postgres& database, bool listens) {
   std::array<pollfd, 2> wanted{{{PQsocket(database.handle()), POLLIN, 0}, {wake_, POLLIN, 0}}};
-  const int longest = static_cast<int>((listens ? kLookListening : kLookOnly).count());
+  const milliseconds between = listens ? kLookListening : kLookOnly;
+  Clock::time_point next = Clock::now() + between;
   for (;;) {
     while (PGnotify* const heard = PQnotifies(database.handle())) {
       const std::unique_ptr<PGnotify, void (*)(void*)> owned(heard, PQfreemem);
       take(heard->extra);
     }
-    const int found = ::poll(wanted.data(), wanted.size(), longest);
+    const auto left = std::chrono::ceil<milliseconds>(next - Clock::now()).count();
+    ::poll(wanted.data(), wanted.size(), static_cast<int>(std::max<std::int64_t>(left, 0)));
     if (wanted[1].revents != 0) return;
-    if (found == 0) know(count_commits(database, fingerprint_));
+    if (Clock::now() >= next) {
+      know(count_commits(database, fingerprint_));
+      next = Clock::now() + between;
+    }
     if (PQconsumeInput(database.handle()) == 0) database.fail_lost(message_of(PQerrorMessage(database.handle()), url_));
   }
 }

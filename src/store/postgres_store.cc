@@ -44,7 +44,7 @@ std::string commit_id(const Intent& intent, std::string_view fingerprint) {
   return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
 }
 
-/// 0 ms, then from 25 ms on, doubled each time; drawn, so that two that met do not meet again.
+/// 0 ms, then 50 to 100 ms, doubled each time up to a second; drawn, so that two that met do not meet again.
 void pause(int attempt) {
   if (attempt == 1) return;
   std::random_device random;
