@@ -1,9 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <mutex>
 #include <new>
 #include <random>
 #include <thread>

@@ -190,7 +190,7 @@ std::string Database::text(const char* sql) {
 
 std::int64_t Database::data_version() const {
   static const std::string sql = "PRAGMA data_version";
-  Statement statement(*this, sql, Statement::Prepared::kKept);
+  Statement statement(*this, sql, kKept);
   return statement.step() ? statement.integer(0) : 0;
 }
 

@@ -120,6 +120,9 @@ class Statement {
   int bound_ = 0;
 };
 
+/// Statements that serving runs are kept; they are made of constants alone.
+inline constexpr Statement::Prepared kKept = Statement::Prepared::kKept;
+
 /// All or nothing: without commit() everything since the start is undone. kRead sees one state of the store throughout.
 class Transaction {
  public:

@@ -7,13 +7,6 @@
 
 namespace recast {
 
-namespace {
-
-/// Statements that serving runs are kept; they are made of constants alone.
-constexpr Statement::Prepared kKept = Statement::Prepared::kKept;
-
-}  // namespace
-
 std::int64_t SqliteSharedRows::newest(const std::string& name) const {
   static const std::string sql =
       fmt::format("SELECT version, {} FROM shared_versions WHERE name = ? ORDER BY version DESC LIMIT 1",

@@ -14,9 +14,6 @@
 namespace recast {
 namespace {
 
-/// Statements that serving runs are kept; they are made of constants alone.
-constexpr Statement::Prepared kKept = Statement::Prepared::kKept;
-
 /// When a flush has failed nobody knows what the disk holds, and asking again would say that all is well.
 template <class Flush>
 void flush(const Database& database, const Flush& work) try {

@@ -19,9 +19,6 @@ std::vector<std::string> names_in(const Database& database, const char* sql) {
   return names;
 }
 
-/// Statements that serving runs are kept; they are made of constants alone.
-constexpr Statement::Prepared kKept = Statement::Prepared::kKept;
-
 bool changed_rows(const Database& database) { return sqlite3_changes(database.handle()) > 0; }
 
 /// Of a row `v` of `versions`.

@@ -9,19 +9,12 @@
 #include <filesystem>
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "format/temporary_folder.h"
 #include "store/expected_store.h"
 
 namespace recast {
-
-/// The full form of a loop, some minutes long, instead of the sample of it that every test run takes.
-inline bool in_full() {
-  const char* form = std::getenv("RECAST_FAULTS");
-  return form != nullptr && std::string_view(form) == "full";
-}
 
 /// Every kind of operation once at least, large tensors and shared states among them.
 inline std::vector<Operation> scripted_operations() {

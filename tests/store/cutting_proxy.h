@@ -51,17 +51,11 @@ class CuttingProxy {
     side_ = side;
     cut_ = cut;
     left_ = n;
-    passed_[0] = passed_[1] = 0;
   }
   /// Whether the message has not come yet.
   bool waiting() {
     const std::lock_guard lock(mutex_);
     return left_ > 0;
-  }
-  /// Messages since cut_at().
-  int passed(Side side) {
-    const std::lock_guard lock(mutex_);
-    return passed_[side == Side::kServer];
   }
   /// Cuts the connection at the COMMIT of a transaction that has written; then nobody is let in until allow().
   void cut_at_commit(Cut cut) {
@@ -77,7 +71,12 @@ class CuttingProxy {
   }
   /// Who comes is let in and hears nothing.
   void keep_silent() { door_ = Door::kSilent; }
-  void allow() { door_ = Door::kOpen; }
+  /// Who comes hears nothing any more once it has begun a transaction.
+  void swallow_transactions() { swallowing_ = true; }
+  void allow() {
+    door_ = Door::kOpen;
+    swallowing_ = false;
+  }
   /// Who comes finds nobody, and goes to the next host of its URL. What is open stays.
   void hide() { std::filesystem::rename(socket(), folder_ / "hidden"); }
   void show() { std::filesystem::rename(folder_ / "hidden", socket()); }
@@ -164,6 +163,9 @@ class CuttingProxy {
   }
 
   bool pass_message(Stream& stream, const std::string& message) {
+    if (stream.side == Side::kClient && message.find("BEGIN") != message.npos) {
+      while (swallowing_ && !over_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     const bool commits = stream.wrote && message.find("COMMIT") != message.npos;
     if (stream.side == Side::kClient && message.find("recast.commits (id") != message.npos) stream.wrote = true;
     if (commits) stream.wrote = false;
@@ -180,7 +182,6 @@ class CuttingProxy {
 
   bool counts(Side side) {
     const std::lock_guard lock(mutex_);
-    ++passed_[side == Side::kServer];
     return side == side_ && left_ > 0 && --left_ == 0;
   }
 
@@ -204,7 +205,7 @@ class CuttingProxy {
   const std::string server_socket_;
   TemporaryFolder folder_;
   int listener_ = -1;
-  std::atomic<bool> over_{false};
+  std::atomic<bool> over_{false}, swallowing_{false};
   std::atomic<Door> door_{Door::kOpen};
   std::atomic<int> generation_{0}, open_{0};
   std::mutex mutex_;
@@ -212,7 +213,6 @@ class CuttingProxy {
   Side side_ = Side::kClient;
   std::atomic<Cut> cut_{Cut::kBefore};
   int left_ = 0;
-  std::array<int, 2> passed_{};
   bool at_commit_ = false;
   std::function<void()> on_commit_;
 

@@ -4,7 +4,6 @@
 #include <sqlite3.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -18,11 +17,6 @@ namespace recast {
 namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-
-bool in_full() {
-  const char* form = std::getenv("RECAST_FAULTS");
-  return form != nullptr && std::string_view(form) == "full";
-}
 
 std::unique_ptr<TaskStore> open_store(const fs::path& folder, bool read_only) {
   return open_sqlite_store(folder, fingerprint_of("base"), read_only);

@@ -1,16 +1,24 @@
 #pragma once
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <map>
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "recast/store/task_store.h"
 #include "store/sample_task.h"
 
 namespace recast {
+
+/// The full form of a loop, some minutes long, instead of the sample of it that every test run takes.
+inline bool in_full() {
+  const char* form = std::getenv("RECAST_FAULTS");
+  return form != nullptr && std::string_view(form) == "full";
+}
 
 /// What a store must hold, kept apart from any store: the answer to "was anything lost, and is anything half there?".
 struct ExpectedVersion {

@@ -10,7 +10,6 @@
 #include <atomic>
 #include <barrier>
 #include <chrono>
-#include <cstdlib>
 #include <future>
 #include <random>
 #include <thread>
@@ -32,11 +31,6 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 using Side = CuttingProxy::Side;
 using Cut = CuttingProxy::Cut;
-
-bool in_full() {
-  const char* form = std::getenv("RECAST_FAULTS");
-  return form != nullptr && std::string_view(form) == "full";
-}
 
 /// Short enough for a test to wait for.
 PostgresTimes quick() {
@@ -441,19 +435,14 @@ TEST_F(LostConnection, InACommitWithARequestIsMendedByRepeatingIt) {
 TEST_F(LostConnection, ByAServerThatNeverAnswersEndsInTime) {
   PostgresTimes times = quick();
   times.statement = std::chrono::seconds(1);
-  const TemporaryFolder folder;
-  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  (folder / ".s.PGSQL.5432").string().copy(address.sun_path, sizeof address.sun_path - 1);
-  ASSERT_EQ(::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  ASSERT_EQ(::listen(listener, 8), 0);
+  const auto store = open_url(proxied(), true, times);
   const auto start = Clock::now();
-  EXPECT_THAT(
-      error_of(Code::kUnavailable, [&] { open_url(PostgresServer::shared().url("x", folder.path()), true, times); }),
-      HasSubstr("timeout"));
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(5));
-  ::close(listener);
+  proxy_->swallow_transactions();
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { store->load("a"); }), HasSubstr("no answer within 3 s"));
+  proxy_->keep_silent();
+  EXPECT_THAT(error_of(Code::kUnavailable, [&] { open_url(proxied(), true, times); }), HasSubstr("timeout"));
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(30));
+  proxy_->allow();
 }
 
 /// P5: the server ends in the middle of a COMMIT, as in a crash, and comes back.
