@@ -82,7 +82,7 @@ void add_compare(CommandLine& line) {
     request.stop = line.stop();
     request.listener = &progress;
     const ModelDirectory directory =
-        ModelDirectory::open(flags->directory, true, parse_device(flags->device), Verify::kWhole, flags->store);
+        ModelDirectory::open(flags->directory, true, parse_device(flags->device), flags->store);
     line.print(compare_tasks(directory, request), text);
   });
 }

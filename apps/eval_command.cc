@@ -65,7 +65,7 @@ void add_eval(CommandLine& line) {
     flags->request.stop = line.stop();
     flags->request.listener = &progress;
     const ModelDirectory directory =
-        ModelDirectory::open(flags->directory, true, parse_device(flags->device), Verify::kWhole, flags->store);
+        ModelDirectory::open(flags->directory, true, parse_device(flags->device), flags->store);
     line.print(evaluate_tasks(directory, flags->request), text);
   });
 }

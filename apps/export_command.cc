@@ -55,7 +55,7 @@ void run_export(CommandLine& line, const Flags& flags) {
   if (flags.onnx.empty() == flags.inputs.empty())
     fail(Code::kInvalidArgument,
          "[export] one of --onnx FILE (the graph) and --onnx-inputs FILE --task NAME (a task's inputs) is needed");
-  const ModelDirectory directory = ModelDirectory::open(flags.directory, true, at::kCPU, Verify::kWhole, flags.store);
+  const ModelDirectory directory = ModelDirectory::open(flags.directory, true, at::kCPU, flags.store);
   if (flags.onnx.empty()) {
     if (flags.task.empty()) fail(Code::kInvalidArgument, "[export] --onnx-inputs needs --task NAME");
     return line.print(export_onnx_inputs(directory, flags.task, flags.inputs, flags.like, line.force()), inputs_text);

@@ -55,7 +55,7 @@ void add_predict(CommandLine& line) {
     request.stop = line.stop();
     request.listener = &progress;
     const ModelDirectory directory =
-        ModelDirectory::open(flags->directory, true, parse_device(flags->device), Verify::kWhole, flags->store);
+        ModelDirectory::open(flags->directory, true, parse_device(flags->device), flags->store);
     line.print(predict_images(directory, request), text);
   });
 }

@@ -41,7 +41,7 @@ void add_report(CommandLine& line) {
     flags->options.stop = line.stop();
     flags->options.listener = &progress;
     const ModelDirectory directory =
-        ModelDirectory::open(flags->directory, true, parse_device(flags->device), Verify::kWhole, flags->store);
+        ModelDirectory::open(flags->directory, true, parse_device(flags->device), flags->store);
     line.print(write_report(directory, flags->out, flags->force, flags->options), text);
   });
 }

@@ -113,7 +113,7 @@ Command& add_verb(Command& tasks, const std::shared_ptr<Flags>& flags, const std
                   const std::string& summary, bool writes, Verb run) {
   Command& verb = tasks.add(name, summary);
   verb.on([flags, writes, run = std::move(run)] {
-    run(ModelDirectory::open(flags->directory, !writes, at::kCPU, Verify::kWhole, flags->store));
+    run(ModelDirectory::open(flags->directory, !writes, at::kCPU, flags->store));
   });
   return verb;
 }
@@ -188,7 +188,7 @@ void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& fl
   tag.on([&line, flags] {
     if (flags->tag.empty() && flags->remove) fail(Code::kInvalidArgument, "[usage] tag --remove needs the tag's name");
     const ModelDirectory directory =
-        ModelDirectory::open(flags->directory, flags->tag.empty(), at::kCPU, Verify::kWhole, flags->store);
+        ModelDirectory::open(flags->directory, flags->tag.empty(), at::kCPU, flags->store);
     if (flags->tag.empty()) {
       line.print(list_tags(directory, flags->task), tags_text);
     } else {

@@ -20,7 +20,7 @@ namespace {
 
 ModelDirectory open_directory(const Path& path, bool read_only, const std::string& device, const std::string& store) {
   const Computing computing;
-  return ModelDirectory::open(path, read_only, parse_device(device), Verify::kWhole, store);
+  return ModelDirectory::open(path, read_only, parse_device(device), store);
 }
 
 void take_learning(const ModelDirectory& directory, const py::dict& settings, LearnRequest& request) {

@@ -225,7 +225,7 @@ nlohmann::json examine_model(const fs::path& directory, const std::string& store
   if (files) findings.fail("model", *files, "restore the file from a backup, or import the checkpoint again");
   if ((!store.empty() || examine_database(directory, findings)) && !files) {
     const auto why = trouble([&] {
-      examine_tasks(ModelDirectory::open(directory, true, at::kCPU, Verify::kWhole, store), report, findings);
+      examine_tasks(ModelDirectory::open(directory, true, at::kCPU, store), report, findings);
     });
     if (why) findings.fail("tasks", *why, "restore the store from a backup; exported task files can be imported again");
   }

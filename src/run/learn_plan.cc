@@ -191,7 +191,7 @@ Settings plan_settings(const LearnRequest& request, const LearnPlan& plan) {
 
 ModelDirectory open_directory(const LearnRequest& request) {
   if (request.opened) return request.opened->with_fresh_store();
-  return ModelDirectory::open(request.directory, true, parse_device(request.device), Verify::kWhole, request.store);
+  return ModelDirectory::open(request.directory, true, parse_device(request.device), request.store);
 }
 
 std::string learn_settings_yaml(const LearnRequest& request) {

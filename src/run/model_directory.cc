@@ -99,7 +99,7 @@ at::Device parse_device(const std::string& text) {
 }
 
 ModelDirectory ModelDirectory::open(const std::filesystem::path& path, bool read_only, at::Device device,
-                                    Verify verify, const std::string& store_url) {
+                                    const std::string& store_url, Verify verify) {
   const Stopwatch watch;
   ModelDirectory directory;
   directory.path_ = path;

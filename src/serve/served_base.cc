@@ -22,7 +22,7 @@ std::string task_key(const Resolved& resolved) { return resolved.digest + ":" + 
 
 ServedBase::ServedBase(const std::filesystem::path& path, const std::string& store, at::Device device,
                        const Limits& limits)
-    : directory_(ModelDirectory::open(path, /*read_only=*/true, device, Verify::kAsRead, store)),
+    : directory_(ModelDirectory::open(path, /*read_only=*/true, device, store, Verify::kAsRead)),
       name_(directory_name(path)),
       grace_(limits.store_grace),
       reach_(name_),

@@ -33,11 +33,11 @@ struct LoadedTask {
 /// Threads  all calls may run in parallel.    Copies share backbone and store.
 class ModelDirectory {
  public:
-  /// read_only: no file is made or changed, an absent store counts as empty. `verify`, `store_url`: of the store, as
-  /// open_store() takes them.
+  /// read_only: no file is made or changed, an absent store counts as empty. `store_url`, `verify`: as open_store() takes
+  /// them.
   /// Throws  as read_model_files() and open_store(); kUnsupported: CUDA asked for where there is none.
   static ModelDirectory open(const std::filesystem::path& path, bool read_only, at::Device device = at::kCPU,
-                             Verify verify = Verify::kWhole, const std::string& store_url = {});
+                             const std::string& store_url = {}, Verify verify = Verify::kWhole);
 
   /// The same files and backbone, not read again, beside its store as it is now, for reading.
   ModelDirectory with_fresh_store() const;
