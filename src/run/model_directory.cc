@@ -57,13 +57,12 @@ void check_numbers(const TaskRecord& record, const Composition& recipe) {
       for (const auto& [name, number] : state) check_number(recipe.plug(alias), scope, name, number, record);
 }
 
-/// A store that many backbones share shows the tasks of one. Throws kShapeMismatch where another one has this task.
-void refuse_other_backbone(const TaskStore& store, const std::string& name) {
-  try {
-    store.log(name);
-  } catch (const Error& error) {
-    if (error.code() == Code::kShapeMismatch) throw;
-  }
+/// Of a task that there is. Throws as TaskStore::log(), and says where it has looked.
+std::size_t count_versions(const TaskStore& store, const std::string& name, const std::string& place) try {
+  return store.log(name).size();
+} catch (const Error& error) {
+  if (error.code() != Code::kNotFound) throw;
+  fail(Code::kNotFound, "{} (in {})", error.what(), place);
 }
 
 Numbers moved_to(const Numbers& numbers, at::Device device) {
@@ -160,16 +159,11 @@ TaskRecord ModelDirectory::record(const std::string& task) const {
   const std::string& name = reference.name;
   const std::int64_t version = version_of(reference);
   if (std::optional<TaskRecord> record = store_->load(name, version)) return std::move(*record);
-  refuse_other_backbone(*store_, name);
-  std::vector<std::string> names;
-  for (const TaskSummary& task : store_->list()) names.push_back(task.name);
-  const std::string near = nearest(name, names);
-  fail(Code::kNotFound, "[task] no task '{}'{} in {}{}", printable(name),
-       version > 0 ? fmt::format(" version {}", version) : "",
-       store_url_.empty() ? path_.string() : shown_store(path_, store_url_),
-       !near.empty() && near != name ? ", did you mean '" + near + "'?"
-       : names.empty()               ? ": it holds none yet; 'recast learn' makes one"
-                                     : ": 'recast tasks DIR list' shows those that there are");
+  const std::size_t versions =
+      count_versions(*store_, name, store_url_.empty() ? path_.string() : shown_store(path_, store_url_));
+  if (version == 0)
+    fail(Code::kNotFound, "[task] the task '{}' was removed; 'recast tasks DIR rollback' brings a version back", name);
+  fail(Code::kNotFound, "[task] the task '{}' has no version {}; it has 1 to {}", name, version, versions);
 }
 
 LoadedTask ModelDirectory::load(const std::string& task) const {

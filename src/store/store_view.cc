@@ -46,9 +46,12 @@ void StoreView::require_same_backbone(const std::string& what, const std::string
 
 void StoreView::not_found(std::string_view name) const {
   if (const auto other = tasks_.other_backbone(name)) require_same_backbone("the task", std::string(name), *other);
-  const std::string near = nearest(name, tasks_.visible_names());
+  const std::vector<std::string> names = tasks_.visible_names();
+  const std::string near = nearest(name, names);
   fail(Code::kNotFound, "[store] no task '{}'{}", printable(name),
-       near.empty() ? "; 'tasks list' shows those that there are" : ", did you mean '" + near + "'?");
+       !near.empty()   ? ", did you mean '" + near + "'?"
+       : names.empty() ? ": there is none yet; 'recast learn' makes one"
+                       : ": 'recast tasks DIR list' shows those that there are");
 }
 
 // ---- reading ----
