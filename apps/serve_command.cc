@@ -25,6 +25,7 @@ struct Flags {
   bool no_http = false, no_grpc = false, no_metrics = false;
   std::string address = options.http->address, tokens, certificate, key, client_ca, examples, corrections;
   bool insecure = options.http->insecure, management = options.http->management;
+  std::vector<std::string> allowed_hosts;
   std::string mixing = "auto", amp = options.engine.bf16 ? "bf16" : "fp32";
   std::int64_t max_delay_ms = in<std::chrono::milliseconds>(options.engine.max_delay),
                task_memory_mb = options.engine.task_bytes >> 20, weight_memory_mb = options.engine.weight_bytes >> 20,
@@ -59,6 +60,8 @@ ServerOptions options(const Flags& flags) {
   set_port(flags, "--http-port", flags.http_port, flags.no_http, options.http);
   set_port(flags, "--grpc-port", flags.grpc_port, flags.no_grpc, options.grpc);
   set_port(flags, "--metrics-port", flags.metrics_port, flags.no_metrics, options.metrics);
+  for (std::optional<HttpOptions>* port : {&options.http, &options.metrics})
+    if (*port) (*port)->allowed_hosts = flags.allowed_hosts;
   if (options.http) {
     options.http->examples = flags.examples;
     options.http->corrections = flags.corrections;
@@ -124,6 +127,9 @@ void add_serve(CommandLine& line) {
                  "IP");
   command.option("--tokens", flags->tokens, "who may do what; recast token makes the file", "FILE");
   command.flag("--insecure", flags->insecure, "let other machines in without tokens");
+  command.option("--allowed-host", flags->allowed_hosts,
+                 "without tokens: answer HTTP under this name, beside numbers and localhost; several times for more",
+                 "NAME");
   command.flag("--management", flags->management, "without tokens: clients may load and unload tasks");
   command.option("--examples", flags->examples, "images that the page for people offers", "FOLDER");
   command.option("--corrections", flags->corrections,

@@ -112,7 +112,7 @@ def idle_grpc(ports, _, tally):
 
 
 def slow_headers(ports, _, tally):
-    hold(ports["http"], 1_100, tally, b"GET /v2 HTTP/1.1\r\nHost: a\r\nX: ", b"x")
+    hold(ports["http"], 1_100, tally, b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: ", b"x")
 
 
 def slow_bodies(ports, request, tally):
@@ -130,8 +130,8 @@ def slow_calls(ports, _, tally):
 
 def large_bodies(ports, _, tally):
     """The beginning of 64 MiB each, from 16 connections."""
-    hold(ports["http"], 16, tally, b"POST /v2/models/x/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 67108864\r\n\r\n" +
-         bytes(4 << 20), b"x")
+    head = b"POST /v2/models/x/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67108864\r\n\r\n"
+    hold(ports["http"], 16, tally, head + bytes(4 << 20), b"x")
 
 
 def resets(ports, request, tally):
@@ -179,14 +179,14 @@ def answered(port, requests, tally, pause):
 def wrong_json(ports, _, tally):
     """A megabyte of numbers that is wrong at its end, ten times a second."""
     body = b'{"inputs":[{"name":"image","datatype":"FP32","shape":[1,3,400,400],"data":[' + b"1," * 500_000
-    request = b"POST /v2/models/task-0000002/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    answered(ports["http"], [request] * 100, tally, 0.1)
+    head = b"POST /v2/models/task-0000002/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    answered(ports["http"], [head + body] * 100, tally, 0.1)
 
 
 def unknown_tasks(ports, _, tally):
     """Names that are not there, for which the nearest is looked up: two hundred a second."""
-    answered(ports["http"], [b"GET /v2/models/tesk-%07d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(5_000)], tally,
-             0.005)
+    head = b"GET /v2/models/tesk-%07d HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answered(ports["http"], [head % i for i in range(5_000)], tally, 0.005)
 
 
 KINDS = {kind.__name__.replace("_", " "): kind for kind in (

@@ -10,6 +10,7 @@
 #include "http_openapi.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
+#include "recast/format/printable.h"
 #include "recast/serve/model_name.h"
 
 namespace recast {
@@ -29,6 +30,19 @@ HttpAnswer options_answer(std::string_view allow) {
   HttpAnswer answer;
   answer.status = 204;
   return with_allow(std::move(answer), allow);
+}
+
+std::vector<std::string> allowed_hosts(const HttpOptions& options) {
+  std::vector<std::string> names;
+  for (const std::string& text : options.allowed_hosts) {
+    const std::optional<std::string> name = host_name(text);
+    if (!name)
+      fail(Code::kInvalidArgument,
+           "[http] allowed host '{}': expected a name alone, as recast.example, without scheme and port",
+           printable(text));
+    names.push_back(*name);
+  }
+  return names;
 }
 
 }  // namespace
@@ -54,6 +68,7 @@ HttpApi::HttpApi(Service& service, const HttpOptions& options, HttpMetrics& metr
       options_(options),
       metrics_(metrics),
       tokens_(tokens),
+      allowed_hosts_(allowed_hosts(options)),
       openapi_(openapi_document(options, tokens != nullptr)),
       page_(service, options, tokens != nullptr) {}
 
@@ -62,8 +77,9 @@ HttpApi::HttpApi(Service& service, const HttpOptions& options, HttpMetrics& metr
 std::optional<HttpAnswer> HttpApi::admit(const HttpHead& head, std::string_view peer, HttpCall& call) const {
   try {
     call.method = head.method;
-    if (head.target == "*" && head.method == "OPTIONS") return options_answer("GET, HEAD, POST, OPTIONS");
     call.route = find_route(path_of(head.target));
+    if (auto refused = refuse_host(head)) return refused;
+    if (head.target == "*" && head.method == "OPTIONS") return options_answer("GET, HEAD, POST, OPTIONS");
     if (call.route && options_.metrics_only && call.route->action != HttpAction::kMetrics &&
         call.route->action != HttpAction::kLive && call.route->action != HttpAction::kReady)
       call.route.reset();
@@ -89,13 +105,20 @@ std::optional<HttpAnswer> HttpApi::admit(const HttpHead& head, std::string_view 
   }
 }
 
+/// Tokens defend by themselves: a page from elsewhere has none.
+std::optional<HttpAnswer> HttpApi::refuse_host(const HttpHead& head) const {
+  if (tokens_ || names_this_server(head, allowed_hosts_)) return std::nullopt;
+  metrics_.refused("host");
+  return error_answer(421, fmt::format("[http] without tokens this server answers as localhost, by its number, or "
+                                       "under names that --allowed-host NAME gives it, not as '{}'",
+                                       printable(*head.host)));
+}
+
 /// A page from anywhere can make a browser on this machine send such a request.
 std::optional<HttpAnswer> HttpApi::refuse_open_change(const HttpHead& head, const HttpCall& call) const {
   if (call.corrects()) {
     if (from_own_page(head)) return std::nullopt;
-    return error_answer(403,
-                        "[http] without a token corrections are taken from the page of this server alone, opened as "
-                        "localhost or by its number");
+    return error_answer(403, "[http] without a token corrections are taken from the page of this server alone");
   }
   if (!options_.management) return error_answer(403, kManagementIsOff);
   if (head.origin) return error_answer(403, "[http] web pages may not load or unload without a token");

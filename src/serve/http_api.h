@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "caller.h"
 #include "http_answer.h"
@@ -59,6 +60,7 @@ class HttpApi {
   void not_ready() { ready_ = false; }
 
  private:
+  std::optional<HttpAnswer> refuse_host(const HttpHead& head) const;
   std::optional<HttpAnswer> refuse_open_change(const HttpHead& head, const HttpCall& call) const;
   std::optional<HttpAnswer> authorise(const HttpHead& head, std::string_view peer, HttpCall& call) const;
   std::optional<HttpAnswer> check_content(const HttpHead& head, HttpCall& call) const;
@@ -74,6 +76,7 @@ class HttpApi {
   const HttpOptions& options_;
   HttpMetrics& metrics_;
   TokenTable* const tokens_;
+  const std::vector<std::string> allowed_hosts_;
   const std::string openapi_;
   const HttpPage page_;
   std::atomic<bool> ready_{true};

@@ -1,5 +1,8 @@
 #include "http_content.h"
 
+#include <arpa/inet.h>
+
+#include <algorithm>
 #include <charconv>
 #include <string>
 
@@ -28,19 +31,44 @@ std::string media_type(const std::string& field) {
   return type;
 }
 
-/// Of "127.0.0.1:8000", "[::1]:8000" or "localhost".
-bool is_number_or_localhost(std::string_view host) {
-  if (host.starts_with('[')) return true;
-  host = host.substr(0, host.find(':'));
-  return host == "localhost" || (!host.empty() && host.find_first_not_of("0123456789.") == host.npos);
+/// Without the port; nothing: what stands behind the host is none.
+std::optional<std::string_view> without_port(std::string_view host) {
+  const std::size_t end = host.starts_with('[') ? host.find(']') + 1 : std::min(host.find(':'), host.size());
+  const std::string_view rest = host.substr(end);
+  if (!rest.empty() && (rest[0] != ':' || rest.find_first_not_of("0123456789", 1) != rest.npos)) return std::nullopt;
+  return host.substr(0, end);
+}
+
+bool is_address(int family, std::string_view text) {
+  in6_addr address;  // has room for either
+  return ::inet_pton(family, std::string(text).c_str(), &address) == 1;
 }
 
 }  // namespace
 
+std::optional<std::string> host_name(std::string_view text) {
+  std::string name = lower_case(text);
+  if (name.ends_with('.')) name.pop_back();
+  if (name.empty() || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-._") != name.npos)
+    return std::nullopt;
+  return name;
+}
+
+bool names_this_server(const HttpHead& head, const std::vector<std::string>& allowed) {
+  if (!head.host) return true;
+  const std::optional<std::string_view> host = without_port(*head.host);
+  if (!host) return false;
+  if (host->starts_with('[')) return is_address(AF_INET6, host->substr(1, host->size() - 2));
+  const std::optional<std::string> name = host_name(*host);
+  if (!name) return false;
+  return *name == "localhost" || name->ends_with(".localhost") || is_address(AF_INET, *name) ||
+         std::ranges::find(allowed, *name) != allowed.end();
+}
+
 bool from_own_page(const HttpHead& head) {
   if (!head.origin) return true;
   const std::string origin = lower_case(*head.origin), host = lower_case(head.host.value_or(""));
-  return is_number_or_localhost(host) && (origin == "http://" + host || origin == "https://" + host);
+  return origin == "http://" + host || origin == "https://" + host;
 }
 
 std::optional<HttpRefusal> check_content_fields(const HttpHead& head, bool infers,

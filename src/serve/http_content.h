@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "http_parser.h"
 
@@ -17,8 +18,17 @@ namespace recast {
 std::optional<HttpRefusal> check_content_fields(const HttpHead& head, bool infers,
                                                 std::optional<std::size_t>& json_bytes);
 
-/// Whether a request comes from no page, or from one of this very server, reached by a number or as localhost: under a
-/// name it may be anybody's page, since whoever owns the name says at any time what it stands for (DNS rebinding).
+/// Whether a request names who it is for by a number, as localhost or a name below it, or by one of `allowed` (as
+/// host_name() has them). Under any other name a browser may show anybody's page, since whoever owns the name says at
+/// any time what it stands for (DNS rebinding). What has no Host (HTTP/1.0) comes from no page.
+bool names_this_server(const HttpHead& head, const std::vector<std::string>& allowed);
+
+/// "Recast.Example." as names are compared: in lower case, without the dot that ends a full name. Nothing: it is no
+/// name of a host.
+std::optional<std::string> host_name(std::string_view text);
+
+/// Whether a request comes from no page, or from one that was opened under the name that the request has for this
+/// server: worth what names_this_server() says of the name.
 bool from_own_page(const HttpHead& head);
 
 /// The body of index, load or unload: nothing, or one JSON object. Throws kInvalidArgument.

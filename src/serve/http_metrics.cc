@@ -22,7 +22,8 @@ HttpMetrics::HttpMetrics(prometheus::Registry& registry)
       refusals_(
           BuildCounter()
               .Name("recast_http_refusals_total")
-              .Help("Connections beyond the limit, slow clients, clients gone while they were waited for, tokens.")
+              .Help(
+                  "Connections beyond the limit, slow clients, clients gone while they were waited for, tokens, hosts.")
               .Register(registry)),
       connections_(
           BuildCounter().Name("recast_http_connections_total").Help("Connections taken.").Register(registry).Add({})),

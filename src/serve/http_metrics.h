@@ -15,7 +15,7 @@ class HttpMetrics : public PortMetrics {
   void opened();
   void closed() { open_.Decrement(); }
   /// A connection beyond the limit, one whose client was too slow, one whose client went while its request waited, a
-  /// token that was refused: "limit", "slow", "gone", "token".
+  /// token that was refused, a name that is not this server's: "limit", "slow", "gone", "token", "host".
   void refused(std::string_view why);
 
   /// All of the registry as Prometheus' text format, version 0.0.4.

@@ -315,6 +315,8 @@ std::string_view meaning(int status) {
       return "A content type or encoding that is not taken.";
     case 417:
       return "An expectation other than 100-continue.";
+    case 421:
+      return "A name that is not the server's: ask by its number, or start it with --allowed-host.";
     case 429:
       return "Too many wrong tokens just now; see Retry-After.";
     case 431:
@@ -375,6 +377,7 @@ class Document {
     };
     for (const int status : {400, 408, 413, 414, 417, 431, 500, 501, 503, 505}) add(status);
     for (const int status : refusals) add(status);
+    if (!tokens_) add(421);
     Json out = {{"operationId", id}, {"summary", summary}, {"responses", nullptr}};
     if (tokens_ && open == Open::kNo) {
       out["security"] = Json::array({{{"token", Json::array()}}});

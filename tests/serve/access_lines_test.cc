@@ -66,7 +66,7 @@ TEST_F(AccessLines, TellOfHttpRequestsThatFail) {
   const std::vector<std::pair<std::string, int>> requests = {
       {get("/v2/models/none"), 404},
       {get("/nowhere"), 404},
-      {"DELETE /v2 HTTP/1.1\r\nHost: test\r\n\r\n", 405},
+      {"DELETE /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n", 405},
       {post("/v2/models/pair/infer", "{"), 400},
       {post("/v2/repository/models/pair/load", ""), 403},
       {"no HTTP at all\r\n\r\n", 505},

@@ -161,10 +161,11 @@ class HttpClient {
 };
 
 inline std::string get(std::string_view path, std::string_view more = "") {
-  return fmt::format("GET {} HTTP/1.1\r\nHost: test\r\n{}\r\n", path, more);
+  return fmt::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", path, more);
 }
 inline std::string post(std::string_view path, std::string_view body, std::string_view more = "") {
-  return fmt::format("POST {} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n{}\r\n{}", path, body.size(), more, body);
+  return fmt::format("POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n{}", path, body.size(), more,
+                     body);
 }
 inline HttpReply ask(std::uint16_t port, std::string_view request) { return HttpClient(port).ask(request); }
 

@@ -21,13 +21,15 @@ TEST(HttpLimits, RefuseALargeBodyBeforeItIsSent) {
   TestServer at;
   const auto began = std::chrono::steady_clock::now();
   const HttpReply reply =
-      refused(at, "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 67108865\r\n\r\n");
+      refused(at, "POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 67108865\r\n\r\n");
   EXPECT_EQ(reply.status, 413);
   EXPECT_EQ(reply.field("connection"), "close");
   EXPECT_LT(std::chrono::steady_clock::now() - began, 5s);
-  EXPECT_EQ(refused(at, "POST /v2/repository/index HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n").status, 413);
-  EXPECT_EQ(refused(at, "GET /v2 HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n").status, 413);
-  std::string chunks = "POST /v2/repository/index HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+  EXPECT_EQ(
+      refused(at, "POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70000\r\n\r\n").status,
+      413);
+  EXPECT_EQ(refused(at, "GET /v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70000\r\n\r\n").status, 413);
+  std::string chunks = "POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 40; ++i) chunks += "1000\r\n" + std::string(4096, ' ') + "\r\n";
   EXPECT_EQ(refused(at, chunks).status, 413);
 }
@@ -36,7 +38,8 @@ TEST(HttpLimits, LetAClientThatIsStillSendingReadTheRefusal) {
   TestServer at;
   HttpClient client(at.server.port());
   std::thread sender([&] {
-    if (!client.send("POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 80000000\r\n\r\n")) return;
+    if (!client.send("POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 80000000\r\n\r\n"))
+      return;
     const std::string piece(1 << 20, 'x');
     for (int i = 0; i < 76 && client.send(piece); ++i) {
     }
@@ -47,10 +50,10 @@ TEST(HttpLimits, LetAClientThatIsStillSendingReadTheRefusal) {
 
 TEST(HttpLimits, NeedALengthForAnInference) {
   TestServer at;
-  const std::string bare = " HTTP/1.1\r\nHost: h\r\n\r\n";
+  const std::string bare = " HTTP/1.1\r\nHost: localhost\r\n\r\n";
   EXPECT_EQ(at.ask("POST /v2/models/pair/infer" + bare).status, 411);
   EXPECT_EQ(refused(at,
-                    "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n"
+                    "POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
                     "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
                 .status,
             400);
@@ -71,9 +74,10 @@ TEST(HttpLimits, EndAConnectionWhoseMessagesCannotBeTold) {
   for (const char* request :
        {"nonsense\r\n\r\n", "GET /v2 HTTP/1.1\r\n\r\n", "\r\n\r\n\r\n", "\x16\x03\x01\x02\x03\r\n\r\n"})
     EXPECT_EQ(refused(at, request).status, 400) << request;
-  EXPECT_EQ(refused(at, "GET /v2 HTTP/3.0\r\nHost: h\r\n\r\n").status, 505);
-  EXPECT_EQ(refused(at, "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n").status,
-            501);
+  EXPECT_EQ(refused(at, "GET /v2 HTTP/3.0\r\nHost: localhost\r\n\r\n").status, 505);
+  EXPECT_EQ(
+      refused(at, "POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n").status,
+      501);
   HttpClient cut(at.server.port());
   cut.send(infer_pair().substr(0, 120));
   cut.finish_sending();
@@ -84,7 +88,7 @@ TEST(HttpLimits, BoundTheChunksOfABody) {
   HttpOptions options = quick_options();
   options.chunks = 1000;
   TestServer at(options);
-  std::string bomb = "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string bomb = "POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 100'000; ++i) bomb += "1\r\n \r\n";
   EXPECT_THAT(refused(at, bomb).body, HasSubstr("1000 chunks"));
 }
@@ -93,7 +97,7 @@ TEST(HttpLimits, BoundTheBodiesOfAllTogether) {
   HttpOptions options = quick_options();
   options.bodies_bytes = 3 << 20;
   TestServer at(options);
-  const std::string start = "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 4000000\r\n\r\n";
+  const std::string start = "POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n";
   HttpClient first(at.server.port()), second(at.server.port());
   const std::string part = start + std::string(2 << 20, ' ');
   first.send(part);
@@ -132,7 +136,7 @@ TEST(HttpLimits, EndSlowHeadersAndBodies) {
   EXPECT_EQ(idle.ask(get("/v2")).status, 200);
   std::atomic<bool> going = true;
   std::thread drip([&] {  // a byte now and then does not help
-    for (const char c : "ET /v2 HTTP/1.1\r\nHost: test\r\nX: " + std::string(500, 'x')) {
+    for (const char c : "ET /v2 HTTP/1.1\r\nHost: localhost\r\nX: " + std::string(500, 'x')) {
       if (!going || !header.send(std::string(1, c))) return;
       std::this_thread::sleep_for(20ms);
     }
@@ -251,8 +255,8 @@ TEST(HttpLimits, LetNoClientHoldAllThereIsForBodies) {
   HttpOptions options = quick_options();
   options.bodies_bytes = 8 << 20;
   TestServer at(options);
-  const std::string half =
-      "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 8000000\r\n\r\n" + std::string(4 << 20, ' ');
+  const std::string half = "POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000\r\n\r\n" +
+                           std::string(4 << 20, ' ');
   HttpClient first(at.server.port(), "127.0.0.2"), second(at.server.port(), "127.0.0.2");
   first.send(half);
   ASSERT_TRUE(at.becomes("recast_http_received_bytes_total", static_cast<double>(half.size())));

@@ -90,7 +90,7 @@ TEST(HttpServer, KeepsStatisticsAndTheIndex) {
   EXPECT_EQ(at.json(get("/v2/models/pair/stats"))["model_stats"].size(), 1);
   EXPECT_EQ(at.json(get("/v2/models/pair/versions/1/stats"))["model_stats"][0]["name"], "pair");
   EXPECT_EQ(at.json(post("/v2/repository/index", "")).size(), 2);
-  EXPECT_EQ(at.json("POST /v2/repository/index HTTP/1.1\r\nHost: h\r\n\r\n").size(), 2) << "curl -X POST";
+  EXPECT_EQ(at.json("POST /v2/repository/index HTTP/1.1\r\nHost: localhost\r\n\r\n").size(), 2) << "curl -X POST";
   EXPECT_EQ(at.json(post("/v2/repository/index", R"({"ready":true})"))[0]["state"], "READY");
   for (const char* bad : {"[]", "{", R"({"ready":1})", R"({"ready":true,"ready":false})", "nul"})
     EXPECT_EQ(at.ask(post("/v2/repository/index", bad)).status, 400) << bad;
@@ -125,7 +125,7 @@ TEST(HttpServer, CountsItselfInPrometheusText) {
   at.ask(infer_pair());
   at.ask(get("/v2/models/secret-name"));
   at.ask(get("/etc/passwd"));
-  at.ask("BREW /v2 HTTP/1.1\r\nHost: h\r\n\r\n");
+  at.ask("BREW /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n");
   EXPECT_TRUE(at.becomes("recast_http_requests_total", 4));
   const HttpReply reply = at.ask(get("/metrics"));
   EXPECT_EQ(reply.field("content-type"), "text/plain; version=0.0.4; charset=utf-8");
@@ -205,7 +205,7 @@ TEST(HttpServer, AnswersHeadAsGetWithoutTheBody) {
   TestServer at;
   HttpClient client(at.server.port());
   const HttpReply got = client.ask(get("/v2"));
-  const HttpReply head = client.ask("HEAD /v2 HTTP/1.1\r\nHost: h\r\n\r\n");
+  const HttpReply head = client.ask("HEAD /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n");
   EXPECT_EQ(head.status, 200);
   EXPECT_EQ(head.field("content-length"), std::to_string(got.body.size()));
   EXPECT_EQ(client.ask(get("/v2")).body, got.body) << "no byte of a body came in between";
@@ -220,15 +220,15 @@ TEST(HttpServer, TellsWhichMethodsAPathTakes) {
                                                                       {"HEAD", "/v2/repository/index", "POST, OPTIONS"},
                                                                       {"TRACE", "/v2", "GET, HEAD, OPTIONS"},
                                                                       {"FOO", "/metrics", "GET, HEAD, OPTIONS"}}) {
-    HttpReply reply = at.ask(fmt::format("{} {} HTTP/1.1\r\nHost: h\r\n\r\n", method, path));
+    HttpReply reply = at.ask(fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\n\r\n", method, path));
     EXPECT_EQ(reply.status, 405) << method << path;
     EXPECT_EQ(reply.field("allow"), allow);
-    reply = at.ask(fmt::format("OPTIONS {} HTTP/1.1\r\nHost: h\r\n\r\n", path));
+    reply = at.ask(fmt::format("OPTIONS {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path));
     EXPECT_EQ(reply.status, 204);
     EXPECT_EQ(reply.field("allow"), allow);
   }
-  EXPECT_EQ(at.ask("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").status, 204);
-  EXPECT_EQ(at.ask("CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n").status, 404);
+  EXPECT_EQ(at.ask("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 204);
+  EXPECT_EQ(at.ask("CONNECT h:1 HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 404);
 }
 
 TEST(HttpServer, RefusesPathsThatLeadOut) {
@@ -238,7 +238,8 @@ TEST(HttpServer, RefusesPathsThatLeadOut) {
         "/v2/models/a%5cb", "/v2/models/%", "/v2/models/%zz", "/v2/models/a%20b", "/v2/models/%e2%80%aea",
         "/v2/models/C%3A%5cx", "/v2/models/pair/versions/0", "/v2/models/pair/versions/99999999999999999999"})
     EXPECT_EQ(at.ask(get(path)).status, 400) << path;
-  for (const char* path : {"/..", "/v2/models/../../etc/passwd", "/v2/models/%2e%2e/infer/x", "/v1/models/pair", "/v2/"})
+  for (const char* path :
+       {"/..", "/v2/models/../../etc/passwd", "/v2/models/%2e%2e/infer/x", "/v1/models/pair", "/v2/"})
     EXPECT_EQ(at.ask(get(path)).status, 404) << path;
   EXPECT_EQ(at.ask(get("/v2/models/pa%69r")).status, 200);
   EXPECT_EQ(at.ask(get("/v2/models/pair?query=means+nothing")).status, 200);
@@ -316,7 +317,7 @@ TEST(HttpServer, InvitesABodyThatWaitsForIt) {
   EXPECT_THAT(logits_of(reply), ElementsAre(6, 12));
   // One that is refused is not asked for.
   client.send(
-      "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Encoding: gzip\r\n"
+      "POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Encoding: gzip\r\n"
       "Content-Length: 9\r\n\r\n");
   const HttpReply refused = client.read();
   EXPECT_EQ(refused.interim, 0);
@@ -326,7 +327,7 @@ TEST(HttpServer, InvitesABodyThatWaitsForIt) {
 
 TEST(HttpServer, TakesChunkedBodies) {
   TestServer at;
-  std::string chunked = "POST /v2/models/pair/infer HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+  std::string chunked = "POST /v2/models/pair/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (const char c : kBody) chunked += fmt::format("1\r\n{}\r\n", c);
   EXPECT_THAT(logits_of(at.ask(chunked + "0\r\n\r\n")), ElementsAre(6, 12));
 }
@@ -443,6 +444,7 @@ TEST(HttpServer, RefusesOptionsThatCannotBe) {
   EXPECT_THAT(error([](HttpOptions& o) { o.address = "localhost"; }), HasSubstr("numbers"));
   EXPECT_THAT(error([](HttpOptions& o) { o.certificate = "c.pem"; }), HasSubstr("key belong together"));
   EXPECT_THAT(error([](HttpOptions& o) { o.client_ca = "c.pem"; }), HasSubstr("need TLS"));
+  EXPECT_THAT(error([](HttpOptions& o) { o.allowed_hosts = {"http://recast.example"}; }), HasSubstr("a name alone"));
   EXPECT_THAT(error([](HttpOptions& o) { o.body_bytes = 0; }), HasSubstr("body_bytes must lie in 1.."));
   EXPECT_THAT(error([](HttpOptions& o) { o.workers = 0; }), HasSubstr("workers must lie in 1.."));
   EXPECT_THAT(error([](HttpOptions& o) { o.idle_timeout = 0ms; }), HasSubstr("idle_timeout must lie in 1.."));

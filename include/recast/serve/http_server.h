@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "recast/serve/infer_body.h"
 #include "recast/serve/server_port.h"
@@ -25,6 +27,10 @@ struct HttpOptions : PortOptions {
   HttpOptions() { port = 8000; }
 
   bool metrics_only = false;  ///< a port for /metrics and the two health paths, nothing else
+
+  /// Names of this server beside numbers and localhost: where no tokens are asked for, requests under any other name
+  /// are refused, since a page from anywhere may give itself that name (DNS rebinding).
+  std::vector<std::string> allowed_hosts;
 
   std::filesystem::path examples;  ///< a folder of images that the page offers to ask about; empty: none
   std::filesystem::path
@@ -55,8 +61,9 @@ class HttpServer final : public ServerPort {
  public:
   /// Families that the registry holds already, as of a second server, are shared.
   /// Throws   kInvalidArgument: an address that is no number, one beyond this machine with neither tokens nor
-  ///          `insecure`, a certificate without its key or the reverse, a limit out of range; kNotFound,
-  ///          kDataCorruption: the files of TLS, the folder of examples; kUnavailable: the folder for corrections.
+  ///          `insecure`, a certificate without its key or the reverse, an allowed host that is no name, a limit out of
+  ///          range; kNotFound, kDataCorruption: the files of TLS, the folder of examples; kUnavailable: the folder for
+  ///          corrections.
   HttpServer(Service& service, HttpOptions options, prometheus::Registry& registry, TokenTable* tokens = nullptr,
              AccessLog* access_log = nullptr);
   ~HttpServer() override;
