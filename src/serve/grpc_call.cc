@@ -102,11 +102,10 @@ grpc::Status GrpcCall::authorise() {
     caller_.identity = std::make_shared<const TokenIdentity>(std::move(verdict.identity));
     return grpc::Status::OK;
   }
-  log_event(LogLevel::kWarn, "grpc.token_refused",
-            {{"method", method_->path},
-             {"peer", context_->peer()},
-             {"identity", verdict.identity.name},
-             {"message", verdict.message}});
+  floor_->token_refused.log({{"method", method_->path},
+                             {"peer", context_->peer()},
+                             {"identity", verdict.identity.name},
+                             {"message", verdict.message}});
   const grpc::StatusCode code = verdict.access == Access::kForbidden ? grpc::StatusCode::PERMISSION_DENIED
                                 : verdict.access == Access::kTooMany ? grpc::StatusCode::RESOURCE_EXHAUSTED
                                                                      : grpc::StatusCode::UNAUTHENTICATED;

@@ -11,6 +11,7 @@
 #include "grpc_metrics.h"
 #include "job_threads.h"
 #include "open_calls.h"
+#include "rationed_event.h"
 #include "recast/base/log.h"
 #include "recast/serve/access_log.h"
 #include "recast/serve/grpc_server.h"
@@ -27,6 +28,7 @@ struct GrpcFloor {
   OpenCalls& open;
   JobThreads& readers;
   GrpcMetrics metrics;
+  RationedEvent token_refused{LogLevel::kWarn, "grpc.token_refused"};
   std::atomic<bool> ready{true};
 };
 

@@ -112,8 +112,13 @@ void set_limits(grpc::ServerBuilder& builder, const GrpcOptions& options) {
 void log_through_recast() {
 #if GRPC_CPP_VERSION_MAJOR == 1 && GRPC_CPP_VERSION_MINOR < 65
   gpr_set_log_function([](gpr_log_func_args* line) {
-    log_event(line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarn : LogLevel::kDebug, "grpc.library",
-              {{"note", std::string_view(line->message)}});
+    // The library outlives every server, and so does what it calls. Clients cause its errors, too: of handshakes.
+    static auto* const kErrors = new RationedEvent(LogLevel::kWarn, "grpc.library");
+    const std::string_view note = line->message;
+    if (line->severity == GPR_LOG_SEVERITY_ERROR)
+      kErrors->log({{"note", note}});
+    else
+      log_event(LogLevel::kDebug, "grpc.library", {{"note", note}});
   });
 #endif
 }

@@ -135,11 +135,10 @@ std::optional<HttpAnswer> HttpApi::authorise(const HttpHead& head, std::string_v
     return std::nullopt;
   }
   metrics_.refused("token");
-  log_event(LogLevel::kWarn, "http.token_refused",
-            {{"path", call.route->path_template},
-             {"peer", peer},
-             {"identity", std::string_view(verdict.identity.name)},
-             {"message", std::string_view(verdict.message)}});
+  token_refused_.log({{"path", call.route->path_template},
+                      {"peer", peer},
+                      {"identity", std::string_view(verdict.identity.name)},
+                      {"message", std::string_view(verdict.message)}});
   if (verdict.access == Access::kForbidden) return error_answer(403, verdict.message);
   if (verdict.access == Access::kTooMany) return error_answer(429, verdict.message);
   HttpAnswer answer = error_answer(401, verdict.message);

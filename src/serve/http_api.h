@@ -12,6 +12,7 @@
 #include "http_page.h"
 #include "http_parser.h"
 #include "http_route.h"
+#include "rationed_event.h"
 #include "recast/serve/http_server.h"
 #include "recast/serve/infer_body.h"
 #include "recast/serve/token_table.h"
@@ -79,6 +80,7 @@ class HttpApi {
   const std::vector<std::string> allowed_hosts_;
   const std::string openapi_;
   const HttpPage page_;
+  mutable RationedEvent token_refused_{LogLevel::kWarn, "http.token_refused"};
   std::atomic<bool> ready_{true};
 };
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "bucket.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/base/random_hex.h"
@@ -46,26 +47,6 @@ bool is_fresh(const Signature& signature) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return now - std::chrono::nanoseconds(signature.changed_ns) < kMoment;
 }
-
-/// A bucket that fills at a steady rate.
-class Bucket {
- public:
-  Bucket(double most, double per_second) : most_(most), per_second_(per_second), level_(most) {}
-
-  bool take(SteadyTime now) {
-    const double seconds = std::chrono::duration<double>(now - last_).count();
-    level_ = std::min(most_, level_ + std::max(0.0, seconds) * per_second_);
-    last_ = now;
-    if (level_ < 1) return false;
-    level_ -= 1;
-    return true;
-  }
-  void give_back() { level_ = std::min(most_, level_ + 1); }
-
- private:
-  double most_, per_second_, level_;
-  SteadyTime last_ = std::chrono::steady_clock::now();
-};
 
 /// The token of "Bearer TOKEN" (RFC 6750, section 2.1), or nothing.
 std::optional<std::string_view> bearer_token(std::string_view header) {
