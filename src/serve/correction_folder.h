@@ -5,12 +5,9 @@
 #include <string>
 #include <string_view>
 
-namespace recast {
+#include "recast/serve/http_server.h"
 
-struct CorrectionLimits {
-  std::int64_t images = 10'000;                ///< in the whole folder
-  std::int64_t bytes = std::int64_t{2} << 30;  ///< the same
-};
+namespace recast {
 
 /// An image and what a person says it is, of a task.
 struct Correction {

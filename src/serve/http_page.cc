@@ -57,7 +57,9 @@ HttpPage::HttpPage(Service& service, const HttpOptions& options, bool tokens)
     : service_(service),
       tokens_(tokens),
       examples_(options.examples.empty() ? std::vector<ExampleImage>() : read_examples(options.examples)),
-      corrections_(options.corrections.empty() ? nullptr : std::make_unique<CorrectionFolder>(options.corrections)) {}
+      corrections_(options.corrections.empty()
+                       ? nullptr
+                       : std::make_unique<CorrectionFolder>(options.corrections, options.correction_limits)) {}
 
 HttpAnswer HttpPage::answer(const HttpCall& call, std::string_view body) const {
   switch (call.route->action) {

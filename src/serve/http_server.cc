@@ -47,6 +47,8 @@ void check(const HttpOptions& options, bool tokens) {
   count("chunks", options.chunks);
   count("response_bytes", options.response_bytes);
   count("connections", options.connections);
+  check_range<std::int64_t>("http", "corrections.images", options.correction_limits.images, 1, std::int64_t{1} << 50);
+  check_range<std::int64_t>("http", "corrections.bytes", options.correction_limits.bytes, 1, std::int64_t{1} << 50);
   time("header_timeout", options.header_timeout);
   time("body_timeout", options.body_timeout);
   time("linger_timeout", options.linger_timeout);

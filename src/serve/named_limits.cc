@@ -73,6 +73,14 @@ constexpr Limit of_json(std::string_view name) {
 }
 
 template <auto Member>
+constexpr Limit of_corrections(std::string_view name) {
+  return {name, [](const ServerOptions& options) { return as_number(options.http->correction_limits.*Member); },
+          [](ServerOptions& options, std::int64_t value) {
+            if (options.http) assign(options.http->correction_limits.*Member, value);
+          }};
+}
+
+template <auto Member>
 constexpr Limit of_engine(std::string_view name) {
   return {name, [](const ServerOptions& options) { return as_number(options.engine.*Member); },
           [](ServerOptions& options, std::int64_t value) { assign(options.engine.*Member, value); }};
@@ -111,6 +119,8 @@ constexpr Limit kLimits[] = {
     of_http<&HttpOptions::header_timeout>("http.header_ms"),
     of_http<&HttpOptions::body_timeout>("http.body_ms"),
     of_http<&HttpOptions::linger_timeout>("http.linger_ms"),
+    of_corrections<&CorrectionLimits::images>("corrections.images"),
+    of_corrections<&CorrectionLimits::bytes>("corrections.bytes"),
     of_grpc<&GrpcOptions::message_bytes>("grpc.message_bytes"),
     of_grpc<&GrpcOptions::memory_bytes>("grpc.memory_bytes"),
     of_grpc<&GrpcOptions::metadata_bytes>("grpc.metadata_bytes"),

@@ -210,6 +210,17 @@ TEST_F(HttpPageTest, TakesANewLabelOnlyAsSuch) {
   EXPECT_EQ(corrections(), 1);
 }
 
+TEST_F(HttpPageTest, HoldsToTheLimitsOfCorrections) {
+  HttpOptions options = with_folders();
+  options.correction_limits.images = 1;
+  TestServer at(options);
+  EXPECT_EQ(at.ask(post_correction(correction("class 1"))).status, 200);
+  const HttpReply full = at.ask(post_correction(correction("class 1", image_file(2))));
+  EXPECT_EQ(full.status, 413);
+  EXPECT_THAT(full.body, HasSubstr("at most 1 of 2147483648 bytes"));
+  EXPECT_EQ(corrections(), 1);
+}
+
 TEST_F(HttpPageTest, RefusesWhatIsNoCorrection) {
   TestServer at(with_folders());
   for (const json& body :

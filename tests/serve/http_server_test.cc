@@ -446,6 +446,7 @@ TEST(HttpServer, RefusesOptionsThatCannotBe) {
   EXPECT_THAT(error([](HttpOptions& o) { o.client_ca = "c.pem"; }), HasSubstr("need TLS"));
   EXPECT_THAT(error([](HttpOptions& o) { o.allowed_hosts = {"http://recast.example"}; }), HasSubstr("a name alone"));
   EXPECT_THAT(error([](HttpOptions& o) { o.body_bytes = 0; }), HasSubstr("body_bytes must lie in 1.."));
+  EXPECT_THAT(error([](HttpOptions& o) { o.correction_limits.bytes = 0; }), HasSubstr("corrections.bytes must lie"));
   EXPECT_THAT(error([](HttpOptions& o) { o.workers = 0; }), HasSubstr("workers must lie in 1.."));
   EXPECT_THAT(error([](HttpOptions& o) { o.idle_timeout = 0ms; }), HasSubstr("idle_timeout must lie in 1.."));
   HttpOptions open = quick_options();

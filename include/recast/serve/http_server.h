@@ -21,6 +21,12 @@ class AccessLog;
 class TokenTable;
 struct HttpCore;
 
+/// Of the folder that corrections made on the page are kept in.
+struct CorrectionLimits {
+  std::int64_t images = 10'000;                ///< in the whole folder
+  std::int64_t bytes = std::int64_t{2} << 30;  ///< the same
+};
+
 /// Everything about the HTTP port that can be chosen. Every limit has a finite default. `request_timeout` runs from the
 /// end of the body on.
 struct HttpOptions : PortOptions {
@@ -35,6 +41,7 @@ struct HttpOptions : PortOptions {
   std::filesystem::path examples;  ///< a folder of images that the page offers to ask about; empty: none
   std::filesystem::path
       corrections;  ///< where corrections made on the page are kept, for `learn`; empty: none are taken
+  CorrectionLimits correction_limits;
 
   int io_threads = 2;  ///< move bytes only; never parse JSON, never wait for the service
   int workers = 2;     ///< parse, call the service and write; one more for bodies of 1 MiB and above, one for lists
