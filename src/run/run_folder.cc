@@ -49,15 +49,26 @@ void RunFolder::create(const Settings& settings, bool fresh) {
   std::error_code error;
   for (fs::path missing = path_; !missing.empty() && !fs::exists(missing, error); missing = missing.parent_path())
     made_.insert(made_.begin(), missing);
-  fs::create_directories(path_, error);
-  if (!error) {
-    claim();
-    if (fresh && !fs::is_empty(path_))
-      fail(Code::kAlreadyExists, "[learn] {} exists: another process has just learned there; try again",
-           path_.string());
-    fs::create_directories(path_ / "checkpoints", error);
+  make_folder(path_);
+  claim();
+  if (fresh && !fs::is_empty(path_))
+    fail(Code::kAlreadyExists, "[learn] {} exists: another process has just learned there; try again", path_.string());
+  try {
+    fill(settings);
+  } catch (...) {
+    discard();
+    throw;
   }
+}
+
+void RunFolder::make_folder(const fs::path& folder) const {
+  std::error_code error;
+  fs::create_directories(folder, error);
   if (error) fail(Code::kUnavailable, "[learn] {}: cannot create the run folder: {}", path_.string(), error.message());
+}
+
+void RunFolder::fill(const Settings& settings) {
+  make_folder(path_ / "checkpoints");
   remove_leftovers();
   if (!fs::exists(id_file())) {
     std::random_device random;

@@ -26,8 +26,8 @@ class RunFolder final : public Listener {
   /// Keeps every other process and RunFolder out of the folder, which must be there, for as long as this object lives.
   /// A file system that cannot lock folders lets all in. Throws kUnavailable: another one is in it.
   void claim();
-  /// Creates what is missing, claims the folder and opens the log. fresh: nothing may lie in it. Throws kUnavailable;
-  /// kAlreadyExists: another process was faster.
+  /// Creates what is missing, claims the folder and opens the log. fresh: nothing may lie in it. A folder that cannot
+  /// be filled, as on a full disk, is discarded. Throws kUnavailable; kAlreadyExists: another process was faster.
   void create(const Settings& settings, bool fresh = false);
   /// Removes the folder, and the empty ones above it that create() made, unless a checkpoint is in it.
   void discard() noexcept;
@@ -68,6 +68,8 @@ class RunFolder final : public Listener {
   void resumed(const std::vector<EpochMetrics>& history) override;
 
  private:
+  void make_folder(const std::filesystem::path& folder) const;
+  void fill(const Settings& settings);
   void remove_leftovers() const;
   void log(const std::string& line);
   void tell_each(const std::function<void(Journal&)>& tell);

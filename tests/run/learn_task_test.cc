@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "format/expect_error.h"
+#include "format/file_size_limit.h"
 #include "recast/run/evaluate_task.h"
 #include "recast/run/machine.h"
 #include "recast/run/model_directory.h"
@@ -242,6 +243,14 @@ class Intruder final : public Listener {
  private:
   std::vector<LearnRequest> tries_;
 };
+
+TEST_F(LearnTask, TakesAFolderAwayThatItCouldNotFill) {
+  {
+    const FileSizeLimit full(1);
+    EXPECT_THAT(refused(Code::kUnavailable, request()), HasSubstr("v1/id"));
+  }
+  EXPECT_EQ(learn_task(request()).results["version"], 1) << "without --force";
+}
 
 TEST_F(LearnTask, KeepsOthersOutOfTheFolderThatItLearnsIn) {
   LearnRequest first = request(), resumed = request(), forced = request();

@@ -254,9 +254,8 @@ class SmallDisk : public StoreFaults {
   Answer inside(const std::string& line) const {
     return bash(fmt::format("nsenter --target {} --mount bash -c '{}'", server_->program().pid(), line));
   }
-  /// Anew, whatever an earlier run left behind.
   Answer learn(const std::string& task) const {
-    return inside(fmt::format("$RECAST learn {} --task {} --data {} --epochs 1 --image-size 16 --quiet --force",
+    return inside(fmt::format("$RECAST learn {} --task {} --data {} --epochs 1 --image-size 16 --quiet",
                               (disk() / "model").string(), task, toy_->data().string()));
   }
   std::int64_t answers(const std::string& task) const { return version_of(server_->ask(ask_for(task))); }
