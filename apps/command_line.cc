@@ -44,8 +44,7 @@ void on_stop(int signal) {
   stop_signal = signal;
   if (stop_requested.exchange(true)) ::_exit(stopped_status());
   for (const char* part : {"\nrecast: ", until_stopped.load(), "; press Ctrl-C again to stop at once\n"})
-      [[maybe_unused]]
-    const auto written = ::write(STDERR_FILENO, part, std::strlen(part));
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, part, std::strlen(part));
 }
 
 /// Whoever read standard output has gone, as `head` does: nothing is left to say.
@@ -401,6 +400,15 @@ void CommandLine::begin_log() const {
     if (terminal) std::fputs("\r\x1b[K", stderr);  // a progress bar may stand there
     write(event);
   });
+}
+
+void CommandLine::reopen_log() const {
+  if (!logs_to_file()) return;
+  try {
+    begin_log();
+  } catch (const std::exception& error) {
+    log_event(LogLevel::kWarn, "log.kept_old", {{"reason", std::string_view(error.what())}});
+  }
 }
 
 void CommandLine::begin() const {

@@ -76,6 +76,11 @@ class CommandLine {
   const std::atomic<bool>* stop(const char* meanwhile = "stopping after this step");
   /// Set by SIGHUP, which from now on stops nothing, nohup or not. Whoever looks clears it.
   std::atomic<bool>* hangup();
+  /// Whether events go to the file of --log.
+  bool logs_to_file() const { return !log_file_.empty(); }
+  /// Opens the file of --log anew, for who rotates it by renaming; where that cannot be the old one goes on (event
+  /// log.kept_old).
+  void reopen_log() const;
   /// The one document of a command: as JSON with --json or --out, else (or beside --out) as text.
   void print(const nlohmann::json& document, const std::function<std::string(const nlohmann::json&)>& text);
   /// Text as it is.

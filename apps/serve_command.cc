@@ -155,10 +155,15 @@ void add_serve(CommandLine& line) {
     const auto serve = *static_cast<const RecastServe*>(serve_symbol("recast_serve"));
     const ServerOptions chosen = options(*flags);
     const std::atomic<bool>* stop = line.stop("answering what was taken");
-    std::atomic<bool> never{false};
-    const bool has_file = !chosen.access_log.empty() && chosen.access_log != "-";
-    const bool all = serve(chosen, *stop, has_file ? *line.hangup() : never,
-                           [&](const ServerPorts& ports) { line.print(document(*flags, ports), text); });
+    const bool has_file = line.logs_to_file() || (!chosen.access_log.empty() && chosen.access_log != "-");
+    std::atomic<bool>* const hangup = has_file ? line.hangup() : nullptr;
+    const auto reopen_logs = [&] {
+      if (hangup == nullptr || !hangup->exchange(false)) return false;
+      line.reopen_log();
+      return true;
+    };
+    const bool all =
+        serve(chosen, *stop, reopen_logs, [&](const ServerPorts& ports) { line.print(document(*flags, ports), text); });
     if (!all)
       fail(Code::kUnavailable, "[serve] what was not answered within {} s was cut off; --drain SECONDS gives more time",
            flags->drain_s);

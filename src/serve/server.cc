@@ -98,13 +98,13 @@ class Server {
 
 }  // namespace
 
-bool serve(const ServerOptions& options, const std::atomic<bool>& stop, std::atomic<bool>& reopen_log,
+bool serve(const ServerOptions& options, const std::atomic<bool>& stop, const std::function<bool()>& reopen_log,
            const std::function<void(const ServerPorts&)>& listening) {
   raise_file_limit();
   Server server(completed(options));
   listening(server.start());
   for (; !stop; std::this_thread::sleep_for(kLook))
-    if (reopen_log.exchange(false)) server.reopen_log();
+    if (reopen_log()) server.reopen_log();
   const auto began = Clock::now();
   const bool all = server.drain(began + options.drain);
   log_event(all ? LogLevel::kInfo : LogLevel::kWarn, "serve.drained",

@@ -96,6 +96,45 @@ TEST_F(ServeCommandTest, WritesAnAccessLogThatSighupOpensAnew) {
   EXPECT_EQ(new_lines[0].value("model", ""), "none");
 }
 
+TEST_F(ServeCommandTest, WritesALogThatSighupOpensAnew) {
+  ServingProgram server(output_.path(), {path("model"), "--no-grpc", "--log", path("events.log")});
+  EXPECT_THAT(text_of(path("events.log")), HasSubstr("http.listening"));
+  std::filesystem::rename(path("events.log"), path("events.log.1"));
+  server.signal(SIGHUP);
+  for (int i = 0; i < 1000 && !std::filesystem::exists(path("events.log")); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const Answer end = server.stop();
+  EXPECT_EQ(end.status, 0) << end.err;
+  EXPECT_THAT(text_of(path("events.log")), AllOf(HasSubstr("serve.drained"), Not(HasSubstr("http.listening"))));
+  EXPECT_THAT(text_of(path("events.log.1")), Not(HasSubstr("serve.drained")));
+}
+
+TEST_F(ServeCommandTest, GoesOnWithALogThatCannotBeOpenedAnew) {
+  std::filesystem::create_directory(path("logs"));
+  ServingProgram server(output_.path(), {path("model"), "--no-grpc", "--log", path("logs/events.log")});
+  std::filesystem::rename(path("logs"), path("old"));
+  server.signal(SIGHUP);
+  for (int i = 0; i < 1000 && text_of(path("old/events.log")).find("log.kept_old") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const Answer end = server.stop();
+  EXPECT_EQ(end.status, 0) << end.err;
+  EXPECT_THAT(text_of(path("old/events.log")), AllOf(HasSubstr("log.kept_old"), HasSubstr("serve.drained")));
+}
+
+TEST_F(ServeCommandTest, AnswersUnderTheNamesThatItIsGiven) {
+  ServingProgram server(output_.path(),
+                        {path("model"), "--no-grpc", "--allowed-host", "a.example", "--allowed-host", "b.example"});
+  const auto status = [](int port, const std::string& host) {
+    return HttpClient(static_cast<std::uint16_t>(port))
+        .ask("GET /v2/health/live HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
+        .status;
+  };
+  for (const int port : {server.http_port(), server.metrics_port()}) {
+    EXPECT_EQ(status(port, "b.example:80"), 200);
+    EXPECT_EQ(status(port, "c.example"), 421);
+  }
+}
+
 TEST_F(ServeCommandTest, WritesItsAccessLogToStandardErrorWhereThatIsAskedFor) {
   ServingProgram server(output_.path(), {path("model"), "--access-log", "-"});
   EXPECT_EQ(ask(server.http_port(), "/v2").status, 200);

@@ -41,13 +41,13 @@ struct ServerPorts {
 };
 
 /// Serves the tasks of the model directories on all ports until `stop` is set, then lets them drain: no new connections
-/// and calls, and what was taken is answered. `listening` is called once, before the first request is answered. Each
-/// time that `reopen_log` is set the access log's file is opened anew, and it is cleared. Raises the limit of open files
-/// to 20,000, or what the system allows. Returns whether all was answered in time.
+/// and calls, and what was taken is answered. `listening` is called once, before the first request is answered;
+/// `reopen_log` all the time: each time that it says yes the access log's file is opened anew. Raises the limit of open
+/// files to 20,000, or what the system allows. Returns whether all was answered in time.
 /// Threads  those of its parts; the calling one waits.
 /// Throws   as make_engine(), HttpServer, GrpcServer, TokenTable, AccessLog, and what `listening` throws;
 ///          kInvalidArgument: a limit that there is not.
-bool serve(const ServerOptions& options, const std::atomic<bool>& stop, std::atomic<bool>& reopen_log,
+bool serve(const ServerOptions& options, const std::atomic<bool>& stop, const std::function<bool()>& reopen_log,
            const std::function<void(const ServerPorts&)>& listening);
 
 /// A token as a person asks for it.
