@@ -24,17 +24,14 @@
 
 #include "check_port.h"
 #include "grpc_call.h"
+#include "grpc_credentials.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
-#include "recast/format/files.h"
-#include "tls.h"
 
 namespace recast {
 namespace {
 
 using std::chrono::milliseconds;
-
-constexpr std::uint64_t kPemBytes = 1 << 20;
 
 // ---- options --------------------------------------------------------------------------------------------------------
 
@@ -72,17 +69,6 @@ milliseconds tick(const GrpcOptions& options) {
 }
 
 // ---- the library's settings -----------------------------------------------------------------------------------------
-
-std::shared_ptr<grpc::ServerCredentials> credentials(const GrpcOptions& options) {
-  if (options.certificate.empty()) return grpc::InsecureServerCredentials();
-  tls_context(options.certificate, options.key, options.client_ca);  // says what is wrong with them; gRPC does not
-  const bool clients = !options.client_ca.empty();
-  grpc::SslServerCredentialsOptions tls(clients ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
-                                                : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
-  tls.pem_key_cert_pairs.push_back({read_file(options.key, kPemBytes), read_file(options.certificate, kPemBytes)});
-  if (clients) tls.pem_root_certs = read_file(options.client_ca, kPemBytes);
-  return grpc::SslServerCredentials(tls);
-}
 
 int as_int(std::size_t bytes) {
   return static_cast<int>(std::min<std::size_t>(bytes, std::numeric_limits<int>::max()));
@@ -141,7 +127,8 @@ class AllCalls final : public grpc::CallbackGenericService {
 struct GrpcServer::Core {
   Core(Service& service, GrpcOptions wanted, prometheus::Registry& registry, TokenTable* tokens, AccessLog* access_log)
       : options(checked(std::move(wanted), tokens != nullptr)),
-        credentials(recast::credentials(options)),
+        tls(options.certificate.empty() ? nullptr : std::make_unique<TlsFiles>(options)),
+        credentials(tls ? tls_credentials(*tls) : grpc::InsecureServerCredentials()),
         open(static_cast<std::size_t>(options.calls), tick(options)),
         readers(options.workers, static_cast<std::size_t>(options.calls)),
         floor(new GrpcFloor{service, options, tokens, access_log, open, readers, GrpcMetrics(registry)}),
@@ -152,6 +139,7 @@ struct GrpcServer::Core {
   bool stop(std::chrono::system_clock::time_point deadline);
 
   const GrpcOptions options;
+  const std::unique_ptr<TlsFiles> tls;  ///< null: none
   const std::shared_ptr<grpc::ServerCredentials> credentials;
   OpenCalls open;
   JobThreads readers;

@@ -2,7 +2,6 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <future>
@@ -18,6 +17,7 @@
 #include "http_metrics.h"
 #include "job_threads.h"
 #include "recast/serve/http_server.h"
+#include "tls.h"
 
 namespace recast {
 
@@ -48,7 +48,7 @@ struct HttpCore {
   AccessLog* const access_log;  ///< null: none is kept
   std::atomic<bool> draining{false};
   HttpBodies bodies;
-  std::unique_ptr<boost::asio::ssl::context> tls;
+  std::unique_ptr<TlsFiles> tls;  ///< null: none
   HttpConnections connections;
   std::atomic<std::uint16_t> port{0};
   std::weak_ptr<HttpCore> self;  ///< for what outlives a server: the service's answers

@@ -15,7 +15,6 @@
 #include "http_core.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
-#include "tls.h"
 
 namespace recast {
 namespace {
@@ -73,7 +72,7 @@ HttpCore::HttpCore(Service& called, HttpOptions chosen, prometheus::Registry& re
       small_(options.workers, kMostJobs),
       large_(1, kMostJobs),
       lists_(1, kMostJobs) {
-  if (!options.certificate.empty()) tls = tls_context(options.certificate, options.key, options.client_ca);
+  if (!options.certificate.empty()) tls = std::make_unique<TlsFiles>(options);
 }
 
 HttpParserLimits HttpCore::parser_limits() const {
@@ -147,7 +146,7 @@ void HttpCore::take(tcp::socket socket) noexcept try {
   }
   socket.set_option(tcp::no_delay(true), ignored);
   socket.set_option(asio::socket_base::keep_alive(true), ignored);
-  auto stream = tls ? tls_stream(std::move(socket), *tls) : plain_stream(std::move(socket));
+  auto stream = tls ? tls_stream(std::move(socket), tls->content()->context) : plain_stream(std::move(socket));
   const auto connection = std::make_shared<HttpConnection>(*this, std::move(stream), peer);
   connections.add(connection, network);
   connection->start();

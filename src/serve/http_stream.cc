@@ -32,7 +32,8 @@ class PlainStream final : public HttpStream {
 
 class TlsStream final : public HttpStream {
  public:
-  TlsStream(Socket socket, asio::ssl::context& context) : stream_(std::move(socket), context) {}
+  TlsStream(Socket socket, std::shared_ptr<asio::ssl::context> context)
+      : context_(std::move(context)), stream_(std::move(socket), *context_) {}
 
   Socket& socket() override { return stream_.next_layer(); }
   bool secure() const override { return true; }
@@ -46,6 +47,7 @@ class TlsStream final : public HttpStream {
   void finish(std::function<void(Error)> done) override { stream_.async_shutdown(std::move(done)); }
 
  private:
+  const std::shared_ptr<asio::ssl::context> context_;
   asio::ssl::stream<Socket> stream_;
 };
 
@@ -55,8 +57,8 @@ std::unique_ptr<HttpStream> plain_stream(HttpStream::Socket socket) {
   return std::make_unique<PlainStream>(std::move(socket));
 }
 
-std::unique_ptr<HttpStream> tls_stream(HttpStream::Socket socket, asio::ssl::context& context) {
-  return std::make_unique<TlsStream>(std::move(socket), context);
+std::unique_ptr<HttpStream> tls_stream(HttpStream::Socket socket, std::shared_ptr<asio::ssl::context> context) {
+  return std::make_unique<TlsStream>(std::move(socket), std::move(context));
 }
 
 }  // namespace recast

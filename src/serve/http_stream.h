@@ -30,7 +30,6 @@ class HttpStream {
 };
 
 std::unique_ptr<HttpStream> plain_stream(HttpStream::Socket socket);
-/// `context` must outlive it.
-std::unique_ptr<HttpStream> tls_stream(HttpStream::Socket socket, boost::asio::ssl::context& context);
+std::unique_ptr<HttpStream> tls_stream(HttpStream::Socket socket, std::shared_ptr<boost::asio::ssl::context> context);
 
 }  // namespace recast

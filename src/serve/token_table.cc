@@ -1,7 +1,6 @@
 #include "recast/serve/token_table.h"
 
 #include <openssl/crypto.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,7 @@
 #include <unordered_map>
 
 #include "bucket.h"
+#include "file_watch.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/base/random_hex.h"
@@ -19,34 +19,7 @@
 namespace recast {
 namespace {
 
-using SteadyTime = std::chrono::steady_clock::time_point;
-
 constexpr std::size_t kMostTokenBytes = 512;
-constexpr auto kMoment = std::chrono::seconds(2);  // as coarse as a file system's clock may be
-
-/// What tells one content of a file from the next.
-struct Signature {
-  ::dev_t device = 0;
-  ::ino_t inode = 0;
-  ::off_t bytes = -1;
-  std::int64_t changed_ns = 0, status_ns = 0;
-  bool operator==(const Signature&) const = default;
-};
-
-std::int64_t nanoseconds(const ::timespec& time) { return time.tv_sec * 1'000'000'000 + time.tv_nsec; }
-
-/// That of no file where there is none.
-Signature signature_of(const std::filesystem::path& file) {
-  struct stat status {};
-  if (::stat(file.c_str(), &status) != 0) return {};
-  return {status.st_dev, status.st_ino, status.st_size, nanoseconds(status.st_mtim), nanoseconds(status.st_ctim)};
-}
-
-/// Whether the file may change once more without another signature.
-bool is_fresh(const Signature& signature) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return now - std::chrono::nanoseconds(signature.changed_ns) < kMoment;
-}
 
 /// The token of "Bearer TOKEN" (RFC 6750, section 2.1), or nothing.
 std::optional<std::string_view> bearer_token(std::string_view header) {
@@ -102,10 +75,8 @@ class TokenTable::Content {
  public:
   Content(std::filesystem::path file, const TokenTableOptions& options)
       : file_(std::move(file)),
-        options_(options),
         unknown_(options.unknown_burst, options.unknown_per_second),
-        due_(std::chrono::steady_clock::now() + options.reread_every) {
-    signature_ = signature_of(file_);
+        watch_({file_}, options.reread_every) {
     const std::string text = read_token_file(file_);
     snapshot_ = std::make_shared<Snapshot>(Snapshot{parse_token_file(text, shown()), {}});
     read_ = sha256_hex(text);
@@ -138,18 +109,15 @@ class TokenTable::Content {
 
   void reread_if_due() {
     const std::unique_lock one(reading_, std::try_to_lock);  // the others go on with the table that there is
-    const SteadyTime now = std::chrono::steady_clock::now();
-    if (!one || now < due_) return;
-    due_ = now + options_.reread_every;
-    const Signature current = signature_of(file_);
-    if (current == signature_ && !is_fresh(current)) return;
+    if (!one) return;
+    const FileWatch::News news = watch_.look();
+    if (news == FileWatch::News::kNone) return;
     try {
       reread();
     } catch (const std::exception& error) {
-      if (current == signature_) return;
-      log_event(LogLevel::kWarn, "tokens.kept_old", {{"file", file_.string()}, {"reason", error.what()}});
+      if (news == FileWatch::News::kYes)
+        log_event(LogLevel::kWarn, "tokens.kept_old", {{"file", file_.string()}, {"reason", error.what()}});
     }
-    signature_ = current;
   }
 
   void reread() {
@@ -164,16 +132,14 @@ class TokenTable::Content {
   }
 
   const std::filesystem::path file_;
-  const TokenTableOptions options_;
   const std::string secret_ = random_hex(32);
 
   std::mutex mutex_;  // of the next two, and of `seen` within the first
   std::shared_ptr<Snapshot> snapshot_;
   Bucket unknown_;
 
-  std::mutex reading_;  // of the next three
-  SteadyTime due_;
-  Signature signature_;
+  std::mutex reading_;  // of the next two
+  FileWatch watch_;
   std::string read_;  // digest of the text that the table is made of
 };
 

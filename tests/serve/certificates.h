@@ -32,14 +32,19 @@ class CertificateTest : public testing::Test {
     options.key = path("server.key");
   }
 
- private:
   void make(const std::string& name, const std::string& extension) const {
     const Outcome made = run_program(
         {"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
          "-subj", "/CN=" + name, "-addext", extension, "-keyout", path(name + ".key"), "-out", path(name + ".pem")});
     ASSERT_EQ(made.status, 0) << made.text;
   }
+  /// A file takes the place of another, which is kept as `kept`.
+  void replace(const std::string& old, const std::string& by, const std::string& kept) const {
+    std::filesystem::copy_file(path(old), path(kept));
+    std::filesystem::rename(path(by), path(old));
+  }
 
+ private:
   TemporaryFolder folder_;
 };
 

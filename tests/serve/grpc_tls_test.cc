@@ -1,3 +1,5 @@
+#include <thread>
+
 #include "certificates.h"
 #include "grpc_fixture.h"
 #include "recast/format/files.h"
@@ -43,6 +45,19 @@ TEST_F(GrpcTls, AsksClientsForACertificateWhereThatIsSaid) {
   GrpcTestServer at(options_);
   EXPECT_EQ(live(at, tls("server.pem")), StatusCode::UNAVAILABLE);
   EXPECT_EQ(live(at, tls("server.pem", pem("client.key"), pem("client.pem"))), StatusCode::OK);
+}
+
+TEST_F(GrpcTls, ShowsANewCertificateFromTheNextConnectionsOn) {
+  GrpcTestServer at(options_);
+  EXPECT_EQ(live(at, tls("server.pem")), StatusCode::OK);
+  make("next", "subjectAltName=IP:127.0.0.1");
+  replace("server.key", "next.key", "old.key");
+  EXPECT_EQ(live(at, tls("server.pem")), StatusCode::OK) << "a key that does not fit yet";
+  replace("server.pem", "next.pem", "old.pem");
+  for (int i = 0; i < 300 && live(at, tls("server.pem")) != StatusCode::OK; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(live(at, tls("server.pem")), StatusCode::OK);
+  EXPECT_EQ(live(at, tls("old.pem")), StatusCode::UNAVAILABLE);
 }
 
 TEST_F(GrpcTls, NamesTheFileThatIsWrong) {

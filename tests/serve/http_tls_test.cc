@@ -1,5 +1,6 @@
 #include <fstream>
 #include <future>
+#include <thread>
 
 #include "certificates.h"
 #include "http_fixture.h"
@@ -83,6 +84,18 @@ TEST_F(HttpTls, AsksClientsForACertificateWhereThatIsSaid) {
   const Outcome stranger =
       curl(at, {"--cacert", path("server.pem"), "--cert", path("server.pem"), "--key", path("server.key")});
   EXPECT_NE(stranger.status, 0);
+}
+
+TEST_F(HttpTls, ShowsANewCertificateFromTheNextConnectionsOn) {
+  TestServer at(options_);
+  const auto trusted = [&](const std::string& root) { return curl(at, {"--cacert", path(root)}).status == 0; };
+  EXPECT_TRUE(trusted("server.pem"));
+  make("next", "subjectAltName=IP:127.0.0.1");
+  replace("server.key", "next.key", "old.key");
+  replace("server.pem", "next.pem", "old.pem");
+  for (int i = 0; i < 300 && !trusted("server.pem"); ++i) std::this_thread::sleep_for(50ms);
+  EXPECT_TRUE(trusted("server.pem"));
+  EXPECT_FALSE(trusted("old.pem"));
 }
 
 TEST_F(HttpTls, EndsHandshakesThatDoNotBegin) {
