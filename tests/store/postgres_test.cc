@@ -399,7 +399,7 @@ TEST_F(LostConnection, InTheCommitThatIsNotResolvedGivesTheIdToLookFor) {
     const bool done = cut == Cut::kAfter;  // the server had the COMMIT
     const auto rows = [&] { return place().sql("SELECT count(*) FROM recast.commits WHERE id = '" + id + "'"); };
     if (done) {
-      EXPECT_TRUE(comes_true([&] { return rows() == "1"; })) << "the server ends what it had begun";
+      EXPECT_TRUE(becomes_true([&] { return rows() == "1"; })) << "the server ends what it had begun";
     } else {
       EXPECT_EQ(rows(), "0");
     }
@@ -520,11 +520,11 @@ class LostListener : public LostConnection {
     served_ = open_url(proxied(), true, times, Verify::kAsRead);
     before_ = served_->changes();
     proxy_->shut();
-    ASSERT_TRUE(comes_true([&] { return !changes_of(*served_); }));
+    ASSERT_TRUE(becomes_true([&] { return !changes_of(*served_); }));
   }
   bool tells_of_changes_once_it_is_back() {
     proxy_->allow();
-    return comes_true([&] {
+    return becomes_true([&] {
       const auto now = changes_of(*served_);
       return now && now != before_;
     });
@@ -573,7 +573,7 @@ class TwoHosts : public ::testing::Test {
   void hold_copy() const {
     copy_->sql("postgres", "SELECT pg_wal_replay_pause()");
     const auto state = [&] { return copy_->sql("postgres", "SELECT pg_get_wal_replay_pause_state()"); };
-    ASSERT_TRUE(comes_true([&] { return state() == "paused"; }));
+    ASSERT_TRUE(becomes_true([&] { return state() == "paused"; }));
   }
   /// A store that has met the copy alone so far.
   std::unique_ptr<TaskStore> serve_from_copy() {
@@ -609,7 +609,7 @@ TEST_F(TwoHosts, ACopyIsReadOnlyWithWhatTheListenerKnows) {
   commit_and_tell(*served);
   EXPECT_THAT(error_of(Code::kUnavailable, [&] { served->resolve("pets"); }), HasSubstr("copy"));
   copy_->sql("postgres", "SELECT pg_wal_replay_resume()");
-  EXPECT_TRUE(comes_true([&] { return copy_->sql(database_, "SELECT max(version) FROM recast.versions") == "2"; }));
+  EXPECT_TRUE(becomes_true([&] { return copy_->sql(database_, "SELECT max(version) FROM recast.versions") == "2"; }));
   EXPECT_EQ(served->resolve("pets")->version, 2);
   hold_copy();
   commit_and_tell(*served);

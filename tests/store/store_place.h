@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/becomes_true.h"
 #include "format/temporary_folder.h"
 #include "recast/store/open_store.h"
 #include "store/postgres_server.h"
@@ -61,21 +62,10 @@ inline std::vector<std::string> names_of(const std::vector<TaskSummary>& tasks) 
   return names;
 }
 
-/// Whether it comes true within half a minute, which a busy machine may need.
-template <class Condition>
-bool comes_true(const Condition& condition) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return true;
-}
-
 /// Whether changes() gives another number than `before`: at once, or soon where news must travel.
 inline bool changes_from(const TaskStore& store, std::int64_t before, StoreKind kind) {
   const auto changed = [&] { return store.changes() != before; };
-  return kind == StoreKind::kSqlite ? changed() : comes_true(changed);
+  return kind == StoreKind::kSqlite ? changed() : becomes_true(changed);
 }
 
 /// Tests of what every kind of store promises.
