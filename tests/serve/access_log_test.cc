@@ -51,7 +51,6 @@ class AccessLogTest : public testing::Test {
   const TemporaryFolder folder_;
   prometheus::Registry registry_;
 
- private:
   const LogCapture events_{LogLevel::kWarn};
 };
 
