@@ -36,7 +36,6 @@ using Cut = CuttingProxy::Cut;
 PostgresTimes quick() {
   PostgresTimes times;
   times.connect = std::chrono::seconds(2);
-  times.lock = milliseconds(300);
   times.recovery = milliseconds(600);
   return times;
 }
@@ -258,7 +257,9 @@ TEST_F(PostgresStoreTest, TwoWritersLoseNothingAndNumberNothingTwice) {
 
 TEST_F(PostgresStoreTest, AWriterThatWaitsTooLongSaysWhoWrites) {
   place().open()->commit(sample_task("pets"));
-  const auto store = open_url(place().url(), false, quick());
+  PostgresTimes times;
+  times.lock = milliseconds(300);
+  const auto store = open_url(place().url(), false, times);
   const Foreigner other(place().url(), "other%20one"), slow(place().url(), "slow%20one");
   other.execute("BEGIN; UPDATE recast.migrations SET number = number");
   slow.execute("BEGIN; UPDATE recast.backbones SET changes = changes");
