@@ -129,7 +129,8 @@ void PostgresStore::look(const Look& work) const {
 
 void PostgresStore::look_once(const Look& work) const {
   PostgresPool::Lease session(pool_);
-  if (session->copy && count_commits(session->database, fingerprint()) < changes_.known()) {
+  const std::int64_t known = session->copy ? changes_.known() : 0;
+  if (known > 0 && count_commits(session->database, fingerprint()) < known) {
     session.drop();  // perhaps another host of the URL answers next
     throw LaggingCopy(Code::kUnavailable,
                       fmt::format("[store] {}: a copy of the database answers, and lacks what was committed last; try "

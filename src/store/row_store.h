@@ -14,10 +14,10 @@ namespace recast {
 
 /// A change that is about to be made.
 struct Intent {
-  std::string_view verb;   ///< "commit", "purge", ...
-  std::string_view name;   ///< of the task or shared state
-  std::int64_t bytes = 0;  ///< that it needs
-  bool erases = false;     ///< rows go for good
+  std::string_view verb;          ///< "commit", "purge", ...
+  std::string_view name;          ///< of the task or shared state
+  std::int64_t bytes = 0;         ///< that it needs
+  bool erases = false;            ///< rows go for good
   std::string_view request = {};  ///< as commit() takes it
 };
 
