@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
+#include <set>
 
 #include "recast/base/utc.h"
 #include "recast/format/canonical_json.h"
@@ -239,19 +241,19 @@ std::vector<TaskSummary> SqliteTaskRows::newest_of_each(bool with_removed) const
   return summaries_of(tags, rows, database_);
 }
 
+/// One by one, since a statement takes no more than 13 values (kSqliteLimits).
 std::vector<TaskSummary> SqliteTaskRows::newest_of(const std::vector<std::string>& names) const {
-  std::string places = "?";
-  for (std::size_t i = 1; i < names.size(); ++i) places += ",?";
-  Statement tags(database_, select_tags(fmt::format("WHERE task IN ({})", places).c_str()).c_str());
-  Statement rows(
-      database_,
-      select_summaries(fmt::format("v.task IN ({}) AND {} AND t.removed_utc IS NULL", places, kIsNewest).c_str())
-          .c_str());
-  for (const std::string& name : names) {
+  static const std::string tags_of = select_tags("WHERE task = ?");
+  static const std::string newest =
+      select_summaries(fmt::format("v.task = ? AND t.removed_utc IS NULL AND {}", kIsNewest).c_str());
+  std::vector<TaskSummary> found;
+  for (const std::string& name : std::set<std::string>(names.begin(), names.end())) {
+    Statement tags(database_, tags_of, kKept), rows(database_, newest, kKept);
     tags.bind(name);
     rows.bind(name);
+    std::ranges::move(summaries_of(tags, rows, database_), std::back_inserter(found));
   }
-  return summaries_of(tags, rows, database_);
+  return found;
 }
 
 std::vector<TaskSummary> SqliteTaskRows::all_of(std::string_view name) const {
