@@ -34,8 +34,9 @@ class Fetcher {
     const std::lock_guard lock(mutex_);
     if (now == given_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     const grpc_ssl_pem_key_cert_pair pair{now->key.c_str(), now->certificate.c_str()};
-    *config =
-        grpc_ssl_server_certificate_config_create(now->client_ca.empty() ? nullptr : now->client_ca.c_str(), &pair, 1);
+    // The library insists on roots, and looks at them only where clients show certificates.
+    const std::string& roots = now->client_ca.empty() ? now->certificate : now->client_ca;
+    *config = grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
     given_ = now;
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
   }
