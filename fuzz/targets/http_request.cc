@@ -108,6 +108,7 @@ void check_origin(const HttpHead& head) {
 /// As HttpApi does before it asks the service.
 void read_request(const Taken& request) {
   check_error_body(request.head.target);
+  RECAST_FUZZ_CHECK(!names_this_server(request.head, {}) || names_this_server(request.head, {"h"}));
   const auto route = find_route(path_of(request.head.target));
   if (!route) return;
   std::string model, version;
