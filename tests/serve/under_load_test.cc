@@ -18,10 +18,11 @@ class UnderLoad : public ::testing::Test {
   static void SetUpTestSuite() { toy_ = new ToyDirectory; }
   static void TearDownTestSuite() { delete std::exchange(toy_, nullptr); }
 
-  /// Images of a few kilobytes that take long, some 20 ms each: what waits goes on waiting while a test looks at it.
-  static std::vector<std::string> images(int rows) {
-    static const std::string kSlow = encode_png(at::zeros({3, 1'500, 1'500}, at::kByte));
-    return std::vector<std::string>(static_cast<std::size_t>(rows), kSlow);
+  /// Images of a few kilobytes at most that take long, at 1,500 px some 20 ms each: what waits goes on waiting while a
+  /// test looks at it.
+  static std::vector<std::string> images(int rows, std::int64_t side_px = 1'500) {
+    return std::vector<std::string>(static_cast<std::size_t>(rows),
+                                    encode_png(at::zeros({3, side_px, side_px}, at::kByte)));
   }
   static std::string many() { return ask_for("flowers", images(kRows)); }
 
@@ -154,17 +155,17 @@ void call_until_it_ends(const ToyServer& server, const inference::ModelInferRequ
 TEST_F(UnderLoad, SigtermLeavesNothingUnansweredThatWasSentBefore) {
   ToyServer server(toy_->path());
   Record http, calls;
-  const std::string request = ask_for("flowers", images(2));
-  const inference::ModelInferRequest message = message_for("flowers", images(2));
+  const std::string request = ask_for("flowers", images(2, 300));
+  const inference::ModelInferRequest message = message_for("flowers", images(2, 300));
   std::vector<std::unique_ptr<HttpClient>> kept;
   std::vector<std::jthread> clients;
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < 4; ++i) {
     kept.push_back(std::make_unique<HttpClient>(server.http()));
     clients.emplace_back([&, client = kept.back().get()] { ask_over_one_connection(*client, request, http); });
     clients.emplace_back([&] { ask_over_new_connections(server.http(), request, http); });
     clients.emplace_back([&] { call_until_it_ends(server, message, calls); });
   }
-  EXPECT_TRUE(becomes_true([&] { return http.size() > 48 && calls.size() > 24; }, kPatience));
+  EXPECT_TRUE(becomes_true([&] { return http.size() > 32 && calls.size() > 16; }, kPatience));
   const auto told = Clock::now();
   const Answer end = server.program().stop();
   clients.clear();
@@ -201,7 +202,7 @@ TEST_F(UnderLoad, ItsEndWaitsNoLongerThanItIsTold) {
   EXPECT_EQ(end.status, 1) << end.err;
   EXPECT_THAT(end.err, HasSubstr("--drain SECONDS gives more time"));
   EXPECT_GE(Clock::now() - told, 1s);
-  EXPECT_LT(Clock::now() - told, 20s);
+  EXPECT_LT(Clock::now() - told, 28s) << "and not the usual 30";
 }
 
 }  // namespace
