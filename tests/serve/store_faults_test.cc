@@ -110,7 +110,7 @@ TEST_F(StoreFaults, AServerAndAWriterKilledUnderLoadLoseNothingThatWasCommitted)
       EXPECT_EQ(version_of(server.ask(ask_for(fmt::format("flowers:{}", old)))), old);
     Load load(server.http(), "flowers", 4);
     Importing writer(import(model()));
-    ASSERT_TRUE(becomes_true([&] { return writer.acknowledged() >= 2 && load.answered() > 50; }));
+    ASSERT_TRUE(becomes_true([&] { return writer.acknowledged() >= 2 && load.answered() > 50; }, std::chrono::minutes(2)));
     std::this_thread::sleep_for(std::chrono::milliseconds(137 * round));
     server.program().signal(SIGKILL);
     writer.kill();
