@@ -49,7 +49,8 @@ class RunningProgram {
     if (pid_ != 0) return;
     ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
     ::dup2(::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
-    ::unsetenv("RECAST_STORE");  // of who runs the tests
+    ::unsetenv("RECAST_STORE");  // of who runs the tests, perhaps with nohup or in the background
+    for (const int number : {SIGHUP, SIGINT, SIGQUIT}) ::signal(number, SIG_DFL);
     for (const auto& [name, value] : more) ::setenv(name.c_str(), value.c_str(), 1);
     ::execvp(arguments[0], arguments.data());
     ::_exit(127);
