@@ -8,8 +8,9 @@ foreach(file
     data/cifar.cc data/csv.cc data/idx.cc data/jpeg.cc data/listing.cc data/orientation.cc
     data/packed.cc data/picture.cc data/png.cc data/preprocessing.cc data/source.cc data/webp.cc
     method/scalars.cc model/config.cc run/peft_config.cc run/settings.cc run/settings_tree.cc run/yaml_text.cc
-    serve/base64.cc serve/grpc_messages.cc serve/http_content.cc serve/http_parser.cc serve/http_query.cc
-    serve/http_route.cc serve/infer_body.cc serve/inference.cc serve/model_name.cc serve/percent.cc serve/request_marks.cc
-    serve/tensor_data.cc serve/token_file.cc serve/token_rules.cc serve/token_table.cc serve/wire_cost.cc serve/write_infer_body.cc store/plugs_json.cc store/task_header.cc)
+    serve/base64.cc serve/file_watch.cc serve/grpc_messages.cc serve/http_content.cc serve/http_parser.cc
+    serve/http_query.cc serve/http_route.cc serve/infer_body.cc serve/inference.cc serve/model_name.cc serve/percent.cc
+    serve/request_marks.cc serve/tensor_data.cc serve/token_file.cc serve/token_rules.cc serve/token_table.cc
+    serve/wire_cost.cc serve/write_infer_body.cc store/plugs_json.cc store/task_header.cc)
   list(APPEND recast_readers "${source}/${file}")
 endforeach()
