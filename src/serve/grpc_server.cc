@@ -130,7 +130,7 @@ struct GrpcServer::Core {
         tls(options.certificate.empty() ? nullptr : std::make_unique<TlsFiles>(options)),
         credentials(tls ? tls_credentials(*tls) : grpc::InsecureServerCredentials()),
         open(static_cast<std::size_t>(options.calls), tick(options)),
-        readers(options.workers, static_cast<std::size_t>(options.calls)),
+        readers(options.workers, options.calls),
         floor(new GrpcFloor{service, options, tokens, access_log, open, readers, GrpcMetrics(registry)}),
         calls(floor) {}
 

@@ -25,7 +25,7 @@ using ErrorCode = boost::system::error_code;
 using namespace std::chrono_literals;
 
 /// Each connection has one job at the most.
-constexpr std::size_t kMostJobs = std::numeric_limits<std::size_t>::max();
+constexpr std::int64_t kMostJobs = std::numeric_limits<std::int64_t>::max();
 constexpr auto kAcceptAgain = 100ms;
 
 void check(const HttpOptions& options, bool tokens) {

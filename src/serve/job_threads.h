@@ -1,14 +1,13 @@
 #pragma once
 #include <condition_variable>
-#include <cstddef>
-#include <deque>
+#include <cstdint>
 #include <functional>
-#include <list>
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <vector>
+
+#include "turns.h"
 
 namespace recast {
 
@@ -17,7 +16,7 @@ namespace recast {
 class JobThreads {
  public:
   /// `waiting`: so many jobs at the most.
-  JobThreads(int threads, std::size_t waiting);
+  JobThreads(int threads, std::int64_t waiting);
   JobThreads(const JobThreads&) = delete;
   JobThreads& operator=(const JobThreads&) = delete;
   ~JobThreads();  ///< the jobs that were taken are done first, unless they were stopped
@@ -29,22 +28,14 @@ class JobThreads {
 
  private:
   using Job = std::function<void()>;
-  /// One caller's, never empty.
-  struct Line {
-    std::string caller;
-    std::deque<Job> jobs;
-  };
 
   void work();
-  Job next();
 
-  const std::size_t waiting_;
+  const std::int64_t waiting_;
   std::mutex mutex_;
   std::condition_variable filled_;
   // Guarded by mutex_.
-  std::list<Line> lines_;  // whose turn it is in front
-  std::unordered_map<std::string, std::list<Line>::iterator> by_caller_;
-  std::size_t jobs_ = 0;
+  Turns<Job> jobs_;
   bool closed_ = false;
   std::vector<std::jthread> threads_;
 };

@@ -2,12 +2,12 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <unordered_map>
 #include <vector>
+
+#include "turns.h"
 
 namespace recast {
 
@@ -40,24 +40,14 @@ class WorkQueue {
   std::int64_t waiting() const;
 
  private:
-  /// One caller's, never empty.
-  struct Line {
-    std::string caller;
-    std::list<WaitingRow> rows;
-    std::int64_t bytes = 0;
-  };
-
   bool has_room(const std::string& caller, std::int64_t rows, std::int64_t bytes) const;
-  WaitingRow next();
   std::chrono::steady_clock::time_point oldest() const;
   void wait_for_others(std::unique_lock<std::mutex>& lock);
 
   const Limits limits_;
   mutable std::mutex mutex_;
   std::condition_variable filled_;
-  std::list<Line> lines_;  // whose turn it is in front
-  std::unordered_map<std::string, std::list<Line>::iterator> by_caller_;
-  std::int64_t rows_ = 0, bytes_ = 0;
+  Turns<WaitingRow, &WaitingRow::bytes> rows_;
   bool closed_ = false;
 };
 
