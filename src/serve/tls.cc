@@ -48,31 +48,21 @@ TlsFiles::TlsFiles(const PortOptions& options, std::chrono::milliseconds every)
     : certificate_(options.certificate),
       key_(options.key),
       client_ca_(options.client_ca),
-      watch_({certificate_, key_, client_ca_}, every),
-      content_(read()) {}
+      files_({certificate_, key_, client_ca_}, every, [this] { return read(); }) {}
 
 std::shared_ptr<const TlsContent> TlsFiles::content() {
-  reread_if_due();
-  const std::lock_guard lock(mutex_);
-  return content_;
+  return files_.content([this](const TlsContent& old) { return reread(old); },
+                        [](const std::exception& error) {
+                          log_event(LogLevel::kWarn, "tls.kept_old", {{"reason", std::string_view(error.what())}});
+                        });
 }
 
-void TlsFiles::reread_if_due() {
-  const std::unique_lock one(reading_, std::try_to_lock);  // the others go on with what there is
-  if (!one) return;
-  const FileWatch::News news = watch_.look();
-  if (news == FileWatch::News::kNone) return;
-  try {
-    auto fresh = read();
-    const TlsContent& old = *content_;  // nobody else replaces it
-    if (fresh->certificate == old.certificate && fresh->key == old.key && fresh->client_ca == old.client_ca) return;
-    log_event(LogLevel::kInfo, "tls.reread", {{"certificate", certificate_.string()}});
-    const std::lock_guard lock(mutex_);
-    content_ = std::move(fresh);
-  } catch (const std::exception& error) {
-    if (news == FileWatch::News::kYes)
-      log_event(LogLevel::kWarn, "tls.kept_old", {{"reason", std::string_view(error.what())}});
-  }
+std::shared_ptr<const TlsContent> TlsFiles::reread(const TlsContent& old) const {
+  auto fresh = read();
+  if (fresh->certificate == old.certificate && fresh->key == old.key && fresh->client_ca == old.client_ca)
+    return nullptr;
+  log_event(LogLevel::kInfo, "tls.reread", {{"certificate", certificate_.string()}});
+  return fresh;
 }
 
 std::shared_ptr<const TlsContent> TlsFiles::read() const {

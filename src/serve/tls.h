@@ -1,12 +1,12 @@
 #pragma once
 #include <boost/asio/ssl/context.hpp>
 #include <chrono>
+#include <filesystem>
 #include <memory>
-#include <mutex>
 #include <string>
 
-#include "file_watch.h"
 #include "recast/serve/server_port.h"
+#include "reread_files.h"
 
 namespace recast {
 
@@ -31,13 +31,10 @@ class TlsFiles {
 
  private:
   std::shared_ptr<const TlsContent> read() const;
-  void reread_if_due();
+  std::shared_ptr<const TlsContent> reread(const TlsContent& old) const;
 
   const std::filesystem::path certificate_, key_, client_ca_;
-  std::mutex reading_;  // of the next one
-  FileWatch watch_;
-  std::mutex mutex_;  // of the next one
-  std::shared_ptr<const TlsContent> content_;
+  RereadFiles<const TlsContent> files_;
 };
 
 }  // namespace recast

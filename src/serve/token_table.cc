@@ -8,12 +8,12 @@
 #include <unordered_map>
 
 #include "bucket.h"
-#include "file_watch.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
 #include "recast/base/random_hex.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "reread_files.h"
 #include "token_file.h"
 
 namespace recast {
@@ -39,6 +39,7 @@ std::optional<std::string_view> bearer_token(std::string_view header) {
 
 /// One reading of the file.
 struct Snapshot {
+  std::string text_sha256;
   std::vector<TokenEntry> entries;
   /// Tokens that were right before, by their digest under the process's secret: nobody outside can choose a token by
   /// where it would lie here, so looking it up tells nothing.
@@ -75,20 +76,14 @@ class TokenTable::Content {
  public:
   Content(std::filesystem::path file, const TokenTableOptions& options)
       : file_(std::move(file)),
-        unknown_(options.unknown_burst, options.unknown_per_second),
-        watch_({file_}, options.reread_every) {
-    const std::string text = read_token_file(file_);
-    snapshot_ = std::make_shared<Snapshot>(Snapshot{parse_token_file(text, shown()), {}});
-    read_ = sha256_hex(text);
-  }
+        table_({file_}, options.reread_every, [this] { return snapshot_of(read_token_file(file_)); }),
+        unknown_(options.unknown_burst, options.unknown_per_second) {}
 
   TokenVerdict check(std::string_view token, Right right, std::chrono::system_clock::time_point now) {
-    reread_if_due();
+    const std::shared_ptr<Snapshot> snapshot = table();
     const std::string digest = sha256_hex(secret_ + std::string(token));
-    std::shared_ptr<Snapshot> snapshot;
     {
       const std::lock_guard lock(mutex_);
-      snapshot = snapshot_;
       if (const auto seen = snapshot->seen.find(digest); seen != snapshot->seen.end()) {
         return verdict_on(snapshot->entries[seen->second], right, now);
       }
@@ -107,40 +102,33 @@ class TokenTable::Content {
  private:
   std::string shown() const { return printable(file_.string(), 300); }
 
-  void reread_if_due() {
-    const std::unique_lock one(reading_, std::try_to_lock);  // the others go on with the table that there is
-    if (!one) return;
-    const FileWatch::News news = watch_.look();
-    if (news == FileWatch::News::kNone) return;
-    try {
-      reread();
-    } catch (const std::exception& error) {
-      if (news == FileWatch::News::kYes)
-        log_event(LogLevel::kWarn, "tokens.kept_old", {{"file", file_.string()}, {"reason", error.what()}});
-    }
+  std::shared_ptr<Snapshot> snapshot_of(const std::string& text) const {
+    return std::make_shared<Snapshot>(Snapshot{sha256_hex(text), parse_token_file(text, shown()), {}});
   }
 
-  void reread() {
+  std::shared_ptr<Snapshot> table() {
+    return table_.content(
+        [this](const Snapshot& old) { return reread(old); },
+        [this](const std::exception& error) {
+          log_event(LogLevel::kWarn, "tokens.kept_old", {{"file", file_.string()}, {"reason", error.what()}});
+        });
+  }
+
+  std::shared_ptr<Snapshot> reread(const Snapshot& old) const {
     const std::string text = read_token_file(file_);
-    std::string digest = sha256_hex(text);
-    if (digest == read_) return;
-    auto fresh = std::make_shared<Snapshot>(Snapshot{parse_token_file(text, shown()), {}});
+    if (sha256_hex(text) == old.text_sha256) return nullptr;
+    auto fresh = snapshot_of(text);
     log_event(LogLevel::kInfo, "tokens.reread", {{"file", file_.string()}, {"tokens", fresh->entries.size()}});
-    read_ = std::move(digest);
-    const std::lock_guard lock(mutex_);
-    snapshot_ = std::move(fresh);
+    return fresh;
   }
 
   const std::filesystem::path file_;
   const std::string secret_ = random_hex(32);
 
-  std::mutex mutex_;  // of the next two, and of `seen` within the first
-  std::shared_ptr<Snapshot> snapshot_;
-  Bucket unknown_;
+  RereadFiles<Snapshot> table_;
 
-  std::mutex reading_;  // of the next two
-  FileWatch watch_;
-  std::string read_;  // digest of the text that the table is made of
+  std::mutex mutex_;  // of the next one, and of `seen` within a snapshot
+  Bucket unknown_;
 };
 
 TokenTable::TokenTable(std::filesystem::path file, const TokenTableOptions& options)
