@@ -1,5 +1,5 @@
 #pragma once
-#include <cstdint>
+#include <concepts>
 
 namespace recast {
 
@@ -7,6 +7,9 @@ namespace recast {
 /// most three times what is left (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Trans. Networking 6(2), 1998). So
 /// one alone gets three quarters, n who take all they can 3n / (3n + 1), and who comes new always finds room.
 /// From 0 on `own` may be any number.
-inline bool is_fair_share(std::int64_t own, std::int64_t left) { return own / 3 + (own % 3 != 0) <= left; }
+template <std::integral Count>
+bool is_fair_share(Count own, Count left) {
+  return own / 3 + (own % 3 != 0) <= left;
+}
 
 }  // namespace recast

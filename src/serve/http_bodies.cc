@@ -15,7 +15,7 @@ bool HttpBodies::take(const std::string& caller, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
   const std::size_t own = by_caller_[caller] += bytes;  // first: it may have no memory
   bytes_ += bytes;
-  return bytes_ <= limit_ && is_fair_share(static_cast<std::int64_t>(own), static_cast<std::int64_t>(limit_ - bytes_));
+  return bytes_ <= limit_ && is_fair_share(own, limit_ - bytes_);
 }
 
 void HttpBodies::give_back(const std::string& caller, std::size_t bytes) {

@@ -65,8 +65,7 @@ bool HttpConnections::has_room_for(const std::string& peer, std::size_t limit) c
   if (open_.size() >= limit) return false;
   const auto listed = peers_.find(peer);
   if (listed == peers_.end()) return true;
-  return is_fair_share(static_cast<std::int64_t>(listed->second + 1),
-                       static_cast<std::int64_t>(limit - open_.size() - 1));
+  return is_fair_share(listed->second + 1, limit - open_.size() - 1);
 }
 
 std::shared_ptr<HttpConnection> HttpConnections::take_room_for(const std::string& peer) {

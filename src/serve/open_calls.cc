@@ -13,8 +13,7 @@ bool OpenCalls::add(const std::shared_ptr<TimedCall>& call, const std::string& c
   std::unique_lock lock(mutex_);
   const auto found = clients_.find(client);
   const std::size_t own = 1 + (found == clients_.end() ? 0 : found->second);
-  const bool room = counted_ < most_ && (own == 1 || is_fair_share(static_cast<std::int64_t>(own),
-                                                                   static_cast<std::int64_t>(most_ - counted_ - 1)));
+  const bool room = counted_ < most_ && (own == 1 || is_fair_share(own, most_ - counted_ - 1));
   Entry& entry = calls_.emplace(call.get(), Entry{call, clients_.end()}).first->second;
   if (room) {
     entry.client = clients_.insert_or_assign(client, own).first;
