@@ -7,6 +7,7 @@
 #include <new>
 #include <string_view>
 
+#include "rationed_event.h"
 #include "recast/base/error_table.h"
 #include "recast/base/log.h"
 
@@ -28,8 +29,9 @@ bool names_a_place(std::string_view text) {
 }
 
 PublicError withheld(Code code, std::string_view details) {
+  static auto* const kFailed = new RationedEvent(LogLevel::kError, "serve.failed");  // outlives every server
   const ErrorEntry& entry = error_entry(code);
-  log_event(LogLevel::kError, "serve.failed", {{"code", entry.name}, {"message", details}});
+  kFailed->log({{"code", entry.name}, {"message", details}});
   return {code, entry.http_status,
           fmt::format("[serve] {}: {} The server's log has the details.", entry.name, entry.meaning)};
 }

@@ -18,7 +18,8 @@ struct PublicError {
 
 /// Of what is being handled in a catch block. An Error keeps its code, and its message unless that is for this
 /// machine's owner only (a path of the file system, a damaged file, our own bug): then the message goes to the log as
-/// `serve.failed`, and the client reads that it did. Want of memory is kUnavailable, anything else kInternal.
+/// `serve.failed` (a RationedEvent), and the client reads that it did. Want of memory is kUnavailable, anything else
+/// kInternal.
 PublicError public_error() noexcept;
 
 /// What `read` gives of bytes that came with a request: where they are damaged, kInvalidArgument is thrown instead of
