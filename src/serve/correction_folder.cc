@@ -35,6 +35,12 @@ void check_label(const std::string& label) {
   if (label.front() == ' ' || label.back() == ' ') refuse("begins or ends with a space");
 }
 
+/// A base that is alone may be called anything; a folder of images is not hidden.
+std::string visible(std::string base) {
+  if (base.starts_with('.')) base.front() = '_';
+  return base;
+}
+
 /// `parent`/`name`, made for its owner alone where it is absent.
 fs::path folder_in(const fs::path& parent, const std::string& name) {
   fs::path folder = parent / name;
@@ -117,11 +123,11 @@ SavedCorrection CorrectionFolder::save(const Correction& correction) {
   read_of_caller([&] { return decode_picture(correction.image, "image"); });
   const std::string file =
       sha256_hex(correction.image).substr(0, kDigestDigits).append(image_kind(correction.image).ending);
-  const fs::path inside =
-      fs::path(correction.base) / correction.task / kSplit / correction.label / file;  // as in the answer
+  const std::string base = visible(correction.base);
+  const fs::path inside = fs::path(base) / correction.task / kSplit / correction.label / file;  // as in the answer
 
   const std::lock_guard lock(mutex_);
-  Survey survey = survey_of(folder_, folder_ / correction.base / correction.task, file);
+  Survey survey = survey_of(folder_, folder_ / base / correction.task, file);
   SavedCorrection saved{inside.string(), survey.of_task, {}};
   if (survey.same == folder_ / inside) return saved;
   if (survey.same.empty()) {
@@ -132,7 +138,7 @@ SavedCorrection CorrectionFolder::save(const Correction& correction) {
            survey.bytes, limits_.images, limits_.bytes);
   }
   const fs::path label =
-      folder_in(folder_in(folder_in(folder_in(folder_, correction.base), correction.task), kSplit), correction.label);
+      folder_in(folder_in(folder_in(folder_in(folder_, base), correction.task), kSplit), correction.label);
   try {
     if (survey.same.empty()) {
       write_file_atomically(label / file, correction.image, FileAccess::kOwner);

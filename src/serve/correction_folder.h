@@ -23,7 +23,8 @@ struct SavedCorrection {
 };
 
 /// Where corrections are kept: FOLDER/BASE/TASK/train/LABEL/DIGEST.ENDING, class folders as `recast learn --data` takes
-/// them. The file's name is the image's digest: an image that is corrected twice has the label that was said last.
+/// them; a dot in front of BASE becomes _. The file's name is the image's digest: an image that is corrected twice has
+/// the label that was said last.
 /// Crash    a correction is there whole or not at all, and survives once save() returned.
 /// Threads  all calls in parallel; they take turns.
 /// Owns     nothing: whoever runs the server may take files and folders away at any time.

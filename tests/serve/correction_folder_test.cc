@@ -43,6 +43,17 @@ TEST(CorrectionFolder, NamesFilesByTheirContent) {
   EXPECT_THAT(corrections.save(cars("new", encode_jpeg(16, 16))).file, MatchesRegex(".*\\.jpg"));
 }
 
+TEST(CorrectionFolder, HidesNoFolderOfABase) {
+  const TemporaryFolder folder;
+  CorrectionFolder corrections(folder.path());
+  const Correction correction{".vit", "cars", "new", image_file(1)};
+  const SavedCorrection saved = corrections.save(correction);
+  EXPECT_THAT(saved.file, MatchesRegex("_vit/cars/train/new/[0-9a-f]{32}\\.png"));
+  EXPECT_EQ(read_file(folder / saved.file, 1 << 20), image_file(1));
+  EXPECT_EQ(corrections.save(correction).images, 1) << "said twice";
+  EXPECT_EQ(folder.entries(), 1);
+}
+
 TEST(CorrectionFolder, LetsTheLastWordCount) {
   const TemporaryFolder folder;
   CorrectionFolder corrections(folder.path());
