@@ -78,21 +78,38 @@ find_python() {
   die "Python 3.11 with venv was not found; the pinned wheels were tested with it (PYTHON may name it)"
 }
 
-pip_install() {
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
-    --constraint "$constraints" "$@"
+pip_quietly() {
+  "$venv/bin/python" -m pip "$1" --quiet --disable-pip-version-check --only-binary :all: --no-deps "${@:2}"
+}
+
+# pip_install CONSTRAINTS...: those packages and no others, from wheels whose SHA-256 stands there.
+pip_install() { pip_quietly install --require-hashes "$@"; }
+
+# Whichever build this machine's index offers, as long as its hash is known. It is chosen before pip hears of hashes: among
+# several builds pip prefers one whose page tells a known hash to those in a folder.
+install_torch() {
+  local pin torch wheel=build/torch-wheel
+  pin=$(sed -n '/^torch==/,/[^\\]$/p' "$constraints")
+  torch=${pin%% *}
+  "$venv/bin/python" - "${torch#*==}" <<< \
+    'import importlib.metadata as m, sys; sys.exit(m.version("torch").partition("+")[0] != sys.argv[1])' 2> /dev/null && return
+  rm -rf "$wheel"
+  pip_quietly download --dest "$wheel" "$torch"
+  printf '%s\n' "$pin" > "$wheel/pin.txt"
+  pip_install --no-index --find-links "$wheel" -r "$wheel/pin.txt" ||
+    die "no known hash fits $(basename "$wheel"/*.whl); if you trust where it comes from: $venv/bin/python tools/lock.py"
+  rm -rf "$wheel"
 }
 
 install_own() {
-  pip_install -r tools/requirements-torch.txt # first and alone: whichever build this machine's index offers
-  pip_install -r tools/requirements.txt
-  pip_install --no-deps -r tools/requirements-no-deps.txt
+  install_torch
+  pip_install -r "$constraints"
+  ! grep -q '^Requires-Dist: cuda-' "$venv"/lib/python*/site-packages/torch-*.dist-info/METADATA ||
+    pip_install -r tools/constraints-cuda.txt
 }
 
 # Apart, since they ask for other versions of what we pin (protobuf, greenlet, pandas).
-install_clients() {
-  pip_install -r tools/requirements-clients.txt
-}
+install_clients() { pip_install -r "$constraints"; }
 
 make_venv() {
   # One that was left half-way is not to be trusted.
@@ -108,8 +125,8 @@ make_venv() {
   rm "$unfinished"
 }
 
-# need_venv NAME INSTALL CONSTRAINTS REQUIREMENTS...: has the function INSTALL fill an environment, unless it was filled
-# from these very files.
+# need_venv NAME INSTALL CONSTRAINTS...: has the function INSTALL fill an environment, unless it was filled from these very
+# files.
 need_venv() {
   local name=$1 install=$2 constraints=$3 wanted
   local venv=$root/$name
@@ -147,9 +164,8 @@ elif mapfile -t missing < <(missing_packages) && ((${#missing[@]})); then
   step "Debian packages: ${missing[*]}" install_packages "${missing[@]}"
 fi
 
-need_venv .venv install_own tools/constraints.txt tools/requirements{,-torch,-no-deps}.txt
-[[ $clients == no ]] ||
-  need_venv .venv-clients install_clients tools/constraints-clients.txt tools/requirements-clients.txt
+need_venv .venv install_own tools/constraints.txt tools/constraints-cuda.txt
+[[ $clients == no ]] || need_venv .venv-clients install_clients tools/constraints-clients.txt
 [[ $build == yes ]] || exit 0
 
 if [[ -z $torch_dir ]]; then

@@ -272,6 +272,22 @@ def test_what_the_image_holds_runs_without_the_wheel(tmp_path):
     assert "not found" not in done.stdout and f"{tmp_path}/bin/../lib/libtorch_cpu.so" in done.stdout, done.stdout
 
 
+# ---- what it is made of ----------------------------------------------------------------------------------------------
+
+
+def test_every_python_package_has_a_hash():
+    """pip refuses a package without one; what nobody wrote into the file it would not miss."""
+    for pins, wanted in {"": ("", "-no-deps"), "-clients": ("-clients",)}.items():
+        text = (ROOT / f"tools/constraints{pins}.txt").read_text()
+        names = re.findall(r"^([\w.-]+)==\S+ \\\n +--hash=sha256:[0-9a-f]{64}\b", text, re.MULTILINE)
+        assert len(names) > 50 and len(names) == text.count("=="), f"constraints{pins}.txt"
+        have = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+        for part in wanted:
+            lines = (ROOT / f"tools/requirements{part}.txt").read_text().splitlines()
+            want = {re.sub(r"[-_.]+", "-", line.split("[")[0]).lower() for line in lines if not line.startswith("#")}
+            assert want and want <= have, want - have
+
+
 # ---- the command lines, for real -------------------------------------------------------------------------------------
 
 
