@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -286,6 +288,26 @@ def test_every_python_package_has_a_hash():
             lines = (ROOT / f"tools/requirements{part}.txt").read_text().splitlines()
             want = {re.sub(r"[-_.]+", "-", line.split("[")[0]).lower() for line in lines if not line.startswith("#")}
             assert want and want <= have, want - have
+
+
+def test_the_list_of_parts_names_what_is_loaded_and_compiled_in():
+    system_tool("dpkg-query")
+    validation = pytest.importorskip("cyclonedx.validation.json", reason="the Python module cyclonedx is missing")
+    from cyclonedx.schema import SchemaVersion
+    text = passes(sys.executable, ROOT / "tools/sbom.py", os.environ.get("RECAST_BUILD", ROOT / "build" / "dev"))
+    assert validation.JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    parts = {part["name"]: part for part in json.loads(text)["components"]}
+    digests = {part["name"]: {file["name"]: file["hashes"][0]["content"] for file in part.get("components", ())}
+               for part in parts.values()}
+    torch = Path(importlib.util.find_spec("torch").submodule_search_locations[0])
+    assert parts["torch"]["version"] == importlib.metadata.version("torch")
+    assert digests["torch"]["libtorch_cpu.so"] == hashlib.sha256((torch / "lib/libtorch_cpu.so").read_bytes()).hexdigest()
+    for package, file in {"libssl3": "libssl.so.3", "libgrpc++1.51": "libgrpc++.so.1.51"}.items():
+        assert parts[package]["version"] == passes("dpkg-query", "-W", "-f", "${Version}", package)
+        assert file in digests[package]
+    for package in ("nlohmann-json3-dev", "libcli11-dev"):
+        assert parts[package]["version"] == passes("dpkg-query", "-W", "-f", "${Version}", package)
+        assert not digests[package], "headers alone"
 
 
 # ---- the command lines, for real -------------------------------------------------------------------------------------
