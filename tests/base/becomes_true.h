@@ -4,8 +4,8 @@
 
 namespace recast {
 
-/// Whether it becomes true within that time. A test that passes does not wait for its end, so the bound may be far above
-/// what a slow, busy machine needs.
+/// Whether it becomes true within that time. A test that passes does not wait for its end, so the bound may be far
+/// above what a slow, busy machine needs.
 template <class Condition>
 bool becomes_true(const Condition& condition, std::chrono::milliseconds within = std::chrono::seconds(30)) {
   const auto end = std::chrono::steady_clock::now() + within;

@@ -269,9 +269,9 @@ double rows_one_by_one(const ClassIncremental& setting) {
   return average;
 }
 
-/// The method's description expects two points above class means and ten above rows that stand still. On the 64 features
-/// of this network, which knows its own training images too well, it gains less (docs/results.md), so what is held here
-/// is the order alone.
+/// The method's description expects two points above class means and ten above rows that stand still. On the 64
+/// features of this network, which knows its own training images too well, it gains less (docs/results.md), so what is
+/// held here is the order alone.
 TEST(FetrilEffect, LearnsCifarInFiveAndTenSteps) {
   RECAST_NEED_CIFAR_STREAM();
   const CifarCase cifar;

@@ -12,8 +12,9 @@ struct LeftOut {
   std::string first;  ///< the name of the first, bytewise
 };
 
-/// Images that lie directly in a folder of class folders, or of train/ and test/, beside these: they belong to no class.
-/// None of datasets of other kinds, and none where the folder cannot be listed any more. Looks at that folder alone.
+/// Images that lie directly in a folder of class folders, or of train/ and test/, beside these: they belong to no
+/// class. None of datasets of other kinds, and none where the folder cannot be listed any more. Looks at that folder
+/// alone.
 LeftOut images_beside_classes(const Dataset& dataset);
 
 /// One line for people that says what is left out and how it would be read; empty if nothing is.

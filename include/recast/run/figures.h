@@ -14,8 +14,8 @@ nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::stri
 /// One of EpochMetrics: {epoch, stage, train_loss, eval_loss, eval_top1, lr, seconds, skipped_steps}.
 nlohmann::json figures(const EpochMetrics& epoch);
 
-/// What a task's numbers amount to: {coefficients: learned beside the head, head_numbers, stored_bytes, shared_bytes: of
-/// the state that it shares with other tasks, numbers: {plug-in: {learned, bytes: stored, shared ones included}}}.
+/// What a task's numbers amount to: {coefficients: learned beside the head, head_numbers, stored_bytes, shared_bytes:
+/// of the state that it shares with other tasks, numbers: {plug-in: {learned, bytes: stored, shared ones included}}}.
 nlohmann::json count_numbers(const Model& model);
 /// A line: each plug-in with its numbers and their bytes, of the entry `numbers` above.
 std::string numbers_text(const nlohmann::json& numbers);

@@ -33,8 +33,8 @@ struct LoadedTask {
 /// Threads  all calls may run in parallel.    Copies share backbone and store.
 class ModelDirectory {
  public:
-  /// read_only: no file is made or changed, an absent store counts as empty. `store_url`, `verify`: as open_store() takes
-  /// them.
+  /// read_only: no file is made or changed, an absent store counts as empty. `store_url`, `verify`: as open_store()
+  /// takes them.
   /// Throws  as read_model_files() and open_store(); kUnsupported: CUDA asked for where there is none.
   static ModelDirectory open(const std::filesystem::path& path, bool read_only, at::Device device = at::kCPU,
                              const std::string& store_url = {}, Verify verify = Verify::kWhole);

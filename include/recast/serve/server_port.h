@@ -28,8 +28,8 @@ bool is_loopback(const std::string& address);
 /// A port of a server: first silent, then it serves, then it has stopped for good.
 /// Threads  one thread starts, drains and stops; the service is called from several at once, and an inference occupies
 ///          none of them while it is computed.
-/// Owns     its sockets and threads. Service, registry, token table and access log must outlive it; calls of the service
-///          that are under way when it goes keep nothing of it alive and are told by CallContext::cancelled.
+/// Owns     its sockets and threads. Service, registry, token table and access log must outlive it; calls of the
+///          service that are under way when it goes keep nothing of it alive and are told by CallContext::cancelled.
 class ServerPort {
  public:
   ServerPort() = default;

@@ -26,7 +26,8 @@ void check_store_argument(const std::string& url);
 
 /// How long a store in PostgreSQL waits.
 struct PostgresTimes {
-  std::chrono::seconds connect{5};  ///< for a connection to a host, 2 at least; `connect_timeout` of the URL goes before
+  /// For a connection to a host, 2 at least; `connect_timeout` of the URL goes before.
+  std::chrono::seconds connect{5};
   std::chrono::seconds statement{60};      ///< for the answer to a statement
   std::chrono::milliseconds lock{10'000};  ///< for another writer
   /// After a connection was lost in a change: to come back, and to find out what became of it.

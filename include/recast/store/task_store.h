@@ -49,9 +49,9 @@ struct TaskName {
 
 /// A durable map from task name to task, every version kept. Tasks of methods that are not isolated follow a shared
 /// state, which has a name and versions of its own.
-/// Threads    all calls may run in parallel. Opened with Verify::kWhole they take turns; with Verify::kAsRead those that
-///            read do not, up to 8 at a time. Processes: any number; one writes at a time, a second one waits up to
-///            10 s. Readers are never held up, and see what another process commits from their next call on.
+/// Threads    all calls may run in parallel. Opened with Verify::kWhole they take turns; with Verify::kAsRead those
+///            that read do not, up to 8 at a time. Processes: any number; one writes at a time, a second one waits up
+///            to 10 s. Readers are never held up, and see what another process commits from their next call on.
 /// Owns       its connections; results are values that share nothing with the store.
 /// Crash      once a call that writes has returned, its work survives kill -9 and power loss; before that, all of it is
 ///            there or nothing. A call that threw has done nothing; only where a flush to disk failed may it have done
