@@ -232,7 +232,9 @@ TEST(HttpLimits, TakeRoomFromTheAddressThatHasMost) {
     const std::string part = infer_pair().substr(0, i % 2 == 0 ? 20 : 150);
     slow.push_back(evil(part));
     sent += part.size();
-    if (i == 0) ASSERT_TRUE(all_read()) << "it is the first to wait";
+    if (i == 0) {
+      ASSERT_TRUE(all_read()) << "it is the first to wait";
+    }
   }
   ASSERT_TRUE(all_read());
   const auto idle = evil("");
