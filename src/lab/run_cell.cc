@@ -185,7 +185,7 @@ ImageChoice images_of(const LabTask& task, std::uint64_t seed) {
   return choice;
 }
 
-std::string Findings::data_digest(const LabTask& task, std::uint64_t seed) {
+std::string CellInputs::data_digest(const LabTask& task, std::uint64_t seed) {
   const ImageChoice choice = images_of(task, seed);
   const std::lock_guard lock(mutex_);  // others would read the same images
   std::string& known = digests_[{task.name, choice.split_seed}];
@@ -203,12 +203,12 @@ std::string Findings::data_digest(const LabTask& task, std::uint64_t seed) {
   return known = digest.finish_hex();
 }
 
-json Findings::of(const LabCell& cell) {
+json CellInputs::of(const LabCell& cell) {
   return {{"model", model_of(around_, cell).fingerprint()},
           {"data", data_digest(around_.file.task(cell.task), cell.seed)}};
 }
 
-CellOutcome run_cell(const CellSurroundings& around, Findings& findings, const LabCell& cell, bool force,
+CellOutcome run_cell(const CellSurroundings& around, CellInputs& inputs, const LabCell& cell, bool force,
                      Listener* listener) {
   CellOutcome outcome;
   const CellRecord before = read_cell(around.file, cell);
@@ -218,7 +218,7 @@ CellOutcome run_cell(const CellSurroundings& around, Findings& findings, const L
   now.asked = asked_of(around.file, cell);
   now.found = now.where = json::object();
   try {
-    now.found = findings.of(cell);
+    now.found = inputs.of(cell);
     now.where = {{"model", printable(model_of(around, cell).path().string(), 4096)},
                  {"data", printable(images_of(around.file.task(cell.task), cell.seed).data.string(), 4096)}};
     const Plan plan = plan_of(before, now, force, outcome.note);

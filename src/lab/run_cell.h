@@ -20,9 +20,9 @@ struct CellSurroundings {
 
 /// What is found where a cell looks: model and images by content. Remembers the digests of images, since one dataset
 /// serves many cells.
-class Findings {
+class CellInputs {
  public:
-  explicit Findings(const CellSurroundings& around) : around_(around) {}
+  explicit CellInputs(const CellSurroundings& around) : around_(around) {}
   /// {model: fingerprint, data: SHA-256}. Throws as open_images() and prepare_models(), and kCancelled.
   nlohmann::json of(const LabCell& cell);
 
@@ -44,7 +44,7 @@ struct CellOutcome {
   bool worked = false;
   std::string note;  ///< why a cell that was done is done again, or what became of the one before; empty: nothing
 };
-CellOutcome run_cell(const CellSurroundings& around, Findings& findings, const LabCell& cell, bool force,
+CellOutcome run_cell(const CellSurroundings& around, CellInputs& inputs, const LabCell& cell, bool force,
                      Listener* listener);
 
 }  // namespace recast

@@ -174,7 +174,7 @@ class Work {
  public:
   Work(const CellSurroundings& around, std::vector<LabCell> cells, const LabRequest& request)
       : around_(around),
-        findings_(around),
+        inputs_(around),
         cells_(std::move(cells)),
         request_(request),
         telling_{request.listener, {}, {}},
@@ -202,7 +202,7 @@ class Work {
         if (around_.stop && *around_.stop) fail(Code::kCancelled, "[lab] stopped");
         listener.begin(*cell);
         const Stopwatch watch;
-        const CellOutcome outcome = run_cell(around_, findings_, *cell, request_.force, &listener);
+        const CellOutcome outcome = run_cell(around_, inputs_, *cell, request_.force, &listener);
         tell(*cell, outcome, watch.ms() / 1000);
       }
     } catch (...) {
@@ -253,7 +253,7 @@ class Work {
   }
 
   const CellSurroundings& around_;
-  Findings findings_;
+  CellInputs inputs_;
   const std::vector<LabCell> cells_;
   const LabRequest& request_;
   std::mutex mutex_;  // guards taken_ and error_

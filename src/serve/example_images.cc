@@ -29,8 +29,8 @@ std::vector<fs::path> files_in(const fs::path& folder) {
 
 }  // namespace
 
-std::vector<ExampleImage> read_examples(const fs::path& folder) {
-  std::vector<ExampleImage> examples;
+std::vector<PageExample> read_examples(const fs::path& folder) {
+  std::vector<PageExample> examples;
   for (const fs::path& file : files_in(folder)) {
     if (examples.size() == kMostExamples) break;
     const std::string name = file.filename().string();

@@ -56,7 +56,7 @@ void check_known(const CorrectionBody& correction, const std::vector<std::string
 HttpPage::HttpPage(Service& service, const HttpOptions& options, bool tokens)
     : service_(service),
       tokens_(tokens),
-      examples_(options.examples.empty() ? std::vector<ExampleImage>() : read_examples(options.examples)),
+      examples_(options.examples.empty() ? std::vector<PageExample>() : read_examples(options.examples)),
       corrections_(options.corrections.empty()
                        ? nullptr
                        : std::make_unique<CorrectionFolder>(options.corrections, options.correction_limits)) {}
@@ -88,7 +88,7 @@ HttpAnswer HttpPage::settings(const HttpCall& call) const {
   const bool infer = may(call.caller, Right::kInfer);
   json examples = json::array();
   if (infer)
-    for (const ExampleImage& image : examples_) examples.push_back(image.name);
+    for (const PageExample& image : examples_) examples.push_back(image.name);
   return json_answer(json{{"version", service_.server_metadata().at("version")},
                           {"tokens", tokens_},
                           {"caller", tokens_ ? json(call.caller.name()) : json()},
@@ -112,7 +112,7 @@ HttpAnswer HttpPage::tasks(const HttpCall& call) const {
 }
 
 HttpAnswer HttpPage::example(const HttpCall& call) const {
-  const auto found = std::ranges::find(examples_, call.example, &ExampleImage::name);
+  const auto found = std::ranges::find(examples_, call.example, &PageExample::name);
   if (found == examples_.end()) fail(Code::kNotFound, "[http] no example '{}'", printable(call.example));
   return {200, std::string(found->media_type), found->bytes, {}, false};
 }

@@ -33,7 +33,7 @@ class HttpPage {
 
   Service& service_;
   const bool tokens_;
-  const std::vector<ExampleImage> examples_;
+  const std::vector<PageExample> examples_;
   const std::unique_ptr<CorrectionFolder> corrections_;  // null: none are taken
 };
 

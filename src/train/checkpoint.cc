@@ -133,7 +133,7 @@ std::optional<Found> find_whole(const fs::path& newest, Listener* listener) {
 
 fs::path previous_checkpoint(const fs::path& newest) { return newest.parent_path() / "previous.safetensors"; }
 
-void Checkpoint::save(const Learner& learner, const fs::path& path) {
+void LearnerCheckpoint::save(const Learner& learner, const fs::path& path) {
   TensorFile file;
   pack_all(learner.model_.numbers(), "now", file);
   json candidates = json::array();
@@ -175,7 +175,7 @@ void Checkpoint::save(const Learner& learner, const fs::path& path) {
   read_whole(path);
 }
 
-bool Checkpoint::load(Learner& learner, const fs::path& newest) {
+bool LearnerCheckpoint::load(Learner& learner, const fs::path& newest) {
   const std::optional<Found> found = find_whole(newest, learner.budget_.listener);
   if (!found) return false;
   const auto& [file, path] = *found;
@@ -229,13 +229,13 @@ bool Checkpoint::load(Learner& learner, const fs::path& newest) {
 void Learner::save_checkpoint() const {
   if (budget_.checkpoint.empty()) return;
   const Stopwatch watch;
-  Checkpoint::save(*this, budget_.checkpoint);
+  LearnerCheckpoint::save(*this, budget_.checkpoint);
   log_event(LogLevel::kInfo, "checkpoint.saved",
             {{"path", budget_.checkpoint.native()}, {"step", counters_.step}, {"ms", watch.ms()}});
 }
 bool Learner::load_checkpoint() {
   const Stopwatch watch;
-  const bool found = !budget_.checkpoint.empty() && Checkpoint::load(*this, budget_.checkpoint);
+  const bool found = !budget_.checkpoint.empty() && LearnerCheckpoint::load(*this, budget_.checkpoint);
   note(found ? fmt::format("resumed at epoch {}, step {}", counters_.epoch, counters_.step)
              : "nothing to resume from: starting afresh");
   if (found)

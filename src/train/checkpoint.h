@@ -5,7 +5,7 @@ namespace recast {
 
 /// A learning run between two steps, as one file: the numbers of all scopes, counters and cursors, the candidates so
 /// far, and a SHA-256 over all of it. There is no generator state: randomness is a function of the seed.
-class Checkpoint {
+class LearnerCheckpoint {
  public:
   /// Writes `path`, whole or not at all, and reads it back; the one that was there stays as previous_checkpoint().
   /// A power failure at any moment leaves at least one of the two. Throws kUnavailable, kDataCorruption (read back).

@@ -46,7 +46,7 @@ class Learner {
   [[noreturn]] void reject(const Plug& plug, const std::string& reason) const;
 
  private:
-  friend class Checkpoint;
+  friend class LearnerCheckpoint;
   void begin();
   /// Whether a number changed.
   bool end_task();

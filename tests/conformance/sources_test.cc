@@ -1,5 +1,6 @@
 // What the source tree promises: a plug-in is one file, nobody else names it, and folders only use those above them.
 #include <fstream>
+#include <map>
 #include <regex>
 #include <sstream>
 
@@ -95,6 +96,23 @@ TEST(Sources, FoldersUseOnlyThoseAboveThem) {
       }
     }
   EXPECT_GT(checked, 50);
+}
+
+// Two of one name are one to the linker, which takes whichever member function comes first for both.
+TEST(Sources, HeadersDefineATypeOnce) {
+  const std::regex definition("^(?:class|struct|enum class) ([A-Za-z0-9]+)(?: final)?(?: : .*)? \\{.*");
+  std::map<std::string, fs::path> places;
+  for (const char* tree : {"src", "include/recast"})
+    for (const fs::path& path : sources_under(kRoot / tree)) {
+      if (path.extension() != ".h") continue;
+      for (const std::string& line : lines_of(path)) {
+        std::smatch match;
+        if (!std::regex_match(line, match, definition)) continue;
+        const auto [first, is_first] = places.emplace(match[1], path);
+        EXPECT_TRUE(is_first) << match[1] << " is defined in " << first->second << " and in " << path;
+      }
+    }
+  EXPECT_GT(places.size(), 200U);
 }
 
 }  // namespace

@@ -12,12 +12,10 @@
 #include <string>
 #include <vector>
 
-/// Where a sanitizer takes the place of the crash report or of malloc().
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SKIP_WITH_SANITIZER() GTEST_SKIP() << "the sanitizer reports crashes itself"
-#else
-#define SKIP_WITH_SANITIZER() static_cast<void>(0)
-#endif
+#include "base/sanitizer.h"
+
+#define SKIP_WITH_SANITIZER() \
+  if (kSanitized) GTEST_SKIP() << "the sanitizer reports crashes itself"
 
 namespace recast {
 
