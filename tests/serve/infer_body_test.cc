@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/sanitizer.h"
 #include "format/expect_error.h"
 
 namespace recast {
@@ -493,9 +494,7 @@ std::size_t peak_bytes(const std::string& body) {
 }
 
 TEST(InferBody, NeedsNoMoreMemoryThanTheValuesThatItMakes) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "sanitizers need memory of their own";
-#endif
+  if (kSanitized) GTEST_SKIP() << "sanitizers need memory of their own";
   constexpr std::size_t kRows = 1024, kValues = 2048;
   std::string data = "[";
   data.reserve(2 * kRows * kValues + 2);
