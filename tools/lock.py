@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 TOOLS = Path(__file__).resolve().parent
 PIN = re.compile(r"^([\w.-]+)==(\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})*)$", re.MULTILINE)
 #: What PyTorch's build for NVIDIA asks for, and others do not.
@@ -19,14 +21,11 @@ ARM = [word for glibc in range(36, 16, -1) for word in ("--platform", f"manylinu
     "--platform", "manylinux2014_aarch64", "--python-version", "3.11", "--target", "/nonexistent", "--no-deps"]
 
 
-def canonical(name):
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def pins(file):
     """{name: (spelling, version, hashes)}"""
     found = PIN.findall((TOOLS / file).read_text())
-    return {canonical(name): (name, version, set(re.findall("[0-9a-f]{64}", hashes))) for name, version, hashes in found}
+    return {canonicalize_name(name): (name, version, set(re.findall("[0-9a-f]{64}", hashes)))
+            for name, version, hashes in found}
 
 
 def chosen(known, *words):
@@ -39,8 +38,9 @@ def chosen(known, *words):
                               stdout=subprocess.PIPE, cwd=TOOLS, check=False)
     if done.returncode != 0:
         sys.exit(f"lock: pip finds no wheels for {' '.join(words)}")
-    return {canonical(part["metadata"]["name"]): (part["metadata"]["name"], part["metadata"]["version"].partition("+")[0],
-                                                  {part["download_info"]["archive_info"]["hashes"]["sha256"]})
+    return {canonicalize_name(part["metadata"]["name"]): (
+                part["metadata"]["name"], part["metadata"]["version"].partition("+")[0],
+                {part["download_info"]["archive_info"]["hashes"]["sha256"]})
             for part in json.loads(done.stdout)["install"]}
 
 

@@ -21,6 +21,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from conftest import ROOT, program
 
@@ -283,10 +284,10 @@ def test_every_python_package_has_a_hash():
         text = (ROOT / f"tools/constraints{pins}.txt").read_text()
         names = re.findall(r"^([\w.-]+)==\S+ \\\n +--hash=sha256:[0-9a-f]{64}\b", text, re.MULTILINE)
         assert len(names) > 50 and len(names) == text.count("=="), f"constraints{pins}.txt"
-        have = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+        have = {canonicalize_name(name) for name in names}
         for part in wanted:
             lines = (ROOT / f"tools/requirements{part}.txt").read_text().splitlines()
-            want = {re.sub(r"[-_.]+", "-", line.split("[")[0]).lower() for line in lines if not line.startswith("#")}
+            want = {canonicalize_name(line.split("[")[0]) for line in lines if not line.startswith("#")}
             assert want and want <= have, want - have
 
 
