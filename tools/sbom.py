@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 from cyclonedx.model import HashAlgorithm, HashType
@@ -48,10 +49,14 @@ def compiled_in(build):
 
 
 def of_debian(paths):
-    """{path: URL of its package}. A file of /usr/lib may be called one of /lib."""
+    """{path: URL of its package}. A file of /usr/lib may be called one of /lib, and two paths may lead to one file."""
     system = platform.freedesktop_os_release()
-    names = {str(name): path for path in paths for real in [path.resolve()]
-             for name in (path, real, Path("/", *real.parts[2:])) if real.parts[1] == "usr"}
+    names = defaultdict(set)
+    for path in paths:
+        real = path.resolve()
+        if real.parts[1] == "usr":
+            for name in (path, real, Path("/", *real.parts[2:])):
+                names[str(name)].add(path)
     shown = [line.split() for line in
              lines("dpkg-query", "--show", "--showformat=${binary:Package} ${Package} ${Version} ${Architecture}\n")]
     lists = "\n".join(lines("dpkg-query", "--listfiles", *(key for key, *_ in shown))).split("\n\n")
@@ -59,7 +64,7 @@ def of_debian(paths):
     for (_, name, version, architecture), held in zip(shown, lists, strict=True):
         url = PackageURL("deb", system["ID"], name, version,
                          {"arch": architecture, "distro": f"{system['ID']}-{system['VERSION_ID']}"})
-        found |= {names[file]: url for file in held.splitlines() if file in names}
+        found |= {path: url for file in held.splitlines() for path in names.get(file, ())}
     return found
 
 
