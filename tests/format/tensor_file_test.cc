@@ -274,6 +274,23 @@ TEST(RequireFinite, CountsInEveryFloatingDtypeAndLayout) {
   }
 }
 
+TEST(RequireFinite, FindsThemAnywhereInALongTensor) {
+  constexpr std::int64_t kNumbers = 2100;
+  for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16})
+    for (const std::int64_t place : {0, 1, 1023, 1024, 2047, 2048, 2099})
+      for (const float sign : {1.0f, -1.0f}) {
+        at::Tensor values = at::full({kNumbers}, -6e4f).to(type);
+        values[0] = 0;
+        values[kNumbers - 1] = -0.0f;
+        EXPECT_EQ(count_non_finite(values).nan + count_non_finite(values).infinite, 0) << c10::toString(type);
+        values[place] = sign * kInfinity;
+        EXPECT_EQ(count_non_finite(values).infinite, 1) << c10::toString(type) << " at " << place;
+        values[place] = sign * std::numeric_limits<float>::quiet_NaN();
+        EXPECT_EQ(count_non_finite(values).nan, 1) << c10::toString(type) << " at " << place;
+        EXPECT_EQ(count_non_finite(values).infinite, 0) << c10::toString(type) << " at " << place;
+      }
+}
+
 TEST(RequireFinite, KnowsWhatNanAndInfinityAreInTheSmallDtypes) {
   const auto counted = [](at::ScalarType type) {
     const NonFinite found = count_non_finite(at::arange(256).to(at::kByte).view(type));
