@@ -2,28 +2,14 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "recast/base/error.h"
 #include "recast/base/key.h"
+#include "row_passes.h"
 
 namespace recast {
 namespace {
-
-/// Columns of the stacked weights that are held in double at a time.
-constexpr std::int64_t kChunk = 1 << 18;
-
-/// Runs `visit` on successive columns of `rows` [L, P] as double [L, chunk].
-template <class Visit>
-void for_chunks(const at::Tensor& rows, const Visit& visit) {
-  for (std::int64_t begin = 0; begin < rows.size(1); begin += kChunk) {
-    visit(begin, rows.slice(1, begin, std::min(begin + kChunk, rows.size(1))).to(at::kDouble));
-  }
-}
-
-at::Tensor gram(const at::Tensor& rows) {
-  at::Tensor sum = at::zeros({rows.size(0), rows.size(0)}, at::kDouble);
-  for_chunks(rows, [&](std::int64_t, const at::Tensor& chunk) { sum += at::mm(chunk, chunk.t()); });
-  return sum;
-}
 
 /// An eigenvector's sign is free: the largest component is made positive, so the result depends on the weights alone.
 at::Tensor with_fixed_signs(const at::Tensor& vectors) {
@@ -32,38 +18,43 @@ at::Tensor with_fixed_signs(const at::Tensor& vectors) {
 }
 
 /// With W W^T = U S^2 U^T the best rank-n approximation of W [L, P] is U_n (U_n^T W).
-BankSolution truncate(const at::Tensor& rows, std::int64_t n) {
-  const auto [values, vectors] = at::linalg_eigh(gram(rows));  // in ascending order
-  const at::Tensor u = with_fixed_signs(vectors.slice(1, vectors.size(1) - n).flip(1));
-  BankSolution solution{at::empty({n, rows.size(1)}, at::kFloat), u.to(at::kFloat)};
-  for_chunks(rows, [&](std::int64_t begin, const at::Tensor& chunk) {
-    solution.templates.slice(1, begin, begin + chunk.size(1)).copy_(at::mm(u.t(), chunk));
-  });
-  return solution;
+BankSolution truncate(const std::vector<at::Tensor>& weights, at::Tensor templates) {
+  const auto [values, vectors] = at::linalg_eigh(gram(weights));  // of the lower triangle, in ascending order
+  const std::int64_t L = vectors.size(0);
+  const at::Tensor u = with_fixed_signs(vectors.slice(1, L - templates.size(0)).flip(1)).contiguous();
+  combine(weights, u, templates);
+  return {std::move(templates), u.to(at::kFloat)};
 }
 
-BankSolution keep_all(const at::Tensor& rows, std::int64_t n, std::uint64_t seed) {
-  const std::int64_t L = rows.size(0);
-  BankSolution solution{rows.clone(), at::eye(L, n, at::kFloat)};
-  if (n == L) return solution;
-  double squares = 0;
-  for_chunks(rows,
-             [&](std::int64_t, const at::Tensor& chunk) { squares += chunk.square().sum(1).sum().item<double>(); });
-  const double spread = std::sqrt(squares / static_cast<double>(rows.numel()));
-  const at::Tensor directions = Key(seed).fold("directions").normal({n - L, rows.size(1)}) * spread;
-  solution.templates = at::cat({solution.templates, directions});
-  return solution;
+double mean_square(const std::vector<at::Tensor>& weights) {
+  const auto L = static_cast<std::int64_t>(weights.size());
+  return gram(weights).trace().item<double>() / static_cast<double>(L * weights[0].numel());
+}
+
+BankSolution keep_all(const std::vector<at::Tensor>& weights, at::Tensor templates, std::uint64_t seed) {
+  const auto L = static_cast<std::int64_t>(weights.size()), n = templates.size(0);
+  at::Tensor kept = templates.narrow(0, 0, L);
+  copy(weights, kept);
+  if (n > L) {
+    const at::Tensor directions = Key(seed).fold("directions").normal({n - L, weights[0].numel()});
+    templates.narrow(0, L, n - L).flatten(1).copy_(directions * std::sqrt(mean_square(weights)));
+  }
+  return {std::move(templates), at::eye(L, n, at::kFloat)};
 }
 
 BankSolution solve_group(const SolverGroup& group) {
-  const at::Tensor& weights = group.weights;
-  const std::int64_t L = weights.size(0), n = group.templates;
-  RECAST_ASSERT(weights.dim() >= 2 && weights.scalar_type() == at::kFloat && n >= 1);
-  const at::Tensor rows = weights.flatten(1).contiguous();
-  BankSolution solution = n < L ? truncate(rows, n) : keep_all(rows, n, group.seed);
-  std::vector<std::int64_t> shape = weights.sizes().vec();
-  shape[0] = n;
-  solution.templates = solution.templates.reshape(shape);
+  const auto L = static_cast<std::int64_t>(group.weights.size()), n = group.templates;
+  RECAST_ASSERT(L >= 1 && n >= 1);
+  std::vector<at::Tensor> weights;
+  for (const at::Tensor& weight : group.weights) {
+    RECAST_ASSERT(weight.scalar_type() == at::kFloat && weight.sizes() == group.weights[0].sizes());
+    weights.push_back(weight.contiguous());
+  }
+  std::vector<std::int64_t> shape = weights[0].sizes().vec();
+  shape.insert(shape.begin(), n);
+  at::Tensor templates = at::empty(shape, at::kFloat);
+  BankSolution solution =
+      n < L ? truncate(weights, std::move(templates)) : keep_all(weights, std::move(templates), group.seed);
   solution.coefficients = solution.coefficients.unsqueeze(1).expand({L, group.sets, n}).contiguous();
   return solution;
 }

@@ -56,6 +56,8 @@ void RmsProp::step(const std::vector<at::Tensor>& params, const std::vector<at::
   }
 }
 
+at::Tensor stacked(const SolverGroup& group) { return at::stack(group.weights).flatten(1); }
+
 at::Tensor kaiming_normal(const Key& key, std::int64_t templates, at::IntArrayRef shape) {
   const std::int64_t elements = c10::multiply_integers(shape), fan_in = elements / shape[0];
   return key.fold("templates").normal({templates, elements}) * std::sqrt(2.0 / static_cast<double>(fan_in));
@@ -84,8 +86,8 @@ void BestBank::offer(double loss, const std::vector<at::Tensor>& templates,
 }
 
 BankSolution BestBank::solution(std::size_t index, const SolverGroup& group) const {
-  std::vector<std::int64_t> shape = group.weights.sizes().vec();
-  shape[0] = group.templates;
+  std::vector<std::int64_t> shape = group.weights[0].sizes().vec();
+  shape.insert(shape.begin(), group.templates);
   return {templates_.at(index).reshape(shape), coefficients_.at(index)};
 }
 

@@ -33,6 +33,9 @@ class RmsProp {
   std::vector<at::Tensor> squares_;
 };
 
+/// A group's weights as rows [L, P]: a copy.
+at::Tensor stacked(const SolverGroup& group);
+
 /// Templates [n, P] as PyTorch initialises one weight of `shape` each: normal, std sqrt(2 / fan_in), where fan_in is
 /// the number of elements of a weight's row.
 at::Tensor kaiming_normal(const Key& key, std::int64_t templates, at::IntArrayRef shape);

@@ -31,9 +31,9 @@ double cosine_rate(double rate, std::int64_t step, std::int64_t steps) {
 template <class Report>
 BankSolution solve_group(const SolverGroup& group, std::int64_t steps, double rate, const Report& report) {
   const Key key(group.seed);
-  const at::Tensor weights = group.weights.flatten(1).contiguous();
+  const at::Tensor weights = stacked(group);
   const std::int64_t L = weights.size(0), K = group.sets, n = group.templates;
-  const at::Tensor templates = kaiming_normal(key, n, group.weights.sizes().slice(1));
+  const at::Tensor templates = kaiming_normal(key, n, group.weights[0].sizes());
   Encoder encoder(key.fold("encoder"), weights.size(1), K * n);
   std::vector<at::Tensor> params = encoder.params();
   params.push_back(templates);

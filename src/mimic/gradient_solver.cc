@@ -23,7 +23,7 @@ struct Schedule {
 /// The paper's for a ViT, or for a network of convolutions.
 Schedule schedule_for(std::span<const SolverGroup> groups, const SolverSettings& settings) {
   const bool kernels =
-      std::any_of(groups.begin(), groups.end(), [](const SolverGroup& group) { return group.weights.dim() == 5; });
+      std::any_of(groups.begin(), groups.end(), [](const SolverGroup& group) { return group.weights[0].dim() == 4; });
   const std::int64_t steps = settings.steps > 0 ? settings.steps : kernels ? 3000 : 1000;
   return {steps, std::max<std::int64_t>(1, steps / (kernels ? 6 : 5)),
           settings.rate > 0 ? settings.rate
@@ -35,9 +35,9 @@ std::vector<GradientDescent::Bank> first_banks(std::span<const SolverGroup> grou
   std::vector<GradientDescent::Bank> banks;
   for (const SolverGroup& group : groups) {
     const Key key(group.seed);
-    banks.push_back({group.weights.flatten(1).contiguous(),
-                     kaiming_normal(key, group.templates, group.weights.sizes().slice(1)),
-                     orthogonal(key, group.weights.size(0), group.sets, group.templates), group.loss_factor});
+    const auto L = static_cast<std::int64_t>(group.weights.size());
+    banks.push_back({stacked(group), kaiming_normal(key, group.templates, group.weights[0].sizes()),
+                     orthogonal(key, L, group.sets, group.templates), group.loss_factor});
   }
   return banks;
 }
@@ -46,7 +46,8 @@ std::vector<GradientDescent::Bank> first_banks(std::span<const SolverGroup> grou
 std::vector<at::Tensor> noise_at(std::int64_t step, bool last, std::span<const SolverGroup> groups) {
   std::vector<at::Tensor> noise;
   for (const SolverGroup& group : groups) {
-    const std::vector<std::int64_t> shape = {group.weights.size(0), group.sets, group.templates};
+    const std::vector<std::int64_t> shape = {static_cast<std::int64_t>(group.weights.size()), group.sets,
+                                             group.templates};
     noise.push_back(last ? at::zeros(shape)
                          : Key(group.seed).fold("noise", static_cast<std::uint64_t>(step)).normal(shape) * kNoise);
   }
@@ -59,7 +60,7 @@ DescentGuard guard_of(std::span<const SolverGroup> groups, const std::vector<Gra
   std::int64_t slots = 0;
   for (const auto& bank : banks) nothing += loss_of_nothing(bank.weights, bank.factor);
   for (const SolverGroup& group : groups) {
-    slots += group.weights.size(0);
+    slots += static_cast<std::int64_t>(group.weights.size());
     most = std::max(most, group.loss_factor);
   }
   return {kName, rate, nothing, slots, most};

@@ -14,6 +14,7 @@
 #include "gradient_solver.h"
 #include "recast/base/error.h"
 #include "recast/base/key.h"
+#include "row_passes.h"
 
 namespace recast {
 namespace {
@@ -127,7 +128,7 @@ SolverGroup solver_group(const BankConfig::Group& group, const BankConfig& bank,
   std::vector<at::Tensor> weights;
   for (const std::string& slot : group.slots) weights.push_back(files.backbone.at(slot + ".weight"));
   return {group.name,
-          at::stack(weights),
+          std::move(weights),
           bank.templates_of(group),
           bank.sets,
           loss_factor(anatomy.at(group.slots.front())),
@@ -145,11 +146,10 @@ void take_over(const BankConfig::Group& group, const BankSolution& solution, Mod
 }
 
 SlotFidelity fidelity(const std::string& slot, const at::Tensor& given, const at::Tensor& rebuilt) {
-  const at::Tensor w = given.flatten().to(at::kDouble), r = rebuilt.flatten().to(at::kDouble);
-  const double norm = w.norm().item<double>(), rebuilt_norm = r.norm().item<double>();
-  const double error = (w - r).norm().item<double>();
+  const RowSums sums = compare(given, rebuilt);
+  const double norm = std::sqrt(sums.aa), rebuilt_norm = std::sqrt(sums.bb), error = std::sqrt(sums.difference);
   if (norm == 0) return {slot, error == 0 ? 0 : std::numeric_limits<double>::infinity(), error == 0 ? 1.0 : 0.0, 0};
-  return {slot, error / norm, rebuilt_norm == 0 ? 0 : w.dot(r).item<double>() / (norm * rebuilt_norm), norm};
+  return {slot, error / norm, rebuilt_norm == 0 ? 0 : sums.ab / (norm * rebuilt_norm), norm};
 }
 
 /// The source with every weight dense again.

@@ -32,7 +32,7 @@ TEST(EncoderSolver, DifferentiatesItsEncoderAsFiniteDifferencesDo) {
 TEST(EncoderSolver, EveryStepEqualsPyTorch) {
   RECAST_NEED_PYTHON("torch, safetensors");
   constexpr std::int64_t kSteps = 12, K = 2, n = 2;
-  const at::Tensor weights = random_group(3, 6, 5, n).weights.flatten(1).to(at::kDouble);
+  const at::Tensor weights = stacked(random_group(3, 6, 5, n)).to(at::kDouble);
   const at::Tensor templates = kaiming_normal(Key(1), n, {6, 5}).to(at::kDouble);
   Encoder encoder = double_encoder(2, 30, K * n);
   TensorFile question{{{"W.0", weights}, {"T.0", templates.clone()}},
@@ -60,7 +60,7 @@ TEST(EncoderSolver, EveryStepEqualsPyTorch) {
 TEST(EncoderSolver, WholeRunWithItsScheduleAndBestStepEqualsPyTorch) {
   RECAST_NEED_PYTHON("torch, safetensors");
   const SolverGroup group = random_group(3, 6, 5, 2, 21);
-  TensorFile question{{{"W.0", group.weights.flatten(1)}, {"T.0", kaiming_normal(Key(group.seed), 2, {6, 5})}},
+  TensorFile question{{{"W.0", stacked(group)}, {"T.0", kaiming_normal(Key(group.seed), 2, {6, 5})}},
                       {{"what", "encoder"}, {"groups", "1"}, {"steps", "60"}, {"rate", "0.002"}}};
   const std::vector<at::Tensor> params = Encoder(Key(group.seed).fold("encoder"), 30, 4).params();
   for (std::size_t i = 0; i < params.size(); ++i) question.tensors["E.0." + std::to_string(i)] = params[i];

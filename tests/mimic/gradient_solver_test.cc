@@ -34,7 +34,7 @@ TEST(GradientSolver, StartsOrthogonalAndKaimingNormal) {
 /// Two groups, one of them so large that the gradients are clipped.
 std::vector<SolverGroup> two_groups() {
   std::vector<SolverGroup> groups = {random_group(3, 6, 5, 2, 11), random_group(2, 4, 8, 2, 12)};
-  groups[1].weights = groups[1].weights * 200;
+  for (at::Tensor& weight : groups[1].weights) weight = weight * 200;
   groups[1].sets = 3;
   groups[1].loss_factor = 40;
   return groups;
@@ -48,9 +48,9 @@ TEST(GradientSolver, EveryStepEqualsPyTorch) {
   std::vector<at::Tensor> noise;
   for (std::size_t g = 0; g < 2; ++g) {
     const SolverGroup group = two_groups()[g];
-    const std::int64_t L = group.weights.size(0);
-    banks.push_back({group.weights.flatten(1).to(at::kDouble),
-                     kaiming_normal(Key(g), 2, group.weights.sizes().slice(1)).to(at::kDouble),
+    const auto L = static_cast<std::int64_t>(group.weights.size());
+    banks.push_back({stacked(group).to(at::kDouble),
+                     kaiming_normal(Key(g), 2, group.weights[0].sizes()).to(at::kDouble),
                      orthogonal(Key(g), L, group.sets, 2).to(at::kDouble), group.loss_factor});
     noise.push_back(Key(g).fold("noise").normal({kSteps + 1, L, group.sets, 2}).to(at::kDouble) * 1e-4);
     const std::string n = std::to_string(g);
@@ -86,7 +86,7 @@ TEST(GradientSolver, WholeRunWithItsScheduleAndBestStepEqualsPyTorch) {
   noise.push_back(at::zeros({3, 2, 2}));
   const NamedTensors expected = python_reference(
       "../mimic/solver_reference.py",
-      {{{"W.0", group.weights.flatten(1)},
+      {{{"W.0", stacked(group)},
         {"T.0", kaiming_normal(Key(group.seed), 2, {6, 5})},
         {"C.0", orthogonal(Key(group.seed), 3, 2, 2)},
         {"noise.0", at::stack(noise)}},
@@ -130,7 +130,7 @@ TEST(GradientSolver, TakesTheStepsThatThePaperTakes) {
   };
   EXPECT_EQ(steps_of(planted_group(3, 2)), 1000);
   SolverGroup kernels = planted_group(3, 2);
-  kernels.weights = kernels.weights.reshape({3, 4, 3, 2, 5});
+  for (at::Tensor& weight : kernels.weights) weight = weight.reshape({4, 3, 2, 5});
   EXPECT_EQ(steps_of(kernels), 3000);
 }
 

@@ -21,7 +21,7 @@ ModelFiles random_model(const std::string& arch) {
 
 /// One group with one set; coefficients [L, n].
 BankSolution solve_closed(const at::Tensor& weights, std::int64_t templates, std::uint64_t seed) {
-  SolverGroup group{"group", weights, templates, 1};
+  SolverGroup group{"group", weights.unbind(), templates, 1};
   group.seed = seed;
   BankSolution solution = mimicry_solver("closed").solve(std::span(&group, 1), {}).front();
   return {solution.templates, solution.coefficients.squeeze(1)};

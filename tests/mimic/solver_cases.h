@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "../../src/mimic/descent.h"
 #include "methods/reference.h"
 #include "recast/base/key.h"
 #include "recast/mimic/mimicry.h"
@@ -17,7 +18,7 @@ inline SolverGroup random_group(std::int64_t L, std::int64_t rows, std::int64_t 
                                 std::uint64_t seed = 3) {
   SolverGroup group;
   group.name = "toy";
-  group.weights = Key(seed).fold("weights").normal({L, rows, columns}) * 0.05;
+  group.weights = (Key(seed).fold("weights").normal({L, rows, columns}) * 0.05).unbind();
   group.templates = n;
   group.seed = seed;
   return group;
@@ -27,7 +28,7 @@ inline SolverGroup random_group(std::int64_t L, std::int64_t rows, std::int64_t 
 inline SolverGroup planted_group(std::int64_t L, std::int64_t n, std::uint64_t seed = 4) {
   SolverGroup group = random_group(L, 12, 10, n, seed);
   const at::Tensor hidden = Key(seed).fold("hidden").normal({n, 120}) * 0.05;
-  group.weights = at::mm(Key(seed).fold("mix").normal({L, n}), hidden).view({L, 12, 10});
+  group.weights = at::mm(Key(seed).fold("mix").normal({L, n}), hidden).view({L, 12, 10}).unbind();
   return group;
 }
 
@@ -36,7 +37,7 @@ inline at::Tensor rebuilt(const BankSolution& bank) {
 }
 /// ||W - W'|| / ||W|| of all slots together.
 inline double error_left(const SolverGroup& group, const BankSolution& bank) {
-  const at::Tensor w = group.weights.flatten(1).to(at::kDouble);
+  const at::Tensor w = stacked(group).to(at::kDouble);
   return ((rebuilt(bank).to(at::kDouble) - w).norm() / w.norm()).item<double>();
 }
 

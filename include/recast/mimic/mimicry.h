@@ -54,8 +54,8 @@ struct SolverSettings {
 
 /// One group of L slots to find a bank for.
 struct SolverGroup {
-  std::string name;    ///< of the bank
-  at::Tensor weights;  ///< [L, shape...], fp32
+  std::string name;                 ///< of the bank
+  std::vector<at::Tensor> weights;  ///< of L slots, all of one shape, fp32, CPU; read
   std::int64_t templates = 2, sets = 2;
   double loss_factor = 2;   ///< weight of each slot in the loss of `gradient`
   std::uint64_t seed = 42;  ///< of all that is drawn for this group
