@@ -3,11 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numbers>
 #include <utility>
 
+#include "pixel_kernels.h"
 #include "recast/base/error.h"
 
 namespace recast {
@@ -38,64 +38,18 @@ void require_finite(double value, std::string_view what) {
   if (!std::isfinite(value)) fail(Code::kInvalidArgument, "[data] {} must be finite, got {}", what, value);
 }
 
-std::uint8_t to_byte(float x) { return static_cast<std::uint8_t>(std::clamp(x, 0.0f, 255.0f)); }  // cuts, as torch does
-
-std::uint8_t grey(std::uint8_t r, std::uint8_t g, std::uint8_t b) {
-  return to_byte(0.2989f * r + 0.587f * g + 0.114f * b);
-}
-
 double mean_grey(const Planes& p) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < p.size; ++i) sum += grey(p.r[i], p.r[i + p.size], p.r[i + 2 * p.size]);
-  return p.size ? sum / static_cast<double>(p.size) : 0;
+  return p.size ? static_cast<double>(best_pixel_kernels().sum_grey(p.r, p.size)) / static_cast<double>(p.size) : 0;
 }
 
-// factor x + (1 - factor) other, for one `other`: 256 possible bytes in, so a table.
+/// factor x + (1 - factor) other, for one `other`.
 at::Tensor blend_with(const at::Tensor& pixels, double factor, double other) {
   require_finite(factor, "a colour factor");
-  std::array<std::uint8_t, 256> table;
-  for (int v = 0; v < 256; ++v) {
-    table[v] = to_byte(static_cast<float>(factor) * static_cast<float>(v) +
-                       static_cast<float>(1 - factor) * static_cast<float>(other));
-  }
   const Planes in(pixels);
   at::Tensor out = at::empty_like(in.tensor);
-  std::transform(in.r, in.r + 3 * in.size, out.data_ptr<std::uint8_t>(), [&table](std::uint8_t v) { return table[v]; });
+  const float own = static_cast<float>(factor), part = static_cast<float>(1 - factor) * static_cast<float>(other);
+  best_pixel_kernels().blend(in.r, 3 * in.size, own, part, out.data_ptr<std::uint8_t>());
   return out;
-}
-
-struct Rgb {
-  float r, g, b;
-};
-
-float modulo_one(float x) { return x - std::floor(x); }
-
-// Hue shift of one pixel in 0..1, through HSV as in torchvision.
-Rgb shift_hue(Rgb in, float shift) {
-  const float high = std::max({in.r, in.g, in.b}), low = std::min({in.r, in.g, in.b});
-  if (high == low) return in;
-  const float chroma = high - low, saturation = chroma / high;
-  const float rc = (high - in.r) / chroma, gc = (high - in.g) / chroma, bc = (high - in.b) / chroma;
-  const float sixths = high == in.r ? bc - gc : high == in.g ? 2 + rc - bc : 4 + gc - rc;
-  const float h = modulo_one(modulo_one(sixths / 6 + 1) + shift) * 6;
-  const float sector = std::floor(h), f = h - sector;
-  const float p = std::clamp(high * (1 - saturation), 0.0f, 1.0f);
-  const float q = std::clamp(high * (1 - saturation * f), 0.0f, 1.0f);
-  const float t = std::clamp(high * (1 - saturation * (1 - f)), 0.0f, 1.0f);
-  switch (static_cast<int>(sector) % 6) {
-    case 0:
-      return {high, t, p};
-    case 1:
-      return {q, high, p};
-    case 2:
-      return {p, high, t};
-    case 3:
-      return {p, q, high};
-    case 4:
-      return {t, p, high};
-    default:
-      return {high, p, q};
-  }
 }
 
 double between(const Key& key, double low, double high) { return low + (high - low) * key.uniform(); }
@@ -175,12 +129,8 @@ at::Tensor adjust_saturation(const at::Tensor& pixels, double factor) {
   require_finite(factor, "a colour factor");
   const Planes in(pixels);
   at::Tensor out = at::empty_like(in.tensor);
-  auto* to = out.data_ptr<std::uint8_t>();
-  const float own = static_cast<float>(factor), rest = static_cast<float>(1 - factor);
-  for (std::int64_t i = 0; i < in.size; ++i) {
-    const float part = rest * grey(in.r[i], in.r[i + in.size], in.r[i + 2 * in.size]);
-    for (std::int64_t j = i; j < 3 * in.size; j += in.size) to[j] = to_byte(own * in.r[j] + part);
-  }
+  best_pixel_kernels().saturate(in.r, in.size, static_cast<float>(factor), static_cast<float>(1 - factor),
+                                out.data_ptr<std::uint8_t>());
   return out;
 }
 
@@ -189,15 +139,7 @@ at::Tensor adjust_hue(const at::Tensor& pixels, double shift) {
   if (!(std::abs(shift) <= 0.5)) fail(Code::kInvalidArgument, "[data] hue shift must lie in -0.5..0.5, got {}", shift);
   const Planes in(pixels);
   at::Tensor out = at::empty_like(in.tensor);
-  auto* to = out.data_ptr<std::uint8_t>();
-  constexpr float kToByte = 255.999f;  // torchvision's factor from 0..1 to bytes, which cuts instead of rounding
-  for (std::int64_t i = 0; i < in.size; ++i) {
-    const Rgb from{in.r[i] / 255.0f, in.r[i + in.size] / 255.0f, in.r[i + 2 * in.size] / 255.0f};
-    const Rgb turned = shift_hue(from, static_cast<float>(shift));
-    to[i] = to_byte(turned.r * kToByte);
-    to[i + in.size] = to_byte(turned.g * kToByte);
-    to[i + 2 * in.size] = to_byte(turned.b * kToByte);
-  }
+  best_pixel_kernels().turn_hue(in.r, in.size, static_cast<float>(shift), out.data_ptr<std::uint8_t>());
   return out;
 }
 

@@ -6,10 +6,10 @@
 #include <cmath>
 #include <vector>
 
+#include "pixel_kernels.h"
+
 namespace recast {
 namespace {
-
-constexpr int kBits = 22;  // 8 for the pixel and 2 for weights that add up to more than one in size leave 22 of 32
 
 double bilinear(double x) { return std::max(0.0, 1 - std::abs(x)); }
 
@@ -45,16 +45,12 @@ std::vector<Taps> taps_of(const Axis& axis, Filter filter) {
     Taps taps{begin, {}};
     for (const double w : weights) {
       const double share = sum != 0 ? w / sum : w;
-      taps.weights.push_back(static_cast<std::int32_t>((share < 0 ? -0.5 : 0.5) + share * (1 << kBits)));
+      taps.weights.push_back(static_cast<std::int32_t>((share < 0 ? -0.5 : 0.5) + share * (1 << kTapBits)));
     }
     out.push_back(std::move(taps));
   }
   return out;
 }
-
-std::uint8_t to_byte(std::int32_t sum) { return static_cast<std::uint8_t>(std::clamp(sum >> kBits, 0, 255)); }
-
-constexpr std::int32_t kHalf = 1 << (kBits - 1);
 
 struct Span {
   std::int64_t begin, end;
@@ -66,32 +62,48 @@ Span reach(const std::vector<Taps>& taps) {
   return {taps.front().begin, last.begin + static_cast<std::int64_t>(last.weights.size())};
 }
 
-// Across. Row y of `to` [rows, taps.size()] is made of row y of `from` [rows, width].
-void resample_across(const std::uint8_t* from, std::int64_t width, std::int64_t rows, const std::vector<Taps>& taps,
-                     std::uint8_t* to) {
-  for (std::int64_t y = 0; y < rows; ++y, from += width) {
-    for (const auto& t : taps) {
-      std::int32_t sum = kHalf;
-      const std::uint8_t* x = from + t.begin;
-      for (const auto weight : t.weights) sum += *x++ * weight;
-      *to++ = to_byte(sum);
+TapTable table_of(const std::vector<Taps>& taps) {
+  constexpr std::int64_t kWidest = 16;  // lanes of a vector
+  TapTable table;
+  table.count = static_cast<std::int64_t>(taps.size());
+  table.stride = (table.count + kWidest - 1) / kWidest * kWidest;
+  for (const Taps& t : taps) table.taps = std::max(table.taps, static_cast<std::int64_t>(t.weights.size()));
+  table.taps = (table.taps + 3) / 4 * 4;
+  table.begin.assign(static_cast<std::size_t>(table.stride), 0);
+  table.weights.assign(static_cast<std::size_t>(table.stride * table.taps), 0);
+  for (std::int64_t x = 0; x < table.count; ++x) {
+    const Taps& t = taps[static_cast<std::size_t>(x)];
+    table.begin[static_cast<std::size_t>(x)] = static_cast<std::int32_t>(t.begin);
+    for (std::size_t i = 0; i < t.weights.size(); ++i)
+      table.weights[i * static_cast<std::size_t>(table.stride) + static_cast<std::size_t>(x)] = t.weights[i];
+  }
+  return table;
+}
+
+// Across. Row y of `to` [rows, taps.size()] is made of row y of `from` [rows, width]; nothing behind `end` is read.
+void resample_across(const std::uint8_t* from, const std::uint8_t* end, std::int64_t width, std::int64_t rows,
+                     const TapTable& table, std::uint8_t* to) {
+  const PixelKernels& kernels = best_pixel_kernels();
+  const std::int64_t reach = *std::max_element(table.begin.begin(), table.begin.end()) + table.taps;
+  std::vector<std::uint8_t> last;
+  for (std::int64_t y = 0; y < rows; ++y, from += width, to += table.count) {
+    const bool inside = end - from >= reach;
+    if (!inside) {
+      last.assign(static_cast<std::size_t>(std::max(reach, width)), 0);
+      std::copy(from, from + width, last.begin());
     }
+    kernels.across(inside ? from : last.data(), table, to);
   }
 }
 
-// Down, row by row, so that the inner loop runs along memory. `from` [any, width], `to` [taps.size(), width]; `first`
-// is the input row that `from` begins with.
+// Down. `from` [any, width], `to` [taps.size(), width]; `first` is the input row that `from` begins with.
 void resample_down(const std::uint8_t* from, std::int64_t first, std::int64_t width, const std::vector<Taps>& taps,
                    std::uint8_t* to) {
-  std::vector<std::int32_t> sums(static_cast<std::size_t>(width));
+  const PixelKernels& kernels = best_pixel_kernels();
   for (const auto& t : taps) {
-    std::fill(sums.begin(), sums.end(), kHalf);
-    const std::uint8_t* row = from + (t.begin - first) * width;
-    for (const auto weight : t.weights) {
-      for (std::int64_t x = 0; x < width; ++x) sums[x] += row[x] * weight;
-      row += width;
-    }
-    to = std::transform(sums.begin(), sums.end(), to, to_byte);
+    kernels.down(from + (t.begin - first) * width, width, t.weights.data(), static_cast<std::int64_t>(t.weights.size()),
+                 to);
+    to += width;
   }
 }
 
@@ -105,19 +117,21 @@ bool goes_down_first(const Axis& down, const Axis& across) {
 
 at::Tensor resample(const at::Tensor& image, const Axis& down, const Axis& across, Filter filter) {
   const auto rows = taps_of(down, filter), columns = taps_of(across, filter);
+  const TapTable table = table_of(columns);
   const bool down_first = goes_down_first(down, across);
   const Span used = reach(rows);
   std::vector<std::uint8_t> between(
       static_cast<std::size_t>(down_first ? down.count * across.from : (used.end - used.begin) * across.count));
   at::Tensor out = at::empty({3, down.count, across.count}, at::kByte);
+  const std::uint8_t* end = image.data_ptr<std::uint8_t>() + image.numel();
   for (int plane = 0; plane < 3; ++plane) {
     const auto* from = image.data_ptr<std::uint8_t>() + plane * down.from * across.from;
     auto* to = out.data_ptr<std::uint8_t>() + plane * down.count * across.count;
     if (down_first) {
       resample_down(from, 0, across.from, rows, between.data());
-      resample_across(between.data(), across.from, down.count, columns, to);
+      resample_across(between.data(), between.data() + between.size(), across.from, down.count, table, to);
     } else {
-      resample_across(from + used.begin * across.from, across.from, used.end - used.begin, columns, between.data());
+      resample_across(from + used.begin * across.from, end, across.from, used.end - used.begin, table, between.data());
       resample_down(between.data(), used.begin, across.count, rows, to);
     }
   }
