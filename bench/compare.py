@@ -1,7 +1,6 @@
 """bench/run: recast beside its rivals. Results are checked first; a check that fails ends the bench without a time."""
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -11,11 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests" / "golden")]
 
-import torch
 from safetensors.torch import load_file
 
 import agreement
 import measure
+import mimic_part
 import report
 import workload
 from measure import Contender, run_json
@@ -24,8 +23,6 @@ from report import number
 BENCHES = ("learn", "infer", "mimic", "recipes")
 CHECKED_STEPS = 3
 LEARN_STEPS, INFER_STEPS, WARMUP = 4, 6, 1  # batches of a repetition, the first of which warms up
-MIMIC_GROUPS = (6, 3)  # n = L, where the answer is exact, and n < L, where it is an optimum
-MIMIC_LEVEL = 1e-3
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 ZOO = ROOT / "build" / "zoo" / "vit_small_patch14_imgfocus.safetensors"
 
@@ -40,12 +37,15 @@ def arguments():
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--learn-steps", type=int, default=LEARN_STEPS, help="of a run; the first one warms up")
     parser.add_argument("--infer-steps", type=int, default=INFER_STEPS, help="of a run; the first one warms up")
-    parser.add_argument("--gradient-steps", type=int, default=1000, help="of the gradient solver (the paper: 1000)")
+    parser.add_argument("--gradient-steps", type=int, default=0,
+                        help="of the gradient solver (default: the paper's, 1000 or 3000)")
+    parser.add_argument("--architectures", nargs="*", help="mimic these alone: the beginning of a name")
     parser.add_argument("--paper-epochs", type=int, default=100, help="of recipe paper (the paper: 100)")
     parser.add_argument("--recipe-images", type=int, default=25, help="images of each class to learn from")
     parser.add_argument("--recipe-px", type=int, default=56, help="side of those images (a multiple of 14)")
     parser.add_argument("--recast", type=Path, default=ROOT / "build/bin/recast")
     parser.add_argument("--step-bench", type=Path, default=ROOT / "build/dev/bin/step_bench")
+    parser.add_argument("--mimic-bench", type=Path, default=ROOT / "build/dev/bin/mimic_bench")
     parser.add_argument("--folder", type=Path, default=ROOT / "build/bench", help="for files on the way")
     chosen = parser.parse_args()
     chosen.names = chosen.names or list(BENCHES)
@@ -138,26 +138,7 @@ class Bench:
             self.rows += measure.speed_and_memory(what, dtype, ours, rival, self.options.batch)
 
     def mimic(self):
-        for groups in MIMIC_GROUPS:
-            settings = ["--groups", groups, "--templates", workload.TEMPLATES, "--sets", workload.SETS, "--threads",
-                        self.options.threads]
-            rival = run_json([sys.executable, ROOT / "bench/gradient_mimicry.py", "--base", self.work.base, "--depth",
-                              workload.DEPTH, "--level", MIMIC_LEVEL, "--steps", self.options.gradient_steps,
-                              *settings])
-            out = self.work.folder / f"mimicked-{groups}"
-            workload.mimic(self.options.recast, self.work.base, out, groups)
-            error = rebuilt_error(self.work.base, out)
-            name = f"mimic, {groups} groups of {workload.DEPTH // groups}"
-            # The closed form leaves the least squares of all slots together: nobody is below by more than rounding.
-            self.require([agreement.Check(f"{name}: error not above the gradient solver's", error,
-                                          rival["relative_error"] + agreement.relative_tolerance("fp32"))])
-            seconds = [run_json([self.options.step_bench, "mimic", "--model", self.work.base, "--steps", 2,
-                                 *settings])["seconds"][-1] for _ in range(self.options.repeats)]
-            stop = f"until {MIMIC_LEVEL}" if rival["reached"] else f"all {rival['steps']} steps"
-            self.notes.append(f"{name}: relative error {error:.2e} (ours), {rival['relative_error']:.2e} "
-                              f"(gradient solver, {stop}, run once)")
-            self.rows.append(measure.row("mimic", f"{groups} groups of {workload.DEPTH // groups}", "fp32",
-                                         "gradient solver", "s", seconds, rival["seconds"], more_is_better=False))
+        mimic_part.run(self)
 
     def recipes(self):
         """Both recipes from files to the stored task, through the command line."""
@@ -202,21 +183,6 @@ class Bench:
             print(f"{name}: checks before any time", flush=True)
             getattr(self, name)()
             write_json(self)
-
-
-def rebuilt_error(base, mimicked):
-    """||W - W'|| / ||W|| of all slots together, from the files that `recast mimic` wrote."""
-    given, bank = load_file(base / "backbone.safetensors"), load_file(mimicked / "bank.safetensors")
-    config = json.loads((mimicked / "config.json").read_text())
-    left = whole = 0.0
-    for group in config["bank"]["members"]:
-        templates = bank[f"{group['name']}.templates"].double()
-        for slot in group["slots"]:
-            weight = given[f"{slot}.weight"].double()
-            rebuilt = torch.einsum("n,noi->oi", bank[f"{slot}.coefficients"].double().mean(0), templates)
-            left += (weight - rebuilt).square().sum().item()
-            whole += weight.square().sum().item()
-    return (left / whole) ** 0.5
 
 
 def document(bench):

@@ -29,15 +29,19 @@ class Workload:
     batch: Path
 
 
-def random_backbone(generator):
+def random_backbone(generator, architecture=ARCHITECTURE):
     """Every parameter matters: matrices keep the size of what passes, gains around 1, the rest around 0."""
     tensors = {}
-    for name, tensor in timm.create_model(ARCHITECTURE, num_classes=0).state_dict().items():
+    for name, tensor in timm.create_model(architecture, num_classes=0).state_dict().items():
+        if not tensor.is_floating_point():
+            continue  # how many batches a norm has seen
         drawn = torch.randn(tensor.shape, generator=generator)
         if name in ("cls_token", "pos_embed"):
             drawn *= 0.5
         elif tensor.dim() > 1:
             drawn /= tensor[0].numel() ** 0.5
+        elif name.endswith("running_var"):
+            drawn = 0.5 + drawn.abs()
         elif name.endswith("weight"):
             drawn = 1 + 0.1 * drawn
         else:
@@ -71,8 +75,18 @@ def make_workload(folder, recast, batch_size, seed=1):
     return work
 
 
-def mimic(recast, base, out, groups):
-    return command([recast, "mimic", base, "--target", "attn", "--groups", groups, "--templates", TEMPLATES, "--sets",
+def make_base(folder, recast, architecture, seed=1):
+    """A model directory of an architecture with random weights, made once."""
+    base = Path(folder) / f"{architecture}-base"
+    if not (base / "config.json").exists():
+        checkpoint = Path(folder) / f"{architecture}.safetensors"
+        save_file(random_backbone(torch.Generator().manual_seed(seed), architecture), checkpoint)
+        command([recast, "import", checkpoint, "--arch", architecture, "--out", base, "--force", "--quiet"])
+    return base
+
+
+def mimic(recast, base, out, groups, target="attn"):
+    return command([recast, "mimic", base, "--target", target, "--groups", groups, "--templates", TEMPLATES, "--sets",
                     SETS, "--out", out, "--force", "--json", "--quiet"])
 
 
