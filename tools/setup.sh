@@ -14,7 +14,7 @@ root=$PWD
 packages=(
   ccache cmake curl dataset-fashion-mnist fish g++ git libboost1.81-dev libcli11-dev libfmt-dev libgmock-dev
   libgrpc++-dev libgtest-dev libjpeg62-turbo-dev libpng-dev libpq-dev libprotobuf-dev libprotozero-dev libsqlite3-dev
-  libssl-dev libwebp-dev libyaml-cpp-dev logrotate mold ninja-build nlohmann-json3-dev openclipart-png openssl
+  libssl-dev libwebp-dev libyaml-cpp-dev logrotate mold ninja-build nlohmann-json3-dev openclipart-png openmpi-bin openssl
   pkg-config postgresql prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3-dev python3-venv systemd zlib1g-dev
   zsh)
 build=yes clients=no
