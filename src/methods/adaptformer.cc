@@ -80,7 +80,12 @@ class AdaptFormer final : public Method, public Branch {
     const at::ScalarType dtype = x.scalar_type();
     at::Tensor hidden = at::relu(at::linear(x, numbers("down").to(dtype), numbers("down_bias").to(dtype)));
     if (options_.dropout > 0 && pass.mode() == Mode::kTrain) {
-      const at::Tensor drawn = pass.key().fold("dropout").fold(slot.name).uniform(hidden.sizes());
+      std::vector<std::int64_t> shape = hidden.sizes().vec();
+      // Each row has its own draws, also where other ranks work on the rows before it.
+      const std::int64_t first = pass.batch().has("row") ? pass.batch().column("row")[0].item<std::int64_t>() : 0;
+      shape[0] += first;
+      const at::Tensor drawn =
+          pass.key().fold("dropout").fold(slot.name).uniform(shape).narrow(0, first, hidden.size(0));
       hidden = hidden * drawn.ge(options_.dropout).to(hidden.options()) / (1 - options_.dropout);
     }
     return at::linear(hidden, numbers("up").to(dtype), numbers("up_bias").to(dtype));

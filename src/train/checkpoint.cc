@@ -60,15 +60,6 @@ EpochMetrics metrics_from(const json& j) {
   return m;
 }
 
-void pack_all(const Numbers& numbers, const std::string& prefix, TensorFile& file) {
-  for (const Scope scope : kScopes) pack_numbers(numbers, scope, fmt::format("{}/{}/", prefix, name(scope)), file);
-}
-Numbers unpack_all(const TensorFile& file, const std::string& prefix) {
-  Numbers numbers;
-  for (const Scope scope : kScopes) unpack_numbers(file, scope, fmt::format("{}/{}/", prefix, name(scope)), numbers);
-  return numbers;
-}
-
 /// What must agree for a checkpoint to be gone on from.
 json identity(const std::string& task, const std::vector<std::string>& labels, const Recipe& recipe,
               const Budget& budget, const Composition& plugs, const Sources& sources) {
@@ -129,7 +120,26 @@ std::optional<Found> find_whole(const fs::path& newest, Listener* listener) {
   fail(Code::kDataCorruption, "{}; no other checkpoint is whole: --force instead of --resume starts afresh", damage);
 }
 
+/// What rank 0 finds, on every rank.
+std::optional<Found> find_together(const fs::path& newest, Ranks& ranks, Listener* listener) {
+  std::optional<Found> found;
+  if (ranks.first() && !newest.empty()) found = find_whole(newest, listener);
+  if (ranks.alone()) return found;
+  const std::string bytes = ranks.broadcast(found ? encode_tensor_file(found->file) : "");
+  if (ranks.first() || bytes.empty()) return found;
+  return Found{decode_tensor_file(bytes, "rank 0's checkpoint"), "rank 0's checkpoint"};
+}
+
 }  // namespace
+
+void pack_all(const Numbers& numbers, const std::string& prefix, TensorFile& file) {
+  for (const Scope scope : kScopes) pack_numbers(numbers, scope, fmt::format("{}/{}/", prefix, name(scope)), file);
+}
+Numbers unpack_all(const TensorFile& file, const std::string& prefix) {
+  Numbers numbers;
+  for (const Scope scope : kScopes) unpack_numbers(file, scope, fmt::format("{}/{}/", prefix, name(scope)), numbers);
+  return numbers;
+}
 
 fs::path previous_checkpoint(const fs::path& newest) { return newest.parent_path() / "previous.safetensors"; }
 
@@ -176,7 +186,7 @@ void LearnerCheckpoint::save(const Learner& learner, const fs::path& path) {
 }
 
 bool LearnerCheckpoint::load(Learner& learner, const fs::path& newest) {
-  const std::optional<Found> found = find_whole(newest, learner.budget_.listener);
+  const std::optional<Found> found = find_together(newest, learner.ranks_, learner.budget_.listener);
   if (!found) return false;
   const auto& [file, path] = *found;
   try {
@@ -227,7 +237,7 @@ bool LearnerCheckpoint::load(Learner& learner, const fs::path& newest) {
 }
 
 void Learner::save_checkpoint() const {
-  if (budget_.checkpoint.empty()) return;
+  if (budget_.checkpoint.empty() || !ranks_.first()) return;
   const Stopwatch watch;
   LearnerCheckpoint::save(*this, budget_.checkpoint);
   log_event(LogLevel::kInfo, "checkpoint.saved",
@@ -235,7 +245,7 @@ void Learner::save_checkpoint() const {
 }
 bool Learner::load_checkpoint() {
   const Stopwatch watch;
-  const bool found = !budget_.checkpoint.empty() && LearnerCheckpoint::load(*this, budget_.checkpoint);
+  const bool found = (!alone() || !budget_.checkpoint.empty()) && LearnerCheckpoint::load(*this, budget_.checkpoint);
   note(found ? fmt::format("resumed at epoch {}, step {}", counters_.epoch, counters_.step)
              : "nothing to resume from: starting afresh");
   if (found)

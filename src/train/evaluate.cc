@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "passes.h"
+#include "recast/format/tensor_file.h"
 
 namespace recast {
 
@@ -37,6 +38,37 @@ void for_each_batch(const Source& source, const std::atomic<bool>* stop, Listene
 
 namespace {
 
+/// Batches rank, rank + size, ... of all.
+std::vector<std::int64_t> rows_of(const Source& source, const Ranks& ranks) {
+  std::vector<std::int64_t> rows;
+  for (std::int64_t row = 0; row < source.rows(); ++row)
+    if (row / source.plain_batch() % ranks.size() == ranks.rank()) rows.push_back(row);
+  return rows;
+}
+
+}  // namespace
+
+void for_each_result(const Source& source, Ranks* ranks, const std::atomic<bool>* stop, Listener* listener,
+                     const std::function<Fields(const Batch&)>& compute, const std::function<void(Fields)>& use) {
+  if (!ranks || ranks->alone())
+    return for_each_batch(source, stop, listener, [&](const Batch& batch) { use(compute(batch)); });
+  const at::NoGradGuard no_grad;
+  const auto stream = source.open(rows_of(source, *ranks), source.plain_batch(), false, Key(0));
+  const std::int64_t total = evaluation_batches(source);
+  for (std::int64_t done = 0; done < total;) {
+    const auto batch = stream->next();
+    check_stop(stop);
+    for (const std::string& bytes : ranks->gather(batch ? encode_tensor_file({compute(*batch), {}}) : "")) {
+      if (bytes.empty()) continue;
+      use(decode_tensor_file(bytes, "another rank").tensors);
+      ++done;
+      if (listener) listener->step(done, total);
+    }
+  }
+}
+
+namespace {
+
 /// Sums over rows from which an Evaluation follows.
 class Tally {
  public:
@@ -44,13 +76,20 @@ class Tally {
     if (classes <= kMostClassesConfused) result_.confusion.assign(classes, std::vector<std::int64_t>(classes, 0));
   }
 
-  void add(const at::Tensor& logits, const at::Tensor& label) {
+  /// What is to be known of each row, from logits [B, C] and labels [B].
+  static Fields judge(const at::Tensor& logits, const at::Tensor& label) {
     const at::Tensor log_p = at::log_softmax(logits.to(at::kDouble), 1);
-    const at::Tensor truth = log_p.gather(1, label.unsqueeze(1)).squeeze(1);
     // A row's rank: how many classes score strictly higher, ties going to the lower class number.
     const at::Tensor own = logits.gather(1, label.unsqueeze(1));
-    const at::Tensor rank = logits.gt(own).sum(1);
-    const at::Tensor answer = logits.argmax(1);
+    return {{"truth", log_p.gather(1, label.unsqueeze(1)).squeeze(1)},
+            {"rank", logits.gt(own).sum(1)},
+            {"answer", logits.argmax(1)},
+            {"label", label}};
+  }
+
+  void add(const Fields& judged) {
+    const at::Tensor &label = judged.at("label"), &answer = judged.at("answer"), &rank = judged.at("rank"),
+                     &truth = judged.at("truth");
     for (std::int64_t row = 0; row < label.size(0); ++row) {
       const std::int64_t t = label[row].item<std::int64_t>(), a = answer[row].item<std::int64_t>();
       if (!result_.confusion.empty()) ++result_.confusion.at(t).at(a);
@@ -84,27 +123,31 @@ class Tally {
 }  // namespace
 
 Evaluation evaluate(const Model& model, const Source& source, std::int64_t classes, bool bf16,
-                    const std::atomic<bool>* stop, Listener* listener) {
+                    const std::atomic<bool>* stop, Listener* listener, Ranks* ranks) {
   Tally tally(classes);
   Run run;
   run.dtype = bf16 ? at::kBFloat16 : at::kFloat;
-  for_each_batch(source, stop, listener, [&](const Batch& batch) {
+  const auto judge = [&](const Batch& batch) {
     const at::Tensor logits = model.forward(batch, run).at("logits");
     if (logits.size(1) != classes)
       fail(Code::kShapeMismatch, "[evaluate] the head gives {} classes, the labels are of {}", logits.size(1), classes);
-    tally.add(logits, batch.column("label"));
-  });
+    return Tally::judge(logits, batch.column("label"));
+  };
+  for_each_result(source, ranks, stop, listener, judge, [&](const Fields& judged) { tally.add(judged); });
   return tally.finish();
 }
 
 FeatureTable extract_features(const Model& model, const Source& source, bool bf16, const std::atomic<bool>* stop,
-                              Listener* listener) {
+                              Listener* listener, Ranks* ranks) {
   Run run;
   run.dtype = bf16 ? at::kBFloat16 : at::kFloat;
   std::vector<at::Tensor> features, labels;
-  for_each_batch(source, stop, listener, [&](const Batch& batch) {
-    features.push_back(model.features(batch, run));
-    labels.push_back(batch.column("label"));
+  const auto extract = [&](const Batch& batch) -> Fields {
+    return {{"features", model.features(batch, run)}, {"label", batch.column("label")}};
+  };
+  for_each_result(source, ranks, stop, listener, extract, [&](const Fields& extracted) {
+    features.push_back(extracted.at("features"));
+    labels.push_back(extracted.at("label"));
   });
   if (features.empty()) fail(Code::kUnsupported, "[learn] a split without images");
   return {at::cat(features), at::cat(labels)};

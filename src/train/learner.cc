@@ -1,11 +1,13 @@
 #include "learner.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <chrono>
 
 #include "checkpoint.h"
 #include "recast/base/log.h"
+#include "recast/format/tensor_file.h"
 #include "run_context.h"
 #include "training_step.h"
 
@@ -44,7 +46,30 @@ bool adopts(const Head& head, std::int64_t classes, std::int64_t width) {
   return head.adopt(at::zeros({classes, width}), at::zeros({classes}), scratch);
 }
 
+/// The rows that a rank works on, of the batches of an order.
+std::vector<std::int64_t> own_rows(const std::vector<std::int64_t>& order, std::int64_t batch, const Ranks& ranks) {
+  const auto rows = static_cast<std::int64_t>(order.size());
+  std::vector<std::int64_t> own;
+  for (std::int64_t begin = 0; begin < rows; begin += batch) {
+    const Share share = share_of(std::min(batch, rows - begin), ranks);
+    const auto first = order.begin() + begin + share.first;
+    own.insert(own.end(), first, first + share.rows);
+  }
+  return own;
+}
+
+Batch narrowed(const Batch& batch, const Share& share) {
+  Batch part{{}, share.rows};
+  for (const auto& [name, field] : batch.at) part.at[name] = field.narrow(0, share.first, share.rows);
+  return part;
+}
+
 }  // namespace
+
+Share share_of(std::int64_t whole, const Ranks& ranks) {
+  const std::int64_t least = whole / ranks.size(), over = whole % ranks.size(), rank = ranks.rank();
+  return {rank * least + std::min(rank, over), least + (rank < over ? 1 : 0), whole};
+}
 
 State trained_of(const MethodInfo& plug, const State& state) {
   State trained;
@@ -65,6 +90,7 @@ Learner::Learner(const Model& start, const Task& task, const Sources& sources, c
       sources_(sources),
       settings_(recipe),
       budget_(budget),
+      ranks_(budget.ranks ? *budget.ranks : alone_),
       key_(Key(budget.seed).fold("learn")) {
   model_.numbers() = start.numbers().clone();
 }
@@ -106,6 +132,58 @@ double Learner::base_rate(const Plug& plug) const {
 double Learner::rate(const Plug& plug, const Family& family, std::string_view number) const {
   const Slot* slot = slot_of(number, model_.backbone().anatomy());
   return base_rate(plug) * family.rate_scale * plug.method->rate_scale(family.name, slot);
+}
+
+void Learner::check_ranks() const {
+  if (alone()) return;
+  for (const Plug& plug : recipe().plugs()) {
+    const char* reason = plug.roles.update && plug.roles.update->drives() ? "drives the step itself"
+                         : plug.roles.batch                               ? "makes the rows of a step"
+                         : plug.info->has(Claim::kOwnStatistics)          ? "keeps statistics of its batches"
+                         : plug.info->has(Need::kWeightGradient)          ? "looks at gradients of whole weights"
+                                                                          : nullptr;
+    if (reason)
+      fail(Code::kUnsupported, "[{}] {}, which several ranks cannot share: learn with one process", plug.alias(),
+           reason);
+  }
+  if (settings_.batch_size < ranks_.size())
+    fail(Code::kInvalidArgument, "[ranks] {} ranks cannot share batches of {} rows: take a larger --batch-size",
+         ranks_.size(), settings_.batch_size);
+}
+
+void Learner::share_numbers() {
+  if (alone()) return;
+  TensorFile file;
+  if (ranks_.first()) pack_all(numbers(), "now", file);
+  const std::string bytes = ranks_.broadcast(ranks_.first() ? encode_tensor_file(file) : "");
+  if (!ranks_.first()) numbers() = unpack_all(decode_tensor_file(bytes, "rank 0"), "now");
+  refresh_params();
+}
+
+void Learner::sum_gradients(double& loss) {
+  std::vector<float> sums = {static_cast<float>(loss), budget_.stop && budget_.stop->load() ? 1.0f : 0.0f};
+  for (const Param& param : params_) {
+    const at::Tensor grad = param.value.grad();
+    sums.push_back(grad.defined() ? 1 : 0);
+    sums.resize(sums.size() + static_cast<std::size_t>(param.value.numel()));
+    if (!grad.defined()) continue;
+    const at::Tensor flat = grad.to(at::kFloat).contiguous();
+    std::copy_n(flat.const_data_ptr<float>(), flat.numel(), sums.end() - flat.numel());
+  }
+  ranks_.sum(sums);
+  step_bytes_ = static_cast<std::int64_t>(sums.size() * sizeof(float));
+  loss = sums[0];
+  stop_agreed_ = sums[1] > 0;
+  std::size_t place = 2;
+  for (Param& param : params_) {
+    const bool defined = sums[place++] > 0;
+    at::Tensor& grad = param.value.mutable_grad();
+    grad.reset();
+    if (defined)
+      grad = at::from_blob(sums.data() + place, param.value.sizes(), at::kFloat)
+                 .to(param.value.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+    place += static_cast<std::size_t>(param.value.numel());
+  }
 }
 
 void Learner::refresh_params() {
@@ -228,7 +306,7 @@ State Learner::own_numbers(const std::string& plug, const State& state) const {
 
 Evaluation Learner::validate() {
   return evaluate(model_, *sources_.validation, static_cast<std::int64_t>(task_.labels.size()), settings_.bf16,
-                  budget_.stop);
+                  budget_.stop, nullptr, &ranks_);
 }
 
 void Learner::give_feedback(const Evaluation& validation) {
@@ -278,9 +356,9 @@ bool Learner::learns_beside_head() const {
 }
 
 FeatureTable Learner::features_of(const Source& source, Listener* listener) {
-  if (bare_ && budget_.bare_features)
+  if (alone() && bare_ && budget_.bare_features)
     if (auto kept = budget_.bare_features(source, settings_.bf16)) return std::move(*kept);
-  return extract_features(model_, source, settings_.bf16, budget_.stop, listener);
+  return extract_features(model_, source, settings_.bf16, budget_.stop, listener, &ranks_);
 }
 
 void Learner::fit_head(const std::string& stage) {
@@ -293,9 +371,13 @@ void Learner::fit_head(const std::string& stage) {
   const FeatureTable held_out = features_of(*sources_.validation, nullptr);
   note(fmt::format("{}: features of {} images, {:.1f} MB", stage, train.features.size(0) + held_out.features.size(0),
                    static_cast<double>(train.features.nbytes() + held_out.features.nbytes()) / 1e6));
-  const LinearClassifier fitted = fit_logistic(train, held_out, static_cast<std::int64_t>(task_.labels.size()));
-  head.roles.head->adopt(fitted.weight, fitted.bias, numbers().at(head.alias(), head.info->class_scope()));
-  refresh_params();
+  LinearClassifier fitted;
+  if (ranks_.first()) {
+    fitted = fit_logistic(train, held_out, static_cast<std::int64_t>(task_.labels.size()));
+    head.roles.head->adopt(fitted.weight, fitted.bias, numbers().at(head.alias(), head.info->class_scope()));
+    refresh_params();
+  }
+  share_numbers();
   Evaluation validation = validate();
   EpochMetrics metrics{.stage = stage, .epoch = counters_.epoch};
   metrics.validation_loss = validation.loss;
@@ -306,14 +388,14 @@ void Learner::fit_head(const std::string& stage) {
   consider(stage, std::move(validation));
 }
 
-void Learner::train_step(Batch batch, EpochSums& sums) {
+void Learner::train_step(Batch batch, const Share& share, EpochSums& sums) {
   if (params_changed_) refresh_params();
   for (const Plug& plug : recipe().plugs()) {
     if (!plug.roles.batch) continue;
     RunContext context(*this, plug);
     batch = plug.roles.batch->shape(std::move(batch), context);
   }
-  TrainingStep step(*this, std::move(batch));
+  TrainingStep step(*this, std::move(batch), share);
   bool moved = true;
   if (const Plug* driver = recipe().driver()) {
     moved = step.drive(*driver);
@@ -351,14 +433,24 @@ void Learner::train(const std::string& stage, std::int64_t epochs, const Source&
     const auto epoch = static_cast<std::uint64_t>(counters_.epoch);
     std::vector<std::int64_t> order = key.fold("order", epoch).permutation(rows.rows());
     order.erase(order.begin(), order.begin() + std::min(steps_in_epoch_ * settings_.batch_size, rows.rows()));
-    const auto stream = rows.open(std::move(order), settings_.batch_size, augmented, key.fold("augment", epoch));
-    while (auto batch = stream->next()) {
-      train_step(std::move(*batch), sums_);
+    auto left = static_cast<std::int64_t>(order.size());
+    const auto stream = rows.open(own_rows(order, settings_.batch_size, ranks_),
+                                  share_of(settings_.batch_size, ranks_).rows, augmented, key.fold("augment", epoch));
+    for (; left > 0; left -= std::min(left, settings_.batch_size)) {
+      const Share share = share_of(std::min(left, settings_.batch_size), ranks_);
+      Batch batch = share.rows > 0 ? stream->next().value() : Batch();
+      RECAST_ASSERT(batch.rows == share.rows);
+      try {
+        train_step(std::move(batch), share, sums_);
+      } catch (const RanksParted&) {
+        save_checkpoint();  // nothing has moved since the step before
+        throw;
+      }
       ++steps_in_epoch_;
       if (budget_.listener) budget_.listener->step(counters_.step, counters_.total_steps);
-      if (budget_.stop && budget_.stop->load()) {
+      if (stop_asked()) {
         save_checkpoint();
-        check_stop(budget_.stop);
+        fail(Code::kCancelled, "[learn] stopped on request");
       }
     }
     const Plug* schedule = recipe().schedule();
@@ -372,6 +464,7 @@ void Learner::train(const std::string& stage, std::int64_t epochs, const Source&
     ++counters_.epoch;
     steps_in_epoch_ = 0;
     sums_ = {};
+    share_numbers();
     after_epoch(metrics);
     metrics.seconds = seconds_since(start);
     report(metrics);
@@ -403,33 +496,64 @@ void Learner::finish_phase() {
   plug.method->end_phase(current.phase, context);
   counters_.step = counters_.epoch = 0;
   refresh_params();
+  share_numbers();
 }
 
-bool Learner::visit(const Plug& plug, const Phase& phase, const Batch& batch) {
+bool Learner::visit(const Plug& plug, const Batch& batch, const Fields& out) {
+  RunContext context(*this, plug);
   // A base head sees what it stands on: its own answers, of which it may have none yet, are not asked for.
   const bool below = plug.roles.head && !plug.roles.head->corrects();
-  const auto visit_with = [&](const Fields& out) {
-    RunContext context(*this, plug);
-    if (plug.roles.head)
-      plug.roles.head->observe(out, below ? Fields() : out, batch,
-                               numbers().at(plug.alias(), plug.info->class_scope()));
-    return plug.method->visit(batch, out, context);
+  if (plug.roles.head)
+    plug.roles.head->observe(out, below ? Fields() : out, batch, numbers().at(plug.alias(), plug.info->class_scope()));
+  return plug.method->visit(batch, out, context);
+}
+
+void Learner::visit_outputs(const Plug& plug, const Phase& phase, const Source& rows, bool& more) {
+  constexpr std::string_view kColumn = "column/", kOut = "out/";
+  const bool below = plug.roles.head && !plug.roles.head->corrects();
+  Run run;
+  run.dtype = dtype();
+  run.taps = phase.taps;
+  const auto compute = [&](const Batch& batch) {
+    Fields result;
+    if (!more) return result;
+    for (const auto& [name, field] : below ? model_.inputs_of_heads(batch, run) : model_.forward(batch, run))
+      result[std::string(kOut) + name] = field;
+    for (const auto& [name, column] : batch.at)
+      if (alone() || name != "input") result[std::string(kColumn) + name] = column;
+    result["rows"] = at::scalar_tensor(batch.rows, at::kLong);
+    return result;
   };
-  if (!phase.gradients) {
-    Run run;
-    run.dtype = dtype();
-    run.taps = phase.taps;
-    return visit_with(below ? model_.inputs_of_heads(batch, run) : model_.forward(batch, run));
-  }
-  if (params_changed_) refresh_params();
-  TrainingStep step(*this, batch, phase.taps);
-  {
-    const c10::AutoGradMode graph(true);
-    if (!step.backward()) return true;
-  }
-  const bool more = visit_with(step.out());
-  step.clear();
-  return more;
+  for_each_result(rows, &ranks_, budget_.stop, budget_.listener, compute, [&](const Fields& result) {
+    if (!more) return;
+    Batch batch;
+    Fields out;
+    for (const auto& [name, field] : result)
+      if (name.starts_with(kOut))
+        out[name.substr(kOut.size())] = field;
+      else if (name.starts_with(kColumn))
+        batch.at[name.substr(kColumn.size())] = field;
+    batch.rows = result.at("rows").item<std::int64_t>();
+    more = visit(plug, batch, out);
+    ++counters_.step;
+  });
+}
+
+void Learner::visit_gradients(const Plug& plug, const Phase& phase, const Source& rows, bool& more) {
+  for_each_batch(rows, budget_.stop, budget_.listener, [&](const Batch& batch) {
+    if (!more) return;
+    if (params_changed_) refresh_params();
+    const Share share = share_of(batch.rows, ranks_);
+    TrainingStep step(*this, alone() ? batch : narrowed(batch, share), share, phase.taps);
+    bool finite = false;
+    {
+      const c10::AutoGradMode graph(true);
+      finite = step.backward().has_value();
+    }
+    if (finite) more = visit(plug, batch, share.rows > 0 ? step.out() : Fields());
+    step.clear();
+    ++counters_.step;
+  });
 }
 
 void Learner::run_phase(const Plug& plug, const Phase& phase) {
@@ -447,16 +571,16 @@ void Learner::run_phase(const Plug& plug, const Phase& phase) {
   if (budget_.listener) budget_.listener->stage(phase.name, evaluation_batches(rows));
   bool more = true;
   for (std::int64_t epoch = 0; epoch < phase.epochs && more; ++epoch, ++counters_.epoch) {
-    for_each_batch(rows, budget_.stop, budget_.listener, [&](const Batch& batch) {
-      if (!more) return;
-      more = visit(plug, phase, batch);
-      ++counters_.step;
-    });
+    if (phase.gradients)
+      visit_gradients(plug, phase, rows, more);
+    else
+      visit_outputs(plug, phase, rows, more);
   }
   RunContext context(*this, plug);
   plug.method->end_phase(phase, context);
   counters_.step = counters_.epoch = 0;
   refresh_params();
+  share_numbers();
 }
 
 bool Learner::run_phases(When when) {
@@ -516,7 +640,11 @@ bool Learner::end_task() {
 }
 
 Learned Learner::run() {
+  check_ranks();
+  share_numbers();
+  if (!alone()) previous_.numbers() = numbers().clone();
   if (!budget_.resume || !load_checkpoint()) begin();
+  share_numbers();
   if (place_ == Place::kBefore) {
     run_phases(When::kBefore);
     place_ = Place::kHead;
@@ -542,7 +670,7 @@ Learned Learner::run() {
     kept.validation = validate();
     note(fmt::format("end: validation top1 {:.4f} of what is stored, {:.4f} before", kept.validation.top1, before));
   }
-  Learned learned{model_, kept.stage, {}, history_, kept.validation, seconds(), kept.epoch};
+  Learned learned{model_, kept.stage, {}, history_, kept.validation, seconds(), kept.epoch, step_bytes_};
   for (const Candidate& candidate : candidates_)
     learned.candidates.emplace_back(candidate.stage, candidate.validation.top1);
   learned.model.numbers() = {};

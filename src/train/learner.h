@@ -22,6 +22,12 @@ State trained_of(const MethodInfo& plug, const State& state);
 /// Over those of the same names.
 void put(const State& numbers, State& state);
 
+/// The rows of a batch that a rank works on: `rows` of `whole`, from `first` on. Of a smaller batch never more.
+struct Share {
+  std::int64_t first = 0, rows = 0, whole = 0;
+};
+Share share_of(std::int64_t whole, const Ranks& ranks);
+
 /// One learning run: the numbers in motion and what plug-ins may ask of them. Not for use from several threads.
 class Learner {
  public:
@@ -36,6 +42,10 @@ class Learner {
   Numbers& numbers() { return model_.numbers(); }
   Key key() const { return key_; }
   const Counters& counters() const { return counters_; }
+  /// Sums a step's gradients and its loss over ranks, on which a gradient may be undefined. A stop that one of them was
+  /// asked for is one of all.
+  void sum_gradients(double& loss);
+  bool alone() const { return ranks_.alone(); }
   std::span<Param> params() { return params_; }
   double clip_norm() const { return settings_.clip_norm; }
   at::ScalarType dtype() const { return settings_.bf16 ? at::kBFloat16 : at::kFloat; }
@@ -53,8 +63,11 @@ class Learner {
   /// Whether there were any.
   bool run_phases(When when);
   void run_phase(const Plug& plug, const Phase& phase);
-  /// One batch of a phase that does not train; whether to go on.
-  bool visit(const Plug& plug, const Phase& phase, const Batch& batch);
+  /// One batch of a phase that does not train; whether to go on. `out`: what the batch gives.
+  bool visit(const Plug& plug, const Batch& batch, const Fields& out);
+  /// A pass whose visits look at the outputs of batches, or at gradients.
+  void visit_outputs(const Plug& plug, const Phase& phase, const Source& rows, bool& more);
+  void visit_gradients(const Plug& plug, const Phase& phase, const Source& rows, bool& more);
   /// The rest of the phase that a checkpoint was taken in.
   void finish_phase();
   bool run_main_phases();
@@ -71,7 +84,12 @@ class Learner {
     double loss = 0;
     std::int64_t steps = 0, skipped = 0;
   };
-  void train_step(Batch batch, EpochSums& sums);
+  void train_step(Batch batch, const Share& share, EpochSums& sums);
+  void check_ranks() const;
+  /// Rank 0's numbers, on every rank.
+  void share_numbers();
+  /// Whether to end after the step at hand, the same on every rank.
+  bool stop_asked() const { return alone() ? budget_.stop && budget_.stop->load() : stop_agreed_; }
   void refresh_params();
   double base_rate(const Plug& plug) const;
   /// Of one number, before the schedule's factor.
@@ -96,6 +114,10 @@ class Learner {
   Sources sources_;
   Recipe settings_;
   Budget budget_;
+  Ranks alone_;
+  Ranks& ranks_;
+  bool stop_agreed_ = false;
+  std::int64_t step_bytes_ = 0;
   Key key_;
   Counters counters_;
   std::vector<Param> params_;

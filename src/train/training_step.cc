@@ -6,12 +6,14 @@
 
 namespace recast {
 
-TrainingStep::TrainingStep(Learner& learner, Batch batch) : learner_(learner), batch_(std::move(batch)) {
+TrainingStep::TrainingStep(Learner& learner, Batch batch, const Share& share)
+    : learner_(learner), batch_(std::move(batch)), share_(share) {
   run_.mode = Mode::kTrain;
   run_.step = learner.counters().step;
   run_.key = learner.key()
                  .fold("phase", static_cast<std::uint64_t>(learner.counters().phase))
                  .fold("step", static_cast<std::uint64_t>(run_.step));
+  if (!learner.alone()) batch_.at["row"] = at::arange(share.first, share.first + share.rows);
   run_.dtype = learner.dtype();
   run_.emissions = &emissions_;
   for (const Plug& plug : learner.recipe().plugs()) contexts_.emplace(&plug, RunContext(learner, plug));
@@ -19,8 +21,8 @@ TrainingStep::TrainingStep(Learner& learner, Batch batch) : learner_(learner), b
   bind(loss ? *loss : *learner.recipe().driver());
 }
 
-TrainingStep::TrainingStep(Learner& learner, Batch batch, const std::vector<std::string>& taps)
-    : TrainingStep(learner, std::move(batch)) {
+TrainingStep::TrainingStep(Learner& learner, Batch batch, const Share& share, const std::vector<std::string>& taps)
+    : TrainingStep(learner, std::move(batch), share) {
   run_.mode = Mode::kEvaluate;
   run_.taps = taps;
 }
@@ -66,12 +68,26 @@ at::Tensor TrainingStep::loss(const Batch& rows) {
   return objective(rows, out, emissions);
 }
 
-std::optional<double> TrainingStep::backward() {
-  const at::Tensor total = objective(batch_, out(), emissions_);
+double TrainingStep::backward_share() {
+  if (batch_.rows == 0) return 0;
+  at::Tensor total = objective(batch_, out(), emissions_);
+  if (!learner_.alone()) {
+    if (batch_.has("weight")) fail(Code::kUnsupported, "[ranks] rows with weights: learn with one process");
+    if (!emissions_.values.empty())
+      fail(Code::kUnsupported, "[{}] emits numbers, which several ranks cannot share: learn with one process",
+           emissions_.values.begin()->first.first);
+    // A loss is a mean over rows.
+    total = total * (static_cast<double>(share_.rows) / static_cast<double>(share_.whole));
+  }
   const double value = total.item<double>();
-  if (!std::isfinite(value)) return {};
-  if (total.requires_grad()) total.backward();
-  if (finite_gradients()) return value;
+  if (std::isfinite(value) && total.requires_grad()) total.backward();
+  return value;
+}
+
+std::optional<double> TrainingStep::backward() {
+  double value = backward_share();
+  if (!learner_.alone()) learner_.sum_gradients(value);
+  if (std::isfinite(value) && finite_gradients()) return value;
   clear();
   return {};
 }

@@ -6,11 +6,13 @@ namespace recast {
 /// One step: lazily the forward, then loss, backward, hooks and the optimisers' moves.
 class TrainingStep final : public Step {
  public:
-  TrainingStep(Learner& learner, Batch batch);
+  /// batch: this rank's rows of the step's; among several ranks it gets a column "row", their places in it [B].
+  TrainingStep(Learner& learner, Batch batch, const Share& share);
   /// In evaluation mode, with the outputs of some slots: for a look at gradients, after which nothing moves.
-  TrainingStep(Learner& learner, Batch batch, const std::vector<std::string>& taps);
+  TrainingStep(Learner& learner, Batch batch, const Share& share, const std::vector<std::string>& taps);
 
-  /// Losses and backward. Returns the loss, or nothing, and no gradients, if it or a gradient is not finite.
+  /// Losses and backward, over all ranks. Returns the loss, or nothing, and no gradients, if it or a gradient is not
+  /// finite.
   std::optional<double> backward();
   /// Away with the gradients.
   void clear();
@@ -43,8 +45,12 @@ class TrainingStep final : public Step {
   void apply();
   void move_params();
 
+  /// Losses and backward of this rank's rows, if it has any. Returns their part of the loss.
+  double backward_share();
+
   Learner& learner_;
   Batch batch_;
+  Share share_;
   Run run_;
   Emissions emissions_;
   std::optional<Fields> out_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "recast/comm/ranks.h"
 #include "recast/method/model.h"
 #include "recast/method/recipe.h"
 
@@ -84,6 +85,7 @@ struct Budget {
   bool resume = false;                      ///< go on from `checkpoint` if it is there
   const std::atomic<bool>* stop = nullptr;  ///< set by Ctrl-C: stops after the step at hand (kCancelled)
   Listener* listener = nullptr;
+  Ranks* ranks = nullptr;  ///< who share the work, each with a call of its own; null: nobody
   std::function<Model(std::string_view task)> other_task;  ///< for Context::model("task:NAME")
   /// What extract_features() gives for the bare backbone, from whoever keeps it; asked only as long as all plug-ins
   /// leave features as they are (Claim::kNeutralStart). No value: it is computed.
@@ -98,6 +100,7 @@ struct Learned {
   Evaluation validation;
   double seconds = 0;           ///< of all sittings of a resumed run, up to their last checkpoints
   std::int64_t best_epoch = 0;  ///< epochs done when the numbers kept were taken; 0: none
+  std::int64_t step_bytes = 0;  ///< of gradients that a rank other than 0 sends in a step, and gets back summed
 };
 
 /// The checkpoint before the newest one, beside it: what a run goes on from where the newest one is damaged or missing.
@@ -106,19 +109,27 @@ std::filesystem::path previous_checkpoint(const std::filesystem::path& newest);
 /// Learns one task: phases of the plug-ins, the recipe's epochs, the best epoch by validation. Reentrant; the model
 /// handed in is not changed. Deterministic for a seed, a machine and a thread count, also when it is killed at any
 /// moment and resumed: same numbers, same history but for its seconds.
-/// Throws kCancelled (stopped, or rejected by a plug-in), kInvalidArgument (parameters that no or two optimisers take).
+/// Several ranks  each takes its rows of every batch, as one process would have drawn them, and its batches of every
+///                other pass; gradients are summed, what passes find is gathered in order. So the numbers are those of
+///                one process but for the rounding of the summed gradients, and rank 0's on every rank. Only rank 0
+///                reads and writes `checkpoint`, also when another one is lost between two steps.
+/// Throws kUnsupported (several ranks: plug-ins that drive the step, make its rows, or keep statistics of its batches),
+/// RanksParted, kCancelled (stopped, or rejected by a plug-in), kInvalidArgument (parameters that no or two optimisers
+/// take).
 Learned learn(const Model& start, const Task& task, const Sources& sources, const Recipe& recipe, const Budget& budget);
 
 /// How many batches evaluate() and extract_features() take for a source: the total of their Listener::step().
 std::int64_t evaluation_batches(const Source& source);
 
 /// Runs the model over a source in evaluation mode, in order.
+/// Several ranks share the batches and find the same bits.
 Evaluation evaluate(const Model& model, const Source& source, std::int64_t classes, bool bf16,
-                    const std::atomic<bool>* stop = nullptr, Listener* listener = nullptr);
+                    const std::atomic<bool>* stop = nullptr, Listener* listener = nullptr, Ranks* ranks = nullptr);
 
 /// Throws kUnsupported for a source without rows, kCancelled.
 FeatureTable extract_features(const Model& model, const Source& source, bool bf16,
-                              const std::atomic<bool>* stop = nullptr, Listener* listener = nullptr);
+                              const std::atomic<bool>* stop = nullptr, Listener* listener = nullptr,
+                              Ranks* ranks = nullptr);
 
 /// L2-regularised multinomial logistic regression on standardised features, by L-BFGS in double; the strength is
 /// chosen on the validation rows from a grid that is warm-started from strong to weak. fp32 weight [C, D], bias [C] for
