@@ -5,6 +5,7 @@
 #include "command_line.h"
 #include "learning_options.h"
 #include "progress.h"
+#include "ranks_options.h"
 #include "recast/base/error.h"
 #include "recast/run/figures.h"
 #include "recast/run/learn_seeds.h"
@@ -18,6 +19,7 @@ struct Flags {
   LearningFlags learning;
   std::optional<std::string> seeds;
   bool no_test = false;
+  RanksFlags ranks;
   LearnRequest request;
 };
 
@@ -87,6 +89,7 @@ void add_options(Command& command, Flags& flags) {
   command.flag("--resume", request.resume,
                "go on from the checkpoint of a stopped run, or with the unfinished one of --seeds");
   command.flag("--no-test", flags.no_test, "leave the test images alone");
+  flags.ranks.declare(command);
 }
 
 }  // namespace
@@ -103,12 +106,16 @@ void add_learn(CommandLine& line) {
     request.test = !flags->no_test;
     if (flags->seeds) request.seeds = parse_seeds(*flags->seeds);
     if (flags->learning.print_config) return line.print_text(learn_settings_yaml(request));
-    Progress progress(line.quiet(), line.verbose());
+    const std::unique_ptr<Ranks> ranks = flags->ranks.open();
+    Progress progress(line.quiet() || !ranks->first(), line.verbose());
     attach(request, line, progress);
-    if (request.seeds.empty())
-      line.print(learn_task(request).results, text);
-    else
+    request.ranks = ranks.get();
+    if (request.seeds.empty()) {
+      const LearnReport report = learn_task(request);
+      if (ranks->first()) line.print(report.results, text);
+    } else {
       line.print(learn_with_seeds(request), seeds_text);
+    }
   });
 }
 

@@ -93,6 +93,10 @@ constexpr ErrorCause kUnavailable[] = {
      "Look at `dmesg`; move the model directory to a sound disk and run `recast doctor DIR` there."},
     {"No memory was free to decode an image, whatever its size.",
      "End other programs or raise the limit, and run the command again."},
+    {"Of several ranks one is gone or has not been heard for long; the message names it.",
+     "Look at that host: what ended or stopped the process there? Then run the command with `--resume`, by as many "
+     "ranks "
+     "as there are; docs/ranks.md."},
     {"Standard output could not be written, as on a full disk.", "Write somewhere else. The work itself was done."}};
 
 constexpr ErrorCause kCancelled[] = {

@@ -76,6 +76,8 @@ nlohmann::json learn_with_seeds(const LearnRequest& request) {
   for (auto seed = request.seeds.begin(); seed != request.seeds.end(); ++seed)
     if (std::find(request.seeds.begin(), seed, *seed) != seed)
       fail(Code::kInvalidArgument, "[learn] seed {} is given twice: each seed learns once", *seed);
+  if (request.ranks && !request.ranks->alone())
+    fail(Code::kUnsupported, "[learn] --seeds by several ranks: give each seed a run of its own, or a cell of a lab");
   const Stopwatch watch;
   check_request(request);
   const ModelDirectory directory = open_directory(request);

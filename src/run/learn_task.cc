@@ -14,8 +14,10 @@
 #include "recast/format/files.h"
 #include "recast/format/settled_path.h"
 #include "recast/run/describe_methods.h"
+#include "recast/run/failure.h"
 #include "recast/run/figures.h"
 #include "recast/run/image_source.h"
+#include "recast/run/machine.h"
 #include "recast/run/model_directory.h"
 #include "recast/run/provenance.h"
 #include "run_folder.h"
@@ -99,9 +101,9 @@ Evaluation measure(const LearnRequest& request, const LearnPlan& plan, const Mod
     give_warnings(images, listener);
     listener.stage("test", evaluation_batches(*test));
     const auto classes = static_cast<std::int64_t>(images.classes.labels.size());
-    return evaluate(model, *test, classes, false, request.stop, &listener);
+    return evaluate(model, *test, classes, false, request.stop, &listener, request.ranks);
   } catch (const Error& error) {
-    if (error.code() == Code::kCancelled) throw;
+    if (error.code() == Code::kCancelled || dynamic_cast<const RanksParted*>(&error)) throw;
     fail(error.code(), "{}; learning is done and kept, only the test is missing: mend this, then --resume",
          error.what());
   }
@@ -160,6 +162,8 @@ nlohmann::json make_metrics(const LearnRequest& request, const LearnPlan& plan, 
                             {"image_size", plan.image_size},
                             {"run", run.path().string()},
                             {"run_id", run.id()}};
+  if (const Ranks* ranks = request.ranks; ranks && !ranks->alone())
+    metrics["ranks"] = {{"count", ranks->size()}, {"carrier", ranks->carrier()}, {"step_bytes", learned.step_bytes}};
   metrics.update(count_numbers(learned.model));
   metrics.update(provenance(request.command, learned.seconds));
   return metrics;
@@ -203,16 +207,23 @@ Model start_model(const LearnRequest& request, const LearnPlan& plan, const Mode
   return Model(directory.backbone(), plan.composition, std::move(numbers));
 }
 
-Budget make_budget(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
-                   const LearningImages& images, RunFolder& folder) {
+/// What every rank needs.
+Budget make_budget(const LearnRequest& request, const ModelDirectory& directory, const LearningImages& images) {
   Budget budget;
   budget.data = images.digest;
   budget.seed = request.seed;
-  budget.checkpoint = folder.checkpoint();
   budget.resume = request.resume;
   budget.stop = request.stop;
-  budget.listener = &folder;
+  budget.ranks = request.ranks;
   budget.other_task = [&directory](std::string_view task) { return directory.load(std::string(task)).model; };
+  return budget;
+}
+
+Budget make_budget(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                   const LearningImages& images, RunFolder& folder) {
+  Budget budget = make_budget(request, directory, images);
+  budget.checkpoint = folder.checkpoint();
+  budget.listener = &folder;
   budget.bare_features = [&](const Source& source, bool bf16) {
     const Split split = &source == images.train.get() ? Split::kTrain : Split::kValidation;
     return bare_features(request, plan, directory, images, split, bf16, folder);
@@ -226,6 +237,8 @@ LearnReport learn_and_store(const LearnRequest& request, const LearnPlan& plan, 
   const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
                                 plan.recipe, make_budget(request, plan, directory, images, folder));
   folder.write_metrics(learned.history);
+  if (learned.step_bytes > 0)
+    folder.note(fmt::format("a step sends {} bytes from each rank to rank 0, and as many back", learned.step_bytes));
   std::optional<Evaluation> test;
   if (request.test) test = measure(request, plan, directory, images, learned.model, folder);
   TaskRecord record = make_record(request, plan, directory, images, learned);
@@ -250,35 +263,114 @@ void require_writable(const fs::path& directory) {
 
 }  // namespace
 
-LearnReport learn_task(const LearnRequest& request) {
+namespace {
+
+/// Throws kShapeMismatch where a rank would learn something else than rank 0.
+void require_agreement(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                       const LearningImages& images, Ranks& ranks) {
+  if (ranks.alone()) return;
+  const nlohmann::json own = {{"recast", kRecastVersion},
+                              {"model", directory.fingerprint()},
+                              {"recipe", plan.recipe.text()},
+                              {"image size", plan.image_size},
+                              {"seed", request.seed},
+                              {"task", request.task},
+                              {"--resume", request.resume},
+                              {"--no-test", !request.test},
+                              {"labels", images.classes.labels},
+                              {"images", images.digest},
+                              {"splits", describe_splits(*images.dataset).at("sha256")},
+                              {"readable images", {images.train->rows(), images.validation->rows()}}};
+  const std::vector<std::string> all = ranks.gather(own.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  const nlohmann::json first = nlohmann::json::parse(all[0]);
+  for (int rank = 1; rank < ranks.size(); ++rank) {
+    const nlohmann::json other = nlohmann::json::parse(all[static_cast<std::size_t>(rank)]);
+    for (const auto& [what, value] : first.items())
+      if (other.value(what, nlohmann::json()) != value)
+        fail(Code::kShapeMismatch,
+             "[ranks] rank {} and rank 0 differ in: {}; all need the same program, command, model and images", rank,
+             what);
+  }
+}
+
+/// Whether several ranks can do what is asked for.
+void check_ranks(const LearnRequest& request, const Ranks& ranks) {
+  if (!ranks.alone() && request.device != "cpu")
+    fail(Code::kUnsupported, "[ranks] several ranks learn on CPUs; got --device {}", request.device);
+}
+
+/// What ranks other than 0 do: all but writing.
+LearnReport help_to_learn(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                          Ranks& ranks) {
+  const bool finished = ranks.broadcast("") == "finished";
+  if (!finished) {
+    LearningImages images = open_images(request, plan, directory);
+    require_agreement(request, plan, directory, images, ranks);
+    const Task task{request.task, images.classes.labels};
+    const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
+                                  plan.recipe, make_budget(request, directory, images));
+    Listener silent;
+    if (request.test) measure(request, plan, directory, images, learned.model, silent);
+  }
+  return {nlohmann::json::parse(ranks.broadcast("")), finished};
+}
+
+LearnReport learn_by(Ranks& ranks, const LearnRequest& request) {
   check_request(request);
+  check_ranks(request, ranks);
   const ModelDirectory directory = open_directory(request);
-  require_writable(request.directory);
   const LearnPlan plan = plan_learning(request, directory);
+  if (!ranks.first()) return help_to_learn(request, plan, directory, ranks);
+  require_writable(request.directory);
   const Settings settings = plan_settings(request, plan);
   const Place place = find_place(request, directory, settings);
   RunFolder folder(place.folder, request.listener);
-  if (place.finished) return finished_report(directory, request, settings, folder, place.stored);
+  ranks.broadcast(place.finished ? "finished" : "learn");
+  const auto tell = [&](LearnReport report) {
+    if (!ranks.alone()) ranks.broadcast(report.results.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    return report;
+  };
+  if (place.finished) return tell(finished_report(directory, request, settings, folder, place.stored));
 
   LearningImages images = open_images(request, plan, directory);
+  require_agreement(request, plan, directory, images, ranks);
   if (folder.exists() && !place.resumes && request.force) folder.clear();
   folder.create(settings, !request.resume);
   folder.note(plan.recipe.text());
+  if (!ranks.alone())
+    folder.note(fmt::format("{} ranks over {}; what they exchange is neither encrypted nor authenticated", ranks.size(),
+                            ranks.carrier()));
   give_warnings(images, folder);
   if (request.resume && !place.resumes) folder.note("no checkpoint to resume from: starting afresh");
   try {
     folder.open_journals(request, "learn", settings);
-    return learn_and_store(request, plan, directory, images, folder);
+    return tell(learn_and_store(request, plan, directory, images, folder));
   } catch (const Error& error) {
-    const bool stopped = request.stop && *request.stop && error.code() == Code::kCancelled;
+    const bool lost = dynamic_cast<const RanksParted*>(&error) != nullptr;
+    const bool asked = !ranks.alone() || (request.stop && *request.stop);  // of several ranks, any
+    const bool stopped = lost || (asked && error.code() == Code::kCancelled);
     folder.stop_journals(folder.has_checkpoint());
     if (stopped && folder.has_checkpoint())
-      fail(Code::kCancelled, "{}; --resume goes on from {}", error.what(), folder.checkpoint().string());
+      fail(error.code(), "{}; --resume goes on from {}", error.what(), folder.checkpoint().string());
     folder.discard();
     throw;
   } catch (...) {
     folder.stop_journals(folder.has_checkpoint());
     folder.discard();
+    throw;
+  }
+}
+
+}  // namespace
+
+LearnReport learn_task(const LearnRequest& request) {
+  Ranks alone;
+  Ranks& ranks = request.ranks ? *request.ranks : alone;
+  try {
+    return learn_by(ranks, request);
+  } catch (...) {
+    const Failure failure = failure_at_hand();
+    ranks.leave(failure.code, failure.message);
     throw;
   }
 }

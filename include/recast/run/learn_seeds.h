@@ -18,8 +18,8 @@ std::vector<std::uint64_t> parse_seeds(std::string_view text);
 /// seeds, task_versions, validation_top1, test_top1: {values, mean, deviation: of the sample,
 ///  interval95: [low, high] of the mean by Student's t, or null}, or null without test; runs: [results of each]} and
 ///  what provenance() says.
-/// Throws as learn_task(); kUnsupported for recipes that share a state among tasks; what was learned before stays
-/// stored.
+/// Throws as learn_task(); kUnsupported for recipes that share a state among tasks, and by several ranks; what was
+/// learned before stays stored.
 nlohmann::json learn_with_seeds(const LearnRequest& request);
 
 /// {values, mean, deviation, interval95: [low, high] or null}.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "recast/comm/ranks.h"
 #include "recast/run/image_pool.h"
 #include "recast/run/image_source.h"
 #include "recast/train/learn.h"
@@ -45,6 +46,7 @@ struct LearnRequest {
   const ModelDirectory* opened = nullptr;  ///< `directory` on `device`, its files read already; null: they are read
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;
+  Ranks* ranks = nullptr;  ///< processes that share the work, all with the same request; null: nobody
 };
 
 /// results.json names the schema that it follows; docs/results.schema.json is that schema.
@@ -67,7 +69,9 @@ struct LearnReport {
 /// if one of them is bad the run stays resumable and nothing is stored. Before that only their bytes are hashed, to
 /// warn of images that lie in two splits.
 /// Writes the run folder (config.yaml, which reruns it; metrics.csv; run.log; checkpoints/last.safetensors;
-/// results.json) and, in one transaction, the task and the shared state it follows.
+/// results.json) and, in one transaction, the task and the shared state it follows. Of several ranks only rank 0
+/// writes; each reads the model and the images, which must be the same everywhere, and all return the same results or
+/// throw.
 /// Throws  kInvalidArgument, kNotFound, kUnsupported, kShapeMismatch, kDataCorruption (see the parts), kAlreadyExists
 ///         (an unfinished run is in the way), kCancelled (stopped; resumable).
 LearnReport learn_task(const LearnRequest& request);
