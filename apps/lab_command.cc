@@ -4,6 +4,7 @@
 
 #include "command_line.h"
 #include "progress.h"
+#include "ranks_options.h"
 #include "recast/lab/run_lab.h"
 #include "table.h"
 
@@ -15,6 +16,7 @@ struct Flags {
   std::vector<std::string> overrides, patterns;
   std::int64_t jobs = 1;
   bool force = false, list = false, print_config = false;
+  RanksFlags ranks;
 };
 
 /// Progress without a line an epoch, of which a lab has thousands: they stand in each cell's run folder.
@@ -153,8 +155,10 @@ void run(const Flags& flags, CommandLine& line) {
   LabProgress progress(line.quiet(), line.verbose());
   request.stop = line.stop();
   request.listener = &progress;
+  const std::unique_ptr<Ranks> ranks = flags.ranks.open();
+  request.ranks = ranks.get();
   const nlohmann::json results = run_lab(request);
-  line.print(results, text);
+  if (ranks->first()) line.print(results, text);
   if (results["counts"]["failed"] > 0) line.end_with(1);
 }
 
@@ -174,6 +178,7 @@ void add_lab(CommandLine& line) {
               "TASK[/RECIPE[/SEED]]");
   runs.option("--jobs", flags->jobs, "cells side by side; they share the threads", "N");
   runs.flag("--force", flags->force, "do the chosen cells again, done or not");
+  flags->ranks.declare(runs);
   runs.flag("--list", flags->list, "show the state of every cell and stop");
   runs.on([&line, flags] { run(*flags, line); });
 

@@ -21,9 +21,11 @@
 #include "recast/base/log.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
+#include "recast/run/failure.h"
 #include "recast/run/provenance.h"
 #include "run/report_markup.h"
 #include "run_cell.h"
+#include "shared_turns.h"
 
 namespace recast {
 namespace {
@@ -172,8 +174,10 @@ class Clock {
 
 class Work {
  public:
-  Work(const CellSurroundings& around, std::vector<LabCell> cells, const LabRequest& request)
+  /// turns: whose cell is next, among several ranks; null: all are this one's.
+  Work(const CellSurroundings& around, std::vector<LabCell> cells, const LabRequest& request, const SharedTurns* turns)
       : around_(around),
+        turns_(turns),
         inputs_(around),
         cells_(std::move(cells)),
         request_(request),
@@ -215,7 +219,10 @@ class Work {
 
   const LabCell* next() {
     const std::lock_guard lock(mutex_);
-    return taken_ < cells_.size() ? &cells_[taken_++] : nullptr;
+    if (taken_ >= cells_.size()) return nullptr;
+    const std::size_t turn = turns_ ? static_cast<std::size_t>(turns_->take()) : taken_;
+    taken_ = turn + 1;
+    return turn < cells_.size() ? &cells_[turn] : nullptr;
   }
 
   void tell(const LabCell& cell, const CellOutcome& outcome, double seconds) {
@@ -253,6 +260,7 @@ class Work {
   }
 
   const CellSurroundings& around_;
+  const SharedTurns* turns_;
   CellInputs inputs_;
   const std::vector<LabCell> cells_;
   const LabRequest& request_;
@@ -284,38 +292,73 @@ json write_reports(const LabFile& file, const LabRequest& request, double second
   return document;
 }
 
-void run_cells(const LabFile& file, const std::vector<LabCell>& cells, const LabRequest& request) {
+/// The models, by rank 0 before all others, which find them made.
+std::map<std::string, PreparedModel> prepare(const LabFile& file, const std::vector<LabCell>& cells,
+                                             const LabRequest& request, Ranks& ranks) {
   std::set<std::string> models;
   for (const LabCell& cell : cells) models.insert(file.recipe(cell.recipe).model);
-  const auto prepared = prepare_models(file, models, parse_device(file.device), request.stop, request.listener);
+  if (!ranks.first()) ranks.broadcast("");
+  auto prepared = prepare_models(file, models, parse_device(file.device), request.stop, request.listener);
+  if (ranks.first()) ranks.broadcast("prepared");
+  return prepared;
+}
+
+void run_cells(const LabFile& file, const std::vector<LabCell>& cells, const LabRequest& request, Ranks& ranks) {
+  std::optional<SharedTurns> turns;
+  if (!ranks.alone()) turns.emplace(file.out, ranks);
+  const auto prepared = prepare(file, cells, request, ranks);
   ImagePool pool(static_cast<std::size_t>(request.jobs) + 2);
   const CellSurroundings around{file, prepared, pool, request.command, request.stop};
-  Work(around, cells, request).run();
+  Work(around, cells, request, turns ? &*turns : nullptr).run();
+  ranks.gather("");
 }
 
 std::size_t count_done(const json& document) { return document.at("counts").at("done").get<std::size_t>(); }
 
 }  // namespace
 
-json run_lab(const LabRequest& request) {
+namespace {
+
+json lab_by(Ranks& ranks, const LabRequest& request) {
   const Stopwatch watch;
   if (request.jobs < 1 || request.jobs > kMostJobs)
     fail(Code::kInvalidArgument, "[lab] --jobs must lie in 1..{}, got {}", kMostJobs, request.jobs);
   const LabFile file = read_lab_file(request.file, request.overrides, request.out);
   const std::vector<LabCell> cells = choose_cells(file, request.cells);
   require_inputs(file, cells, request.listener);
+  if (!ranks.first()) {
+    run_cells(file, cells, request, ranks);
+    return {{"counts", json::parse(ranks.broadcast(""))}};
+  }
   make_folder(file.out);
   const FolderLock lock(file.out);
   write_file_atomically(file.out / "lab.yaml", settings_yaml(file.tree));
   try {
-    run_cells(file, cells, request);
+    run_cells(file, cells, request, ranks);
   } catch (const Error& error) {
-    if (error.code() != Code::kCancelled) throw;
+    const bool lost = dynamic_cast<const RanksParted*>(&error) != nullptr;
+    if (error.code() != Code::kCancelled && !lost) throw;
     const json document = write_reports(file, request, watch.ms() / 1000);
-    fail(Code::kCancelled, "[lab] stopped with {} of {} cells done: the same command goes on from here",
-         count_done(document), file.cells.size());
+    fail(error.code(), "{} with {} of {} cells done: the same command goes on from here",
+         lost ? error.what() : "[lab] stopped", count_done(document), file.cells.size());
   }
-  return write_reports(file, request, watch.ms() / 1000);
+  json document = write_reports(file, request, watch.ms() / 1000);
+  ranks.broadcast(document.at("counts").dump());
+  return document;
+}
+
+}  // namespace
+
+json run_lab(const LabRequest& request) {
+  Ranks alone;
+  Ranks& ranks = request.ranks ? *request.ranks : alone;
+  try {
+    return lab_by(ranks, request);
+  } catch (...) {
+    const Failure failure = failure_at_hand();
+    ranks.leave(failure.code, failure.message);
+    throw;
+  }
 }
 
 json report_lab(const LabRequest& request) {

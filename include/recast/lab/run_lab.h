@@ -21,6 +21,7 @@ struct LabRequest {
   std::string command;                 ///< as typed, for the record
   const std::atomic<bool>* stop = nullptr;
   Listener* listener = nullptr;  ///< called from one thread at a time; steps and epochs with jobs = 1 only
+  Ranks* ranks = nullptr;        ///< processes that share the cells and see the same folders; null: nobody
 };
 
 /// The name of the document below; docs/lab.schema.json is its schema.
@@ -31,6 +32,8 @@ inline constexpr std::string_view kLabSchema = "recast-lab-1";
 /// out, or why it failed; a failed one does not stop the others and is tried again by the next run. A cell whose
 /// settings, model or images have changed since is run again. What was stopped or killed, between cells or within one,
 /// goes on from there and comes to the same results (one machine, one number of threads).
+/// Several ranks  each takes the next cell that is free; where one is lost, the others do the cells that are left, and
+/// rank 0 writes the reports before it throws. The document is rank 0's; others return its `counts` alone.
 /// Writes OUT/{lab.yaml, models, runs, cells} and what report_lab() writes. Models and data are only read.
 /// Returns the document of report_lab().
 /// Throws  as read_lab_file(), before anything is written; kNotFound: models or data are missing, all of which are
