@@ -115,11 +115,12 @@ class Bench:
     def learn(self):
         for dtype in self.options.dtypes:
             logits = self.check_step(dtype)
-            self.check_losses("learn", dtype, ["peft-lora"], logits)
-            self.compare("learn", dtype, ["torch-recast", "peft-lora"], self.options.learn_steps)
+            others = ["torch-recast-compiled", "peft-lora"]
+            self.check_losses("learn", dtype, others, logits)
+            self.compare("learn", dtype, ["torch-recast", *others], self.options.learn_steps)
 
     def infer(self):
-        kinds = ["torch-recast", "torch-recast-kept", "peft-lora", "peft-lora-merged"]
+        kinds = ["torch-recast", "torch-recast-kept", "torch-recast-kept-compiled", "peft-lora", "peft-lora-merged"]
         for dtype in self.options.dtypes:
             logits = self.logits(dtype) if "learn" in self.options.names else self.check_step(dtype)
             self.check_losses("infer", dtype, kinds, logits)

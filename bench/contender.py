@@ -33,7 +33,10 @@ class Contender:
     def __init__(self, arguments):
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[arguments.dtype]
         start = load_file(arguments.start)
-        self.named, self.model = build(arguments.kind, arguments.checkpoint, arguments.model, start, self.dtype)
+        kind = arguments.kind.removesuffix("-compiled")
+        self.named, self.model = build(kind, arguments.checkpoint, arguments.model, start, self.dtype)
+        if kind != arguments.kind:
+            self.model = torch.compile(self.model)  # within the first step, which warms up
         batch = load_file(arguments.batch)
         self.input, self.label = batch["input"], batch["label"]
 

@@ -21,8 +21,8 @@ const Plug* only_sum(const Composition& recipe, const Slot& slot) {
 
 }  // namespace
 
-std::map<std::string, BankSum, std::less<>> bank_sums(const Model& model) {
-  std::map<std::string, BankSum, std::less<>> sums;
+BankSums bank_sums(const Model& model) {
+  BankSums sums;
   const Batch none;
   ForwardPass pass(model.backbone(), model.recipe(), model.numbers(), none, {});
   for (const Slot& slot : model.backbone().anatomy().slots) {

@@ -1,6 +1,11 @@
 #include "forward_pass.h"
 
+#include <c10/core/GradMode.h>
 #include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "recast/model/sum_features.h"
 
 namespace recast {
 namespace {
@@ -96,6 +101,35 @@ at::Tensor ForwardPass::value(const Slot& slot, const at::Tensor& own) {
   return recipe_.weight_rules(slot.name).empty() ? own : weight(slot.name);
 }
 
+std::optional<BankSums> ForwardPass::sums() {
+  BankSums sums;
+  for (const Slot& slot : backbone_.anatomy().slots) {
+    if (!recipe_.branches(slot.name).empty()) return {};
+    const auto& rules = recipe_.weight_rules(slot.name);
+    if (rules.empty()) continue;
+    const auto* rule = dynamic_cast<const BankCombination*>(rules[0]->method.get());
+    if (!rule || rules.size() > 1 || !slot.bank.defined() || rules[0]->info->has(Need::kWeightGradient)) return {};
+    const Running running(current_, *rules[0]);
+    sums[slot.name] = rule->combination(slot, view(*rules[0], slot.name));
+  }
+  return sums;
+}
+
+at::Tensor ForwardPass::sum_features() {
+  const auto* backbone = dynamic_cast<const SumFeatures*>(&backbone_);
+  if (!backbone || !taps_.empty()) return {};
+  const auto weights = sums();
+  if (!weights) return {};
+  // In fp32 and without backward the ordinary pass is about as fast, and needs no packed copy of the weights.
+  const bool records = c10::GradMode::is_enabled() &&
+                       std::any_of(weights->begin(), weights->end(),
+                                   [](const auto& sum) { return sum.second.coefficients.requires_grad(); });
+  if (!records && run_.dtype == at::kFloat) return {};
+  const at::Tensor& input = batch_.column("input");
+  if (!backbone->why_no_sum_features(input, *weights, run_.dtype).empty()) return {};
+  return backbone->sum_features(input, *weights, run_.dtype);
+}
+
 at::Tensor ForwardPass::backbone_features() {
   at::Tensor features;
   if (batch_.has("features")) {  // they enter at the feature slot, which a backbone's own pass goes through itself
@@ -103,7 +137,8 @@ at::Tensor ForwardPass::backbone_features() {
     if (const Slot* slot = backbone_.anatomy().find("features"))
       features = call(*slot, features, [](const at::Tensor& x) { return x; });
   } else {
-    features = backbone_.features(batch_.column("input"), *this).to(at::kFloat);
+    features = sum_features();
+    if (!features.defined()) features = backbone_.features(batch_.column("input"), *this).to(at::kFloat);
   }
   if (features.dim() != 2 || features.size(1) != backbone_.feature_width())
     fail(Code::kShapeMismatch, "[model] features are {}, expected rows x {}", fmt::join(features.sizes(), "x"),

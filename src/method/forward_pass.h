@@ -1,4 +1,7 @@
 #pragma once
+#include <optional>
+
+#include "recast/method/bank_sum.h"
 #include "recast/method/model.h"
 
 namespace recast {
@@ -32,6 +35,9 @@ class ForwardPass final : public Pass, private Route {
   at::Tensor product_after(const Slot& slot, std::size_t rules, const at::Tensor& x, const Apply& apply);
   at::Tensor call_inside(const Slot& slot, std::size_t branches, const at::Tensor& x, const Next& next);
   at::Tensor backbone_features();
+  /// The features where the recipe only makes sums of templates and the backbone has a function of its own for that.
+  at::Tensor sum_features();
+  std::optional<BankSums> sums();
 
   const Backbone& backbone_;
   const Composition& recipe_;

@@ -4,6 +4,7 @@
 #include "vit.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <map>
@@ -14,7 +15,9 @@
 #include "images.h"
 #include "linear.h"
 #include "recast/base/error.h"
+#include "recast/model/sum_features.h"
 #include "slot_weights.h"
+#include "vit_pass.h"
 
 namespace recast {
 namespace {
@@ -36,7 +39,7 @@ struct Block {
   Vector attn_scale, mlp_scale;
 };
 
-class Vit final : public Backbone {
+class Vit final : public Backbone, public SumFeatures {
  public:
   Vit(const ModelFiles& files, at::Device device);
 
@@ -44,11 +47,14 @@ class Vit final : public Backbone {
   std::int64_t feature_width() const override { return anatomy().slots.back().shape[0]; }
   at::Tensor weight(const Slot& slot) const override { return slots_.weight(slot); }
   at::Tensor features(const at::Tensor& input, Route& route) const override;
+  std::string why_no_sum_features(const at::Tensor& input, const BankSums& sums, at::ScalarType dtype) const override;
+  at::Tensor sum_features(const at::Tensor& input, const BankSums& sums, at::ScalarType dtype) const override;
 
  private:
   Norm norm(const std::string& name) const;
   Product product(const std::string& name) const;
   Block block(std::int64_t n) const;
+  std::unique_ptr<const VitPass> pass() const;
 
   void check_input(const at::Tensor& input) const;
   at::Tensor run_product(const Product& product, const at::Tensor& x, Route& route) const;
@@ -68,6 +74,7 @@ class Vit final : public Backbone {
   Vector class_token_, class_position_, register_tokens_, grid_;  // grid_ is "positions" [g, g, D]
   std::vector<Block> blocks_;
   Norm norm_;
+  std::unique_ptr<const VitPass> pass_;  // null: not on this device
 
   // Made at first use.
   mutable std::mutex positions_mutex_;
@@ -86,6 +93,7 @@ Vit::Vit(const ModelFiles& files, at::Device device)
   grid_ = slots_.vector("positions");
   for (std::int64_t n = 0; n < config_.depth; ++n) blocks_.push_back(block(n));
   norm_ = norm("norm");
+  if (device.is_cpu()) pass_ = pass();
 }
 
 Norm Vit::norm(const std::string& name) const {
@@ -117,6 +125,67 @@ at::Tensor Vit::features(const at::Tensor& input, Route& route) const {
   }
   x = pool(run_norm(norm_, x, route));
   return route.call(anatomy().slots.back(), x, [](const at::Tensor& t) { return t; });
+}
+
+/// The numbers of the network as a pass takes them.
+std::unique_ptr<const VitPass> Vit::pass() const {
+  const auto number = [](const Vector& vector) {
+    return vector.slot == nullptr ? at::Tensor() : vector.own.to(at::kFloat).contiguous();
+  };
+  const auto norm = [&](const Norm& own) { return VitPass::Norm{number(own.gain), number(own.bias)}; };
+  const auto matrix = [&](const Product& own) { return VitPass::Matrix{own.slot, number(own.bias)}; };
+  std::vector<VitPass::Block> blocks;
+  for (const Block& own : blocks_)
+    blocks.push_back({norm(own.norm1), norm(own.norm2), matrix(own.qkv), matrix(own.proj), matrix(own.fc1),
+                      matrix(own.fc2), number(own.attn_scale), number(own.mlp_scale)});
+  return std::make_unique<const VitPass>(config_, std::move(blocks), norm(norm_),
+                                         [this](const Slot& slot) { return weight(slot); });
+}
+
+std::string Vit::why_no_sum_features(const at::Tensor& input, const BankSums& sums, at::ScalarType dtype) const {
+  if (!pass_) return "the network is on another device";
+  if (!input.is_cpu() || input.dim() != 4 || input.numel() == 0 || !input.is_floating_point() ||
+      input.scalar_type() == at::kDouble)
+    return "the input is empty, no image, of fp64 or on another device";
+  if (input.requires_grad()) return "a gradient of the input is asked for";
+  for (const auto& [name, sum] : sums)
+    if (!name.starts_with("blocks.")) return name + " is no matrix of a block";
+  return VitPass::why_not(config_, dtype);
+}
+
+namespace {
+
+/// The weights are sums of templates where `sums` has them; products in one dtype.
+class SumRoute final : public PlainRoute {
+ public:
+  SumRoute(const Backbone& backbone, const BankSums& sums, at::ScalarType dtype)
+      : PlainRoute(backbone), sums_(sums), dtype_(dtype) {}
+  at::Tensor product(const Slot& slot, const at::Tensor& x, const Apply& apply) override {
+    const auto sum = sums_.find(slot.name);
+    if (sum == sums_.end()) return PlainRoute::product(slot, x.to(dtype_), apply);
+    return apply(x.to(dtype_), blockwise_sum(slot.bank, sum->second.coefficients, sum->second.blocks));
+  }
+
+ private:
+  const BankSums& sums_;
+  const at::ScalarType dtype_;
+};
+
+}  // namespace
+
+at::Tensor Vit::sum_features(const at::Tensor& input, const BankSums& sums, at::ScalarType dtype) const {
+  check_input(input);
+  const auto again = [this, input, dtype](const BankSums& sums) {
+    SumRoute route(*this, sums, dtype);
+    return features(input, route).to(at::kFloat);
+  };
+  at::Tensor tokens;
+  {
+    const c10::AutoGradMode no_grad(false);
+    SumRoute route(*this, sums, dtype);
+    tokens = embed(input, route).to(at::kFloat).contiguous();
+  }
+  return pass_->features(tokens, sums, dtype, again);
 }
 
 void Vit::check_input(const at::Tensor& input) const {

@@ -76,8 +76,8 @@ TEST(Docs, TheWorkedExampleIsTheOneThatCompiles) {
 }
 
 TEST(Sources, FoldersUseOnlyThoseAboveThem) {
-  const std::vector<std::string> order = {"base",    "format", "data",  "comm", "model", "mimic", "method",
-                                          "methods", "train",  "store", "run",  "lab",   "serve"};
+  const std::vector<std::string> order = {"base",   "format",  "data",  "kernels", "comm", "model", "mimic",
+                                          "method", "methods", "train", "store",   "run",  "lab",   "serve"};
   const auto place = [&](const std::string& folder) {
     return std::find(order.begin(), order.end(), folder) - order.begin();
   };

@@ -2,6 +2,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
 
 namespace recast {
 
@@ -22,5 +25,14 @@ struct Blocks {
 /// the templates and writes W, and one pass reads dL/dW and the templates; results do not depend on the number of
 /// threads. Threads: calls may run in parallel. Throws kShapeMismatch.
 at::Tensor blockwise_sum(const at::Tensor& templates, const at::Tensor& coefficients, const Blocks& blocks);
+
+/// A slot's weight as blocks that are linear combinations of its bank's templates: blockwise_sum(bank, coefficients,
+/// blocks). Where weights are made in another way that is all it needs to be handed.
+struct BankSum {
+  at::Tensor coefficients;  ///< [B, n] fp32
+  Blocks blocks;
+};
+/// By slot.
+using BankSums = std::map<std::string, BankSum, std::less<>>;
 
 }  // namespace recast

@@ -1,0 +1,2 @@
+#define RECAST_ISA avx2
+#include "rows.inc"

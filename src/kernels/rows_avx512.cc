@@ -1,0 +1,2 @@
+#define RECAST_ISA avx512
+#include "rows.inc"

@@ -1,0 +1,2 @@
+#define RECAST_ISA plain
+#include "rows.inc"
