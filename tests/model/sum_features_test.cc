@@ -126,8 +126,8 @@ double relative_error(const at::Tensor& got, const at::Tensor& wanted) {
   return (got.to(at::kDouble) - wanted).norm().item<double>() / wanted.norm().item<double>();
 }
 
-/// What bench/agreement.py tolerates of the size of the features, N = 12 results a block and 3 besides, sums of the MLP's
-/// width: 3 sqrt(2 N) (u + sqrt(K) 2^-24). A gradient has gone through twice as many.
+/// What bench/agreement.py tolerates of the size of the features, N = 12 results a block and 3 besides, sums of the
+/// MLP's width: 3 sqrt(2 N) (u + sqrt(K) 2^-24). A gradient has gone through twice as many.
 double tolerance(const VitConfig& vit, at::ScalarType dtype) {
   const double unit = dtype == at::kFloat ? 0x1p-24 : 0x1p-9;
   const double results = static_cast<double>(12 * vit.depth + 3);
