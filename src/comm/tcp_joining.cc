@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <random>
 #include <thread>
@@ -29,7 +30,9 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kIntroduction{5000};  ///< for a connection to say who it is
-constexpr std::size_t kWordDigits = 32;
+constexpr milliseconds kGlance{100};
+constexpr std::size_t kWordDigits = 32, kRankDigits = 8;
+constexpr std::size_t kMostStrangers = 64;  ///< that are listened to at a time, beside the ranks
 
 class Socket {
  public:
@@ -103,7 +106,7 @@ struct Addresses {
 Socket listen_at(const std::string& address) {
   const Addresses addresses(address, 0);
   for (const addrinfo* each = addresses.first; each; each = each->ai_next) {
-    Socket socket(::socket(each->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    Socket socket(::socket(each->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (socket.open() && ::bind(socket.get(), each->ai_addr, each->ai_addrlen) == 0 &&
         ::listen(socket.get(), SOMAXCONN) == 0)
       return socket;
@@ -125,33 +128,88 @@ std::string random_word() {
   return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
 }
 
-std::string introduction(const std::string& word, int rank) { return fmt::format("{}{:08}", word, rank); }
+std::string introduction(const std::string& word, int rank) { return fmt::format("{}{:0{}}", word, rank, kRankDigits); }
 
-std::vector<int> accept_all(const Socket& listener, const std::string& word, int size, Clock::time_point until) {
-  std::vector<Socket> ranks(static_cast<std::size_t>(size));
-  int missing = size - 1;
-  while (missing > 0) {
-    if (!ready(listener.get(), POLLIN, until)) {
-      std::string who;
-      for (int rank = 1; rank < size; ++rank)
-        if (!ranks[static_cast<std::size_t>(rank)].open()) who += fmt::format("{}{}", who.empty() ? "" : ", ", rank);
-      fail(Code::kUnavailable, "[ranks] of {} ranks these did not come: {}", size, who);
-    }
-    Socket socket(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!socket.open()) continue;
-    const std::string said = receive_exactly(socket.get(), kWordDigits + 8, Clock::now() + kIntroduction);
-    if (!said.starts_with(word)) continue;  // a stranger
-    for (int rank = 1; rank < size; ++rank)
-      if (Socket& own = ranks[static_cast<std::size_t>(rank)]; !own.open() && said == introduction(word, rank)) {
-        own = std::move(socket);
-        --missing;
-        break;
-      }
-  }
-  std::vector<int> sockets;
-  for (Socket& socket : ranks) sockets.push_back(socket.release());
-  return sockets;
+/// A connection that has not said yet who it is.
+struct Newcomer {
+  Socket socket;
+  Clock::time_point until;
+  std::string said{};
+};
+
+/// Takes what there is to hear of a newcomer. False: of no use any more.
+bool hear(Newcomer& newcomer, const std::string& word) {
+  char heard[kWordDigits + kRankDigits];
+  const ssize_t count = ::recv(newcomer.socket.get(), heard, sizeof heard - newcomer.said.size(), MSG_DONTWAIT);
+  if (count < 0 && (errno == EINTR || errno == EAGAIN)) return true;
+  if (count <= 0) return false;
+  newcomer.said.append(heard, static_cast<std::size_t>(count));
+  return newcomer.said.starts_with(word.substr(0, newcomer.said.size()));
 }
+
+/// The connections of all other ranks, by rank. Strangers are heard beside them and hold nobody up.
+class Reception {
+ public:
+  Reception(const Socket& listener, const std::string& word, int size)
+      : listener_(listener), word_(word), ranks_(static_cast<std::size_t>(size)), missing_(size - 1) {}
+
+  std::vector<int> receive_all(Clock::time_point until) {
+    while (missing_ > 0) {
+      if (Clock::now() >= until) missing();
+      look();
+    }
+    std::vector<int> sockets;
+    for (Socket& socket : ranks_) sockets.push_back(socket.release());
+    return sockets;
+  }
+
+ private:
+  void look() {
+    std::erase_if(newcomers_, [now = Clock::now()](const Newcomer& each) { return now >= each.until; });
+    const bool room = newcomers_.size() < kMostStrangers + ranks_.size();
+    std::vector<pollfd> polled = {{room ? listener_.get() : -1, POLLIN, 0}};
+    for (const Newcomer& each : newcomers_) polled.push_back({each.socket.get(), POLLIN, 0});
+    if (::poll(polled.data(), polled.size(), kGlance.count()) <= 0) return;
+    std::vector<Newcomer> still;
+    for (std::size_t i = 0; i < newcomers_.size(); ++i)
+      if (polled[i + 1].revents == 0 || (hear(newcomers_[i], word_) && !admitted(newcomers_[i])))
+        still.push_back(std::move(newcomers_[i]));
+    newcomers_ = std::move(still);
+    if (polled[0].revents != 0) accept();
+  }
+
+  void accept() {
+    Socket socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (socket.open())
+      newcomers_.push_back({std::move(socket), Clock::now() + kIntroduction});
+    else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+      fail(Code::kExhausted, "[ranks] rank 0 cannot take a connection: {}", std::strerror(errno));
+  }
+
+  /// Whether it has said all, and is a rank now, or nobody.
+  bool admitted(Newcomer& newcomer) {
+    if (newcomer.said.size() < kWordDigits + kRankDigits) return false;
+    for (std::size_t rank = 1; rank < ranks_.size(); ++rank)
+      if (!ranks_[rank].open() && newcomer.said == introduction(word_, static_cast<int>(rank))) {
+        ranks_[rank] = std::move(newcomer.socket);
+        --missing_;
+      }
+    return true;
+  }
+
+  [[noreturn]] void missing() const {
+    std::string who;
+    for (std::size_t rank = 1; rank < ranks_.size(); ++rank)
+      if (!ranks_[rank].open()) who += fmt::format("{}{}", who.empty() ? "" : ", ", rank);
+    fail(Code::kUnavailable, "[ranks] of {} ranks these did not come: {}", ranks_.size(), who);
+  }
+
+  const Socket& listener_;
+  const std::string& word_;
+  std::vector<Socket> ranks_;
+  std::vector<Newcomer> newcomers_;
+  int missing_;
+};
 
 Socket connect_to(const std::string& address, std::uint16_t port, Clock::time_point until) {
   const Addresses addresses(address, port);
@@ -186,15 +244,20 @@ std::vector<int> meet(const Launched& launched, milliseconds patience) {
     const Socket listener = listen_at(launched.address);
     const std::string word = random_word(), place = fmt::format("{}{}", word, port_of(listener.get()));
     store.set(key, std::vector<std::uint8_t>(place.begin(), place.end()));
-    std::vector<int> sockets = accept_all(listener, word, launched.size, until);
+    std::vector<int> sockets = Reception(listener, word, launched.size).receive_all(until);
+    store.deleteKey(key);  // a launcher's store outlives this command: the next one's ranks must not find it
     for (const int socket : sockets)
       if (socket >= 0) send_all(socket, "+");  // they may let go of the store
     return sockets;
   }
-  const std::vector<std::uint8_t> place = store.get(key);
-  const std::string word(place.begin(), place.begin() + std::min(kWordDigits, place.size()));
-  const std::string port(place.begin() + static_cast<std::ptrdiff_t>(word.size()), place.end());
-  Socket socket = connect_to(launched.address, static_cast<std::uint16_t>(std::atoi(port.c_str())), until);
+  const std::vector<std::uint8_t> bytes = store.get(key);
+  const std::string place(bytes.begin(), bytes.end()), word = place.substr(0, kWordDigits);
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(place.data() + word.size(), place.data() + place.size(), port);
+  if (error != std::errc() || end != place.data() + place.size())
+    fail(Code::kUnavailable, "[ranks] the store at {}, port {}, is not that of these ranks: it has no place of rank 0",
+         launched.address, launched.port);
+  Socket socket = connect_to(launched.address, port, until);
   if (!send_all(socket.get(), introduction(word, launched.rank)) || receive_exactly(socket.get(), 1, until) != "+")
     fail(Code::kUnavailable, "[ranks] rank 0 did not take rank {} in: another process has this rank, or not all came",
          launched.rank);

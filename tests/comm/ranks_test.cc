@@ -2,13 +2,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <future>
 #include <map>
 #include <mutex>
 #include <thread>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <utility>
 
 #include "../../src/comm/tcp_joining.h"
+#include "../../src/comm/wire.h"
 #include "comm/free_port.h"
 #include "comm/mpirun.h"
 #include "comm/ranks_in_threads.h"
@@ -229,6 +236,59 @@ TEST(JoinOverTcp, SaysWhoDidNotCome) {
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("of 3 ranks these did not come: 1, 2"));
   }
+}
+
+/// A connection to a port of this machine that says something, and stays.
+class Stranger {
+ public:
+  Stranger(std::uint16_t port, const std::string& says) : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::send(socket_, says.data(), says.size(), MSG_NOSIGNAL), static_cast<ssize_t>(says.size()));
+  }
+  Stranger(Stranger&& other) noexcept : socket_(std::exchange(other.socket_, -1)) {}
+  ~Stranger() {
+    if (socket_ >= 0) ::close(socket_);
+  }
+  /// Until the other end has closed it.
+  void await_end() const {
+    char heard;
+    while (::recv(socket_, &heard, 1, 0) > 0) continue;
+  }
+
+ private:
+  int socket_;
+};
+
+TEST(JoinOverTcp, StrangersHoldNobodyUp) {
+  c10d::TCPStoreOptions options;
+  options.port = 0;
+  options.isServer = true;
+  options.waitWorkers = false;
+  c10d::TCPStore store("127.0.0.1", options);
+  std::atomic<int> right = 0;
+  const auto join = [&](int rank) {
+    const Launched launched{rank, 3, "127.0.0.1", store.getPort(), true, "r"};
+    Ranks ranks(join_over_tcp(launched, milliseconds(60'000)), kPatient);
+    right += ranks.gather(std::to_string(rank)) == std::vector<std::string>{"0", "1", "2"};
+  };
+  std::vector<std::thread> threads;
+  threads.emplace_back(join, 0);
+  const auto bytes = store.get("recast/r");
+  const std::string place(bytes.begin(), bytes.end()), word = place.substr(0, 32);
+  const auto door = static_cast<std::uint16_t>(std::stoi(place.substr(32)));
+  std::vector<Stranger> strangers;
+  for (int i = 0; i < 30; ++i) strangers.emplace_back(door, i % 2 == 0 ? "" : word.substr(0, 7));
+  for (const std::string& says : {std::string("GET / HTTP/1.1\r\n\r\n"), word + "00000000", word + "00000007"})
+    Stranger(door, says).await_end();
+  threads.emplace_back(join, 1);
+  threads.emplace_back(join, 2);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(right, 3);
+  EXPECT_FALSE(store.check({"recast/r"})) << "the next command that meets in this store would find it";
 }
 
 /// Run below by mpirun, in a process for each rank.
