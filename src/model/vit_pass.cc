@@ -849,7 +849,11 @@ at::Tensor Call<S>::backward(const at::Tensor& d_features) {
                      scratches.mine());
     release();
   });
-  return gradients.sum(0).to(at::kFloat);  // image by image, whatever the number of threads
+  // Image by image: the order in which at::sum() adds up a column depends on the number of threads.
+  double* const sum = data<double>(gradients);
+  for (Index image = 1; image < images_; ++image)
+    for (Index i = 0; i < coefficients_; ++i) sum[i] += sum[image * coefficients_ + i];
+  return gradients[0].to(at::kFloat);
 }
 
 struct VitFunction : torch::autograd::Function<VitFunction> {
