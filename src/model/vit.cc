@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <utility>
 
@@ -39,7 +40,7 @@ struct Block {
   Vector attn_scale, mlp_scale;
 };
 
-class Vit final : public Backbone, public SumFeatures {
+class Vit final : public Backbone, public SumFeatures, public std::enable_shared_from_this<Vit> {
  public:
   Vit(const ModelFiles& files, at::Device device);
 
@@ -175,9 +176,9 @@ class SumRoute final : public PlainRoute {
 
 at::Tensor Vit::sum_features(const at::Tensor& input, const BankSums& sums, at::ScalarType dtype) const {
   check_input(input);
-  const auto again = [this, input, dtype](const BankSums& sums) {
-    SumRoute route(*this, sums, dtype);
-    return features(input, route).to(at::kFloat);
+  const auto again = [self = shared_from_this(), input, dtype](const BankSums& sums) {
+    SumRoute route(*self, sums, dtype);
+    return self->features(input, route).to(at::kFloat);
   };
   at::Tensor tokens;
   {

@@ -19,8 +19,8 @@
 #include <limits>
 #include <map>
 #include <mutex>
-#include <numeric>
 #include <optional>
+#include <utility>
 
 #include "kernels/rows.h"
 #include "recast/base/error.h"
@@ -75,8 +75,12 @@ void multiply(Index M, Index N, Index K, const S* a, Index lda, const S* b, Inde
   }
 }
 
-/// What multiply() left of this thread's tile registers is another's again.
-void release() { at::native::cpublas::brgemm_release(); }
+/// For as long as a thread multiplies: what multiply() leaves in its tile registers is another's again in the end.
+struct Tiles {
+  Tiles() = default;
+  Tiles(const Tiles&) = delete;
+  ~Tiles() { at::native::cpublas::brgemm_release(); }
+};
 
 kernels::Isa isa() {
   const std::string capability = at::get_cpu_capability();
@@ -92,8 +96,8 @@ bool multiplies() {
     const std::vector<S> a(32 * 32, S(0)), b(32 * kPanel, S(0));
     std::vector<float> c(32 * kPanel, 1.f);
     try {
+      const Tiles tiles;
       multiply<S>(32, kPanel, 32, a.data(), 32, b.data(), kPanel, c.data(), kPanel);
-      release();
     } catch (const std::exception&) {
       return false;
     }
@@ -146,7 +150,6 @@ struct Product {
 /// Memory of one thread, an image's worth.
 template <class S>
 struct Scratch {
-  at::Tensor memory;
   S *a, *b, *hidden, *d_hidden, *mixed, *d_qkv;
   S *right, *shares, *d_shares, *pairs;
   float *c, *d, *d_norm, *scores, *d_scores, *small;
@@ -230,6 +233,8 @@ Kept<S> lay_out_block(const Sizes& z, Pieces& pieces) {
 /// One call: what forward hands to backward.
 class VitCall : public torch::CustomClassHolder {
  public:
+  /// [B, feature width] fp32. Once.
+  virtual at::Tensor forward() = 0;
   /// d_features [B, feature width] fp32. Returns the gradient of all coefficients in a row, fp32.
   virtual at::Tensor backward(const at::Tensor& d_features) = 0;
   VitPass::Again again;
@@ -365,12 +370,10 @@ class Call final : public VitCall {
     if (memory_.defined()) engine_->give(std::move(memory_));
   }
 
-  at::Tensor forward();
+  at::Tensor forward() override;
   at::Tensor backward(const at::Tensor& d_features) override;
 
  private:
-  struct Image;
-
   bool token_only() const { return engine_->config.pooling == "token"; }
   /// Rows of an image that matter behind the keys and values of a block.
   Index rows(Index block) const { return token_only() && block + 1 == depth_ ? 1 : z_.T; }
@@ -462,7 +465,7 @@ Trained<S> Call<S>::train(const Slot& slot, const BankSum& sum, Index first) {
 template <class S>
 void Call<S>::prepare(const BankSums& sums) {
   const VitConfig& config = engine_->config;
-  zeros_ = at::zeros({std::max(3 * config.width, config.mlp_width)});
+  zeros_ = at::zeros({std::max(3 * config.width, config.mlp_width)}, at::kFloat);
   products_.resize(static_cast<std::size_t>(kPlaces * depth_));
   std::map<std::string, Index, std::less<>> first;
   for (const auto& [name, sum] : sums) {
@@ -644,8 +647,8 @@ template <class S>
 void Call<S>::run_images() {
   Scratches<S> scratches(z_, 0, at::get_num_threads());
   at::parallel_for(0, images_, 1, [&](Index begin, Index end) {
+    const Tiles tiles;
     for (Index image = begin; image < end; ++image) run_image(image, scratches.mine());
-    release();
   });
 }
 
@@ -665,8 +668,8 @@ void Call<S>::run_rows() {
   };
   const auto in_parallel = [&](Index units, const auto& work) {
     at::parallel_for(0, images_ * units, 1, [&](Index begin, Index end) {
+      const Tiles tiles;
       for (Index i = begin; i < end; ++i) work(i / units, i % units, scratches.mine());
-      release();
     });
   };
   const auto x = [&](Index image) { return data<float>(tokens_) + image * T * z_.D; };
@@ -691,12 +694,12 @@ void Call<S>::run_rows() {
 template <class S>
 at::Tensor Call<S>::forward() {
   const bool both = engine_->config.pooling == "token+average";
-  features_ = at::empty({images_, both ? 2 * z_.D : z_.D});
+  features_ = at::empty({images_, both ? 2 * z_.D : z_.D}, at::kFloat);
   if (images_ < at::get_num_threads())
     run_rows();
   else
     run_images();
-  return features_;
+  return std::exchange(features_, {});  // which autograd makes an owner of this call
 }
 
 // ---- backward ------------------------------------------------------------------------------------------------------
@@ -844,10 +847,10 @@ at::Tensor Call<S>::backward(const at::Tensor& d_features) {
   const at::Tensor gradients = at::zeros({images_, coefficients_}, at::kDouble);
   Scratches<S> scratches(z_, most_templates_, at::get_num_threads());
   at::parallel_for(0, images_, 1, [&](Index begin, Index end) {
+    const Tiles tiles;
     for (Index image = begin; image < end; ++image)
       image_backward(image, data<float>(d) + image * d.size(1), data<double>(gradients) + image * coefficients_,
                      scratches.mine());
-    release();
   });
   // Image by image: the order in which at::sum() adds up a column depends on the number of threads.
   double* const sum = data<double>(gradients);
@@ -858,16 +861,17 @@ at::Tensor Call<S>::backward(const at::Tensor& d_features) {
 
 struct VitFunction : torch::autograd::Function<VitFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& coefficients,
-                            const at::Tensor& features, const c10::intrusive_ptr<VitCall>& call) {
+                            const c10::intrusive_ptr<VitCall>& call) {
     context->save_for_backward({coefficients});
     context->saved_data["call"] = c10::IValue::make_capsule(call);
-    return features;
+    const at::AutoDispatchBelowADInplaceOrView no_autograd;
+    return call->forward();
   }
 
   static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
                                                const torch::autograd::tensor_list& gradients) {
     const auto call = c10::static_intrusive_pointer_cast<VitCall>(context->saved_data["call"].toCapsule());
-    if (!c10::GradMode::is_enabled()) return {call->backward(gradients[0]), at::Tensor(), at::Tensor()};
+    if (!c10::GradMode::is_enabled()) return {call->backward(gradients[0]), at::Tensor()};
     // The gradient is to be differentiated itself.
     const at::Tensor coefficients = context->get_saved_variables()[0];
     BankSums sums;
@@ -879,7 +883,7 @@ struct VitFunction : torch::autograd::Function<VitFunction> {
     const at::Tensor features = call->again(sums);
     return {torch::autograd::grad({features}, {coefficients}, {gradients[0]}, /*retain_graph=*/true,
                                   /*create_graph=*/true)[0],
-            at::Tensor(), at::Tensor()};
+            at::Tensor()};
   }
 };
 
@@ -896,12 +900,7 @@ at::Tensor features_of(const std::shared_ptr<VitEngine>& engine, const at::Tenso
   const auto call = c10::make_intrusive<Call<S>>(engine, tokens, sums, records);
   if (!records) return call->forward();
   call->again = again;
-  at::Tensor features;
-  {
-    const at::AutoDispatchBelowADInplaceOrView no_autograd;
-    features = call->forward();
-  }
-  return VitFunction::apply(at::cat(coefficients), features, call);
+  return VitFunction::apply(at::cat(coefficients), call);
 }
 
 }  // namespace
@@ -913,6 +912,7 @@ VitPass::~VitPass() = default;
 
 std::string VitPass::why_not(const VitConfig& config, at::ScalarType dtype) {
   const auto odd = [](Index n) { return n % 2 != 0; };
+  if (!at::globalContext().userEnabledMkldnn()) return "oneDNN is switched off";
   if (dtype == at::kBFloat16) {
     if (!multiplies<bf16>()) return "this processor has no products of bf16";
     if (odd(config.width) || odd(config.mlp_width) || odd(config.width / config.heads))
