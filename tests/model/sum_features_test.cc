@@ -2,7 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/Version.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -10,6 +12,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <thread>
 
 #include "model/toy_vit.h"
 #include "recast/mimic/mimicry.h"
@@ -45,18 +48,24 @@ std::vector<Case> cases() {
   wide.width = 72;
   wide.heads = 3;
   wide.mlp_width = 136;
+  VitConfig odd = network("token");  // fp32 alone
+  odd.width = 33;
+  odd.heads = 3;
+  odd.mlp_width = 51;
   return {{"a coefficient a slot, qkv alone", network("token"), "attn"},
           {"a coefficient a slot, three templates", network("token", 3), "all", 1 << 20, 0, 3},
           {"blocks of 8", network("token"), "all", 8},
           {"blocks that do not divide, the last block alone", scaled, "all", 7, 2},
           {"no class token, no bias", bare, "mlp", 8},
-          {"odd sizes", wide, "all", 9, 1}};
+          {"widths of no whole panel", wide, "all", 9, 1},
+          {"odd widths", odd, "all", 5}};
 }
 
 class Setting {
  public:
   explicit Setting(const Case& c)
-      : backbone(make_backbone(mimic(toy_vit(1, c.vit), {.target = c.target, .groups = 1, .templates = c.templates}).files)) {
+      : backbone(make_backbone(
+            mimic(toy_vit(1, c.vit), {.target = c.target, .groups = 1, .templates = c.templates}).files)) {
     for (const Slot& slot : backbone->anatomy().slots) {
       if (!slot.bank.defined()) continue;
       const bool of_columns = slot.role == "attn.proj" || slot.role == "mlp.fc2";
@@ -138,6 +147,24 @@ bool there(const Setting& setting, const at::Tensor& images, at::ScalarType dtyp
   return setting.function().why_no_sum_features(images, setting.sums, dtype).empty();
 }
 
+/// The features as a function of the images alone.
+auto in_fp32(const Setting& setting) {
+  return [&setting](const at::Tensor& images) {
+    return setting.function().sum_features(images, setting.sums, at::kFloat);
+  };
+}
+
+at::Tensor slopes_of(const at::Tensor& features, const std::vector<at::Tensor>& coefficients,
+                     bool create_graph = false) {
+  return flat(torch::autograd::grad({features.sum()}, coefficients, {}, /*retain_graph=*/true, create_graph)).detach();
+}
+
+TEST(SumFeatures, AreThereOnAProcessorWithAvx2) {
+  if (!at::get_cpu_capability().starts_with("AVX")) GTEST_SKIP() << "has none";
+  const Setting setting(cases()[0]);
+  EXPECT_EQ(setting.function().why_no_sum_features(toy_images(2), setting.sums, at::kFloat), "");
+}
+
 TEST(SumFeatures, GiveTheDefinitionsFeaturesAndGradients) {
   for (const Case& c : cases()) {
     const Setting setting(c);
@@ -160,7 +187,7 @@ TEST(SumFeatures, GradientsAreThoseOfDifferences) {
   const Case c = cases()[2];
   const Setting setting(c);
   const at::Tensor images = toy_images(2);
-  ASSERT_TRUE(there(setting, images, at::kFloat));
+  if (!there(setting, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";
   const at::Tensor features = setting.function().sum_features(images, setting.sums, at::kFloat);
   const at::Tensor weights = Key(9).normal(features.sizes());
   const std::vector<at::Tensor> gradients =
@@ -212,6 +239,7 @@ TEST(SumFeatures, OfARowDependNeitherOnTheOthersNorOnThreads) {
 TEST(SumFeatures, FollowCoefficientsThatMoveInPlace) {
   const Setting setting(cases()[0]);
   const at::Tensor images = toy_images(2);
+  if (!there(setting, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";
   const c10::NoGradGuard no_grad;
   const at::Tensor before = setting.function().sum_features(images, setting.sums, at::kFloat);
   for (const at::Tensor& c : trained(setting.sums)) c.add_(0.1);
@@ -225,6 +253,7 @@ TEST(SumFeatures, FollowCoefficientsThatMoveInPlace) {
 TEST(SumFeatures, AreDifferentiableTwice) {
   const Setting setting(cases()[0]);
   const at::Tensor images = toy_images(2);
+  if (!there(setting, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";
   const auto second = [&](const at::Tensor& features) {
     const std::vector<at::Tensor> all = trained(setting.sums);
     const auto first = torch::autograd::grad({features.pow(2).sum()}, all, {}, true, true);
@@ -237,16 +266,75 @@ TEST(SumFeatures, AreDifferentiableTwice) {
   EXPECT_LT(relative_error(got, wanted), 4 * tolerance(cases()[0].vit, at::kFloat));
 }
 
+/// As operators of autograd: a graph may be one of several, be gone through again, outlive its model, end in a tensor
+/// that is written.
+TEST(SumFeatures, HaveGraphsThatStandAlone) {
+  Setting setting(cases()[0]);
+  const at::Tensor images = toy_images(2), others = toy_images(2, 16, 8);
+  if (!there(setting, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";
+  const std::vector<at::Tensor> coefficients = setting.trained();
+  const auto features = in_fp32(setting);
+  const at::Tensor wanted = slopes_of(features(images), coefficients);
+  const at::Tensor first = features(images), second = features(others);
+  EXPECT_FALSE(at::equal(slopes_of(second, coefficients), wanted));
+  EXPECT_TRUE(at::equal(slopes_of(first, coefficients), wanted));
+  EXPECT_TRUE(at::equal(slopes_of(first, coefficients), wanted));
+  EXPECT_TRUE(at::equal(slopes_of(features(images).mul_(2), coefficients), 2 * wanted));
+  setting.backbone.reset();
+  EXPECT_TRUE(at::equal(slopes_of(first, coefficients), wanted));
+  EXPECT_LT(relative_error(slopes_of(first, coefficients, /*create_graph=*/true), wanted),
+            2 * std::sqrt(2.0) * tolerance(cases()[0].vit, at::kFloat));
+}
+
+TEST(SumFeatures, AreTheSameInSeveralThreadsFromTheFirstCallOn) {
+  const Setting known(cases()[2]), fresh(cases()[2]);
+  const at::Tensor images = toy_images(2);
+  if (!there(known, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";
+  const at::Tensor wanted = in_fp32(known)(images), slopes = slopes_of(wanted, known.trained());
+  std::vector<at::Tensor> got(4);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < got.size(); ++i)
+    threads.emplace_back([&, i] {
+      at::set_num_threads(1);
+      const c10::InferenceMode inference(i % 2 == 0);
+      const at::Tensor features = in_fp32(fresh)(images);
+      got[i] = i % 2 == 0 ? features : slopes_of(features, fresh.trained());
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(at::equal(got[i], i % 2 == 0 ? wanted.detach() : slopes));
+}
+
+TEST(SumFeatures, TakeImagesOfAnySizeLayoutAndPrecision) {
+  const Case c = cases()[3];
+  const Setting setting(c);
+  const at::Tensor images = toy_images(2, 24);
+  if (!there(setting, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";
+  const c10::NoGradGuard no_grad;
+  const auto features = in_fp32(setting);
+  const at::Tensor wanted = features(images), half = images.to(at::kHalf);
+  EXPECT_LT(relative_error(wanted, definition(setting, images.to(at::kDouble), in_double(setting.sums))),
+            tolerance(c.vit, at::kFloat));
+  EXPECT_TRUE(at::equal(features(images.transpose(2, 3).contiguous().transpose(2, 3)), wanted));
+  EXPECT_TRUE(at::equal(features(half), features(half.to(at::kFloat))));
+}
+
+/// By one thread, whose memory has been through the first image when the others come.
 TEST(SumFeatures, PassOnWhatIsNotFinite) {
-  const Setting setting(cases()[0]);
-  at::Tensor images = toy_images(2);
-  images[1].fill_(std::nan(""));
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const Setting setting(cases()[3]);
+  const at::Tensor images = toy_images(3), broken = images.clone();
+  broken[0].fill_(std::nan(""));
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     if (!there(setting, images, dtype)) continue;
-    const at::Tensor features = setting.function().sum_features(images, setting.sums, dtype).detach();
-    EXPECT_TRUE(at::isfinite(features[0]).all().item<bool>());
-    EXPECT_TRUE(at::isnan(features[1]).all().item<bool>());
+    const auto features = [&](const at::Tensor& x) {
+      return setting.function().sum_features(x, setting.sums, dtype).detach();
+    };
+    const at::Tensor got = features(broken);
+    EXPECT_TRUE(at::isnan(got[0]).all().item<bool>()) << dtype;
+    EXPECT_TRUE(at::equal(got.slice(0, 1), features(images).slice(0, 1))) << dtype;
   }
+  at::set_num_threads(threads);
 }
 
 TEST(SumFeatures, SayWhyThereAreNone) {
@@ -257,17 +345,26 @@ TEST(SumFeatures, SayWhyThereAreNone) {
   EXPECT_NE(why(toy_images(2).set_requires_grad(true)), "");
   EXPECT_NE(why(toy_images(2).to(at::kDouble)), "");
   EXPECT_NE(why(toy_images(0)), "");
+  EXPECT_NE(why(toy_images(2)[0]), "");
+  EXPECT_NE(why(toy_images(2).to(at::kByte)), "");
   EXPECT_NE(why(toy_images(2), at::kHalf), "");
+  EXPECT_NE(why(toy_images(2), at::kDouble), "");
+  BankSums more = setting.sums;
+  more["patch_embed"] = more.begin()->second;
+  EXPECT_NE(setting.function().why_no_sum_features(toy_images(2), more, at::kFloat), "");
+  const Setting odd(cases().back());
+  EXPECT_NE(odd.function().why_no_sum_features(toy_images(2), odd.sums, at::kBFloat16), "");
 }
 
-/// The values and gradients again in processes that are told to do without some of the processor's instructions.
+/// Values, gradients and bits again in processes that are told to do without some of the processor's instructions.
 TEST(SumFeatures, HoldOnEachInstructionSet) {
   if (std::getenv("RECAST_TEST_CHILD")) GTEST_SKIP() << "is the child";
   for (const char* isa : {"ATEN_CPU_CAPABILITY=default", "ATEN_CPU_CAPABILITY=avx2", "ONEDNN_MAX_CPU_ISA=AVX2",
                           "ONEDNN_MAX_CPU_ISA=AVX512_CORE", "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16"}) {
     const std::string command = fmt::format(
         "{} RECAST_TEST_CHILD=1 GTEST_OUTPUT= /proc/{}/exe "
-        "--gtest_filter='SumFeatures.Give*:SumFeatures.PassOn*' > /dev/null 2>&1",
+        "--gtest_filter='SumFeatures.AreThere*:SumFeatures.Give*:SumFeatures.OfARow*:SumFeatures.PassOn*' "
+        "> /dev/null 2>&1",
         isa, ::getpid());
     EXPECT_EQ(std::system(command.c_str()), 0) << isa;
   }
