@@ -1,6 +1,7 @@
 // RECAST: counts, exactness, gradients of the coefficients, sets that never part, a second implementation, coefficients
 // chosen by their gradients, what is stored in fewer bits.
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/function.h>
 
 #include "carry/carry_case.h"
 #include "format/expect_error.h"
@@ -11,6 +12,7 @@
 #include "recast/format/tensor_file.h"
 #include "recast/method/numbers_file.h"
 #include "recast/model/blockwise_sum.h"
+#include "recast/model/sum_features.h"
 
 namespace recast {
 namespace {
@@ -126,6 +128,31 @@ Model random_model(const std::shared_ptr<const Backbone>& backbone, const std::s
   for (const auto& [name, number] : State(own))
     own.set(name, Key(5).fold(name).normal(std::get<at::Tensor>(number).sizes()).set_requires_grad(true));
   return model;
+}
+
+/// The same features, through the backbone's pass for sums of templates or operator by operator.
+TEST(Recast, GoesThroughThePassForSumsWhereNothingElseActs) {
+  const auto backbone = toy();
+  const Batch batch = toy_batch(*toy_sources(20).validation, {0, 1, 2, 3});
+  const auto* sums = dynamic_cast<const SumFeatures*>(backbone.get());
+  ASSERT_NE(sums, nullptr);
+  if (!sums->why_no_sum_features(batch.column("input"), {}, at::kFloat).empty()) GTEST_SKIP() << "no products of fp32";
+  const auto whole = [](const at::Tensor& features) { return features.grad_fn()->name().ends_with("VitFunction>"); };
+  const Model model = random_model(backbone, "slot");
+  const at::Tensor features = model.features(batch, {});
+  EXPECT_TRUE(whole(features)) << features.grad_fn()->name();
+  recast::Run tapped;
+  tapped.taps = {"blocks.0.attn"};
+  const at::Tensor by_operators = model.features(batch, tapped);
+  EXPECT_FALSE(whole(by_operators));
+  EXPECT_LT(relative_difference(features.detach(), by_operators.detach()), 1e-5);
+  const Recipe recipe = toy_recipe(0);
+  for (const std::string other : {"lora", "adaptformer", "norm-tuning"}) {
+    Model both = learn(toy_model(backbone, recipe, {"recast", other}), toy_task(), toy_sources(20), recipe, {}).model;
+    const State& own = both.numbers().at("recast", Scope::kTask);
+    for (const auto& [name, number] : own) own.tensor(name).set_requires_grad(true);
+    EXPECT_FALSE(whole(both.features(batch, {}))) << other;
+  }
 }
 
 TEST(Recast, CoefficientGradientsAreInnerProductsWithTheTemplates) {
