@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "recast/base/error.h"
+#include "recast/comm/ranks.h"
 
 namespace recast {
 namespace {
@@ -31,8 +32,7 @@ class OpenMpi {
     if (!library_)
       fail(Code::kUnsupported,
            "[ranks] started by mpirun, but Open MPI's library cannot be opened: {}; install it (Debian: libopenmpi3), "
-           "or "
-           "give the ranks torchrun's variables",
+           "or give the ranks torchrun's variables",
            ::dlerror());
     find(init, "MPI_Init_thread"), find(finalize, "MPI_Finalize"), find(version, "MPI_Get_library_version");
     find(comm_rank, "MPI_Comm_rank"), find(comm_size, "MPI_Comm_size"), find(set_errhandler, "MPI_Comm_set_errhandler");
@@ -49,7 +49,8 @@ class OpenMpi {
   }
 
   void check(int status, const char* what) const {
-    if (status != kSuccess) fail(Code::kUnavailable, "[ranks] Open MPI: {} failed with error {}", what, status);
+    if (status != kSuccess)
+      throw RanksParted(Code::kUnavailable, fmt::format("[ranks] Open MPI: {} failed with error {}", what, status));
   }
 
   int (*init)(int*, char***, int, int*);

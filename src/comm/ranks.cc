@@ -35,14 +35,18 @@ std::string with_lengths(const std::vector<std::string>& parts) {
   return out;
 }
 
+[[noreturn]] void no_list() {
+  fail(Code::kShapeMismatch, "[ranks] rank 0 sent no list where one is due: do all ranks run the same command?");
+}
+
 std::vector<std::string> without_lengths(std::string_view bytes) {
   std::vector<std::string> parts;
   while (!bytes.empty()) {
     std::uint64_t size = 0;
-    if (bytes.size() < sizeof size) fail(Code::kInternal, "[ranks] a list of messages is cut off");
+    if (bytes.size() < sizeof size) no_list();
     std::memcpy(&size, bytes.data(), sizeof size);
     bytes.remove_prefix(sizeof size);
-    if (bytes.size() < size) fail(Code::kInternal, "[ranks] a list of messages is cut off");
+    if (bytes.size() < size) no_list();
     parts.emplace_back(bytes.substr(0, size));
     bytes.remove_prefix(size);
   }
@@ -60,7 +64,11 @@ class Ranks::Talk {
       if ((rank == 0) != (wire_->rank() == 0)) others_.push_back(rank);
     pulse_ = std::thread([this, every = std::clamp(limit_ / 10, milliseconds(10), milliseconds(1000))] {
       std::unique_lock lock(mutex_);
-      while (!changed_.wait_for(lock, every, [this] { return over_; })) wire_->pulse();
+      try {
+        while (!changed_.wait_for(lock, every, [this] { return over_; })) wire_->pulse();
+      } catch (const std::exception& error) {  // the next operation meets it, too
+        log_event(LogLevel::kWarn, "ranks.pulse_failed", {{"message", std::string_view(error.what())}});
+      }
     });
   }
 

@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "recast/base/error.h"
+#include "recast/comm/ranks.h"
 
 namespace recast {
 namespace {
@@ -147,7 +148,7 @@ class TcpWire final : public Wire {
       std::memcpy(&size, in.data() + at + 1, sizeof size);
       const auto kind = static_cast<MessageKind>(in[at]);
       if (size > kMostBytes || kind > MessageKind::kBye)
-        fail(Code::kInternal, "[ranks] rank {} sent what is no message", from);
+        throw RanksParted(Code::kInternal, fmt::format("[ranks] rank {} sent what is no message", from));
       if (in.size() - at - kHeaderBytes < size) break;
       messages_.push_back({from, kind, in.substr(at + kHeaderBytes, size)});
       at += kHeaderBytes + size;

@@ -147,6 +147,59 @@ TEST(Ranks, ARankThatComputesForLongIsNotLost) {
               Each(IsEmpty()));
 }
 
+/// A wire whose signs of life fail, as where a library fails.
+class MuteWire final : public Wire {
+ public:
+  explicit MuteWire(std::unique_ptr<Wire> wire) : wire_(std::move(wire)) {}
+  int rank() const override { return wire_->rank(); }
+  int size() const override { return wire_->size(); }
+  std::string name() const override { return wire_->name(); }
+  void send(int to, MessageKind kind, std::string bytes) override { wire_->send(to, kind, std::move(bytes)); }
+  bool idle() override { return wire_->idle(); }
+  std::optional<Message> next(milliseconds wait) override { return wire_->next(wait); }
+  void pulse() override {
+    tried.set_value();
+    fail(Code::kUnavailable, "no sign of life");
+  }
+  void close(bool together) override { wire_->close(together); }
+
+  std::promise<void> tried;  ///< by the only pulse that there will be
+
+ private:
+  const std::unique_ptr<Wire> wire_;
+};
+
+TEST(Ranks, SignsOfLifeThatFailEndNoProcess) {
+  auto ends = connected_wires(2);
+  auto mute = std::make_unique<MuteWire>(std::move(ends[1]));
+  std::future<void> tried = mute->tried.get_future();
+  std::thread other([&] {
+    Ranks ranks(std::move(mute), kPatient);
+    tried.wait();
+    EXPECT_THAT(ranks.gather("b"), ElementsAre("a", "b"));
+  });
+  {
+    Ranks first(std::move(ends[0]), kPatient);
+    EXPECT_THAT(first.gather("a"), ElementsAre("a", "b"));
+  }
+  other.join();
+}
+
+TEST(Ranks, BytesThatAreNoMessageEndTheOperation) {
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+  Ranks ranks(tcp_wire(0, {-1, pair[0]}), kHasty);
+  const std::string garbage = "GET / HTTP/1.1\r\n\r\n";
+  ASSERT_EQ(::write(pair[1], garbage.data(), garbage.size()), static_cast<ssize_t>(garbage.size()));
+  try {
+    ranks.gather("x");
+    ADD_FAILURE();
+  } catch (const RanksParted& error) {
+    EXPECT_THAT(error.what(), HasSubstr("rank 1 sent what is no message"));
+  }
+  ::close(pair[1]);
+}
+
 /// The variables that launchers set, for the time of a test.
 class Environment {
  public:
