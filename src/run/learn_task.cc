@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "agreement.h"
 #include "learn_plan.h"
 #include "learning_images.h"
 #include "recast/base/error.h"
@@ -261,36 +262,22 @@ void require_writable(const fs::path& directory) {
          directory.string());
 }
 
-}  // namespace
-
-namespace {
-
-/// Throws kShapeMismatch where a rank would learn something else than rank 0.
-void require_agreement(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
-                       const LearningImages& images, Ranks& ranks) {
-  if (ranks.alone()) return;
-  const nlohmann::json own = {{"recast", kRecastVersion},
-                              {"model", directory.fingerprint()},
-                              {"recipe", plan.recipe.text()},
-                              {"image size", plan.image_size},
-                              {"seed", request.seed},
-                              {"task", request.task},
-                              {"--resume", request.resume},
-                              {"--no-test", !request.test},
-                              {"labels", images.classes.labels},
-                              {"images", images.digest},
-                              {"splits", describe_splits(*images.dataset).at("sha256")},
-                              {"readable images", {images.train->rows(), images.validation->rows()}}};
-  const std::vector<std::string> all = ranks.gather(own.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  const nlohmann::json first = nlohmann::json::parse(all[0]);
-  for (int rank = 1; rank < ranks.size(); ++rank) {
-    const nlohmann::json other = nlohmann::json::parse(all[static_cast<std::size_t>(rank)]);
-    for (const auto& [what, value] : first.items())
-      if (other.value(what, nlohmann::json()) != value)
-        fail(Code::kShapeMismatch,
-             "[ranks] rank {} and rank 0 differ in: {}; all need the same program, command, model and images", rank,
-             what);
-  }
+/// What all ranks are to have alike before they learn.
+nlohmann::json agreed_on(const LearnRequest& request, const LearnPlan& plan, const ModelDirectory& directory,
+                         const LearningImages& images) {
+  return {{"recast", kRecastVersion},
+          {"model", directory.fingerprint()},
+          {"recipe", plan.recipe.text()},
+          {"image size", plan.image_size},
+          {"seed", request.seed},
+          {"task", request.task},
+          {"--resume", request.resume},
+          {"--no-test", !request.test},
+          {"labels", images.classes.labels},
+          {"images", images.digest},
+          {"test images", digest_of(*images.contents, Split::kTest)},
+          {"splits", describe_splits(*images.dataset).at("sha256")},
+          {"readable images", {images.train->rows(), images.validation->rows()}}};
 }
 
 /// Whether several ranks can do what is asked for.
@@ -305,7 +292,7 @@ LearnReport help_to_learn(const LearnRequest& request, const LearnPlan& plan, co
   const bool finished = ranks.broadcast("") == "finished";
   if (!finished) {
     LearningImages images = open_images(request, plan, directory);
-    require_agreement(request, plan, directory, images, ranks);
+    require_agreement(agreed_on(request, plan, directory, images), ranks);
     const Task task{request.task, images.classes.labels};
     const Learned learned = learn(start_model(request, plan, directory), task, {images.train, images.validation},
                                   plan.recipe, make_budget(request, directory, images));
@@ -313,6 +300,17 @@ LearnReport help_to_learn(const LearnRequest& request, const LearnPlan& plan, co
     if (request.test) measure(request, plan, directory, images, learned.model, silent);
   }
   return {nlohmann::json::parse(ranks.broadcast("")), finished};
+}
+
+/// Rank 0's report, on every rank. What is stored stays so, whoever has gone since.
+LearnReport told(LearnReport report, Ranks& ranks, Listener* listener) {
+  if (ranks.alone()) return report;
+  try {
+    ranks.broadcast(report.results.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  } catch (const RanksParted& parted) {
+    if (listener) listener->warning(fmt::format("{}; learning is done and stored", parted.what()));
+  }
+  return report;
 }
 
 LearnReport learn_by(Ranks& ranks, const LearnRequest& request) {
@@ -326,14 +324,11 @@ LearnReport learn_by(Ranks& ranks, const LearnRequest& request) {
   const Place place = find_place(request, directory, settings);
   RunFolder folder(place.folder, request.listener);
   ranks.broadcast(place.finished ? "finished" : "learn");
-  const auto tell = [&](LearnReport report) {
-    if (!ranks.alone()) ranks.broadcast(report.results.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-    return report;
-  };
-  if (place.finished) return tell(finished_report(directory, request, settings, folder, place.stored));
+  if (place.finished)
+    return told(finished_report(directory, request, settings, folder, place.stored), ranks, request.listener);
 
   LearningImages images = open_images(request, plan, directory);
-  require_agreement(request, plan, directory, images, ranks);
+  if (!ranks.alone()) require_agreement(agreed_on(request, plan, directory, images), ranks);
   if (folder.exists() && !place.resumes && request.force) folder.clear();
   folder.create(settings, !request.resume);
   folder.note(plan.recipe.text());
@@ -342,9 +337,10 @@ LearnReport learn_by(Ranks& ranks, const LearnRequest& request) {
                             ranks.carrier()));
   give_warnings(images, folder);
   if (request.resume && !place.resumes) folder.note("no checkpoint to resume from: starting afresh");
+  LearnReport report;
   try {
     folder.open_journals(request, "learn", settings);
-    return tell(learn_and_store(request, plan, directory, images, folder));
+    report = learn_and_store(request, plan, directory, images, folder);
   } catch (const Error& error) {
     const bool lost = dynamic_cast<const RanksParted*>(&error) != nullptr;
     const bool asked = !ranks.alone() || (request.stop && *request.stop);  // of several ranks, any
@@ -359,6 +355,7 @@ LearnReport learn_by(Ranks& ranks, const LearnRequest& request) {
     folder.discard();
     throw;
   }
+  return told(std::move(report), ranks, &folder);
 }
 
 }  // namespace

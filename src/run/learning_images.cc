@@ -15,13 +15,17 @@
 namespace recast {
 namespace {
 
+void add(const Contents& contents, Split split, Sha256& digest) {
+  for (const std::optional<Digest>& image : contents.digests[static_cast<std::size_t>(split)])
+    if (image) digest.update({reinterpret_cast<const char*>(image->data()), image->size()});
+}
+
 std::string digest_of_learning(const Dataset& dataset, const Contents& contents) {
   Sha256 digest;
   const nlohmann::json names = describe_splits(dataset).at("sha256");
   for (const Split split : {Split::kTrain, Split::kValidation}) {
     digest.update(names.at(name(split)).get<std::string>());
-    for (const std::optional<Digest>& image : contents.digests[static_cast<std::size_t>(split)])
-      if (image) digest.update({reinterpret_cast<const char*>(image->data()), image->size()});
+    add(contents, split, digest);
   }
   return digest.finish_hex();
 }
@@ -62,6 +66,12 @@ Preprocessing preprocessing_of(const LearnPlan& plan, const ModelDirectory& dire
 }
 
 }  // namespace
+
+std::string digest_of(const Contents& contents, Split split) {
+  Sha256 digest;
+  add(contents, split, digest);
+  return digest.finish_hex();
+}
 
 LearningImages open_contents(const LearnRequest& request) {
   LearningImages images;

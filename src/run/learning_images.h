@@ -25,6 +25,8 @@ struct LearningImages {
   std::vector<std::string> warnings;  ///< for the user and the run's log, once there is one
 };
 
+/// Of the bytes of a split's images, in order.
+std::string digest_of(const Contents& contents, Split split);
 /// The dataset of a request, all images hashed, those in two splits noted. Both from the request's pool where it has
 /// one.
 LearningImages open_contents(const LearnRequest& request);

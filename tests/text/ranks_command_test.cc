@@ -2,6 +2,7 @@
 // results as one process, and an end in bounded time where one of them is lost.
 #include <signal.h>
 
+#include <fstream>
 #include <thread>
 
 #include "comm/free_port.h"
@@ -148,6 +149,21 @@ TEST_F(RanksCommand, RefuseToLearnDifferentThings) {
     EXPECT_THAT(answer.err, HasSubstr("rank 1 and rank 0 differ in: seed"));
   }
   EXPECT_FALSE(fs::exists(path("model") + "/runs/colours"));
+}
+
+TEST_F(RanksCommand, TestImagesMustBeTheSameToo) {
+  Words own = learn("model"), other = own;
+  for (Words* words : {&own, &other}) {
+    const std::string data = path(words == &own ? "own" : "other");
+    write_toy_images(data + "/train", {"blue", "green", "red"}, 12);
+    write_toy_images(data + "/test", {"blue", "green", "red"}, 2, 6);
+    *(std::find(words->begin(), words->end(), "--data") + 1) = data;
+  }
+  std::ofstream(path("other/test/red/1.png"), std::ios::app) << "another byte";
+  for (const Answer& answer : launch(own, other)) {
+    EXPECT_EQ(answer.status, 3);
+    EXPECT_THAT(answer.err, HasSubstr("rank 1 and rank 0 differ in: test images"));
+  }
 }
 
 TEST_F(RanksCommand, ARankThatCannotGoOnEndsAllWithItsReason) {
