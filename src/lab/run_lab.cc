@@ -22,7 +22,9 @@
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/run/failure.h"
+#include "recast/run/machine.h"
 #include "recast/run/provenance.h"
+#include "run/agreement.h"
 #include "run/report_markup.h"
 #include "run_cell.h"
 #include "shared_turns.h"
@@ -315,9 +317,15 @@ void run_cells(const LabFile& file, const std::vector<LabCell>& cells, const Lab
 
 std::size_t count_done(const json& document) { return document.at("counts").at("done").get<std::size_t>(); }
 
-}  // namespace
-
-namespace {
+/// What all ranks are to have alike: a cell's number means the same to each.
+json agreed_on(const LabFile& file, const std::vector<LabCell>& cells, const LabRequest& request) {
+  json chosen = json::array();
+  for (const LabCell& cell : cells) chosen.push_back(cell.id());
+  return {{"recast", kRecastVersion},
+          {"lab file", settings_yaml(file.tree)},
+          {"--cells", chosen},
+          {"--force", request.force}};
+}
 
 json lab_by(Ranks& ranks, const LabRequest& request) {
   const Stopwatch watch;
@@ -326,6 +334,7 @@ json lab_by(Ranks& ranks, const LabRequest& request) {
   const LabFile file = read_lab_file(request.file, request.overrides, request.out);
   const std::vector<LabCell> cells = choose_cells(file, request.cells);
   require_inputs(file, cells, request.listener);
+  require_agreement(agreed_on(file, cells, request), ranks);
   if (!ranks.first()) {
     run_cells(file, cells, request, ranks);
     return {{"counts", json::parse(ranks.broadcast(""))}};

@@ -287,5 +287,19 @@ TEST_F(RanksCommand, ALabsCellsAreSharedAndCollected) {
   EXPECT_EQ(told, 4) << "each was done once:\n" << first << second;
 }
 
+TEST_F(RanksCommand, RefuseDifferentLabs) {
+  write_text(path("lab.yaml"), "model: " + path("model") + "\ntasks: {colours: {data: " + path("data") +
+                                   "}}\nrecipes:\n  head: {plug: linear-probe, epochs: 0}\nseeds: [5, 6]\nout: " +
+                                   path("out") + "\n");
+  const Words whole = {"lab", "run", path("lab.yaml"), "--threads", "1"};
+  Words part = whole;
+  part.insert(part.end(), {"--cells", "colours/head/6"});
+  for (const Answer& answer : launch(whole, part)) {
+    EXPECT_EQ(answer.status, 3);
+    EXPECT_THAT(answer.err, HasSubstr("rank 1 and rank 0 differ in: --cells"));
+  }
+  EXPECT_FALSE(fs::exists(path("out")));
+}
+
 }  // namespace
 }  // namespace recast

@@ -33,7 +33,8 @@ inline constexpr std::string_view kLabSchema = "recast-lab-1";
 /// settings, model or images have changed since is run again. What was stopped or killed, between cells or within one,
 /// goes on from there and comes to the same results (one machine, one number of threads).
 /// Several ranks  each takes the next cell that is free; where one is lost, the others do the cells that are left, and
-/// rank 0 writes the reports before it throws. The document is rank 0's; others return its `counts` alone.
+/// rank 0 writes the reports before it throws. The document is rank 0's; others return its `counts` alone. Ranks with
+/// different lab files, cells or programs: kShapeMismatch, before anything is written.
 /// Writes OUT/{lab.yaml, models, runs, cells} and what report_lab() writes. Models and data are only read.
 /// Returns the document of report_lab().
 /// Throws  as read_lab_file(), before anything is written; kNotFound: models or data are missing, all of which are
