@@ -21,6 +21,7 @@
 #include "crash.h"
 #include "recast/base/error.h"
 #include "recast/base/log.h"
+#include "recast/comm/ranks.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
 #include "recast/run/machine.h"
@@ -415,6 +416,12 @@ void CommandLine::begin() const {
   if (threads_ > 0) at::set_num_threads(static_cast<int>(threads_));
   if (!out_.empty() && !force_ && std::filesystem::exists(out_))
     fail(Code::kAlreadyExists, "[out] {} exists: choose another file, or --force to replace it", out_);
+  if (const int count = processes_led(); count > 1 && !quiet_ && !chosen_->get_option_no_throw("--ranks"))
+    std::fputs(fmt::format("recast: each of the {} processes that were started does all of this command; only 'learn' "
+                           "and 'lab run' share their work (docs/ranks.md)\n",
+                           count)
+                   .c_str(),
+               stderr);
 }
 
 void CommandLine::print(const nlohmann::json& document, const std::function<std::string(const nlohmann::json&)>& text) {

@@ -152,10 +152,10 @@ void run(const Flags& flags, CommandLine& line) {
   LabRequest request = request_of(flags, line);
   if (flags.print_config) return line.print_text(lab_settings_yaml(request));
   if (flags.list) return line.print(list_lab(request), list_text);
+  const std::unique_ptr<Ranks> ranks = flags.ranks.open();  // before signals ask for an end in order
   LabProgress progress(line.quiet(), line.verbose());
   request.stop = line.stop();
   request.listener = &progress;
-  const std::unique_ptr<Ranks> ranks = flags.ranks.open();
   request.ranks = ranks.get();
   const nlohmann::json results = run_lab(request);
   if (ranks->first()) line.print(results, text);

@@ -72,4 +72,13 @@ std::unique_ptr<Ranks> open_ranks(const RanksOptions& options) {
   return std::make_unique<Ranks>();
 }
 
+int processes_led() {
+  const bool mpirun = set("OMPI_COMM_WORLD_SIZE");
+  if (variable(mpirun ? "OMPI_COMM_WORLD_RANK" : "RANK") != "0") return 1;
+  const std::string size = variable(mpirun ? "OMPI_COMM_WORLD_SIZE" : "WORLD_SIZE");
+  int count = 1;
+  std::from_chars(size.data(), size.data() + size.size(), count);
+  return count;
+}
+
 }  // namespace recast

@@ -166,6 +166,16 @@ TEST_F(RanksCommand, TestImagesMustBeTheSameToo) {
   }
 }
 
+TEST_F(RanksCommand, AnotherCommandIsNamedByRankZeroWhereItIsNotShared) {
+  const Words methods = {"methods"};
+  auto variables = rank(0);
+  EXPECT_THAT(recast(methods, variables).err, HasSubstr("each of the 2 processes that were started does all of this"));
+  variables["RANK"] = "1";
+  EXPECT_THAT(recast(methods, variables).err, IsEmpty());
+  variables = {{"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_RANK", "0"}};
+  EXPECT_THAT(recast(methods, variables).err, HasSubstr("each of the 3 processes"));
+}
+
 TEST_F(RanksCommand, ARankThatCannotGoOnEndsAllWithItsReason) {
   Words other = learn("model");
   *(std::find(other.begin(), other.end(), "--data") + 1) = path("nowhere");

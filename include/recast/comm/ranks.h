@@ -87,4 +87,7 @@ class Ranks {
 ///         kUnavailable: not all ranks came.
 std::unique_ptr<Ranks> open_ranks(const RanksOptions& options = {});
 
+/// For what ranks do not share: how many processes the launcher started, as its rank 0 is told; 1 for all others.
+int processes_led();
+
 }  // namespace recast
