@@ -15,12 +15,12 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "one_batch.h"
 #include "recast/base/error.h"
 #include "recast/mimic/mimicry.h"
 #include "recast/model/blockwise_sum.h"
 #include "recast/run/machine.h"
 #include "recast/run/model_directory.h"
-#include "recast/train/learn.h"
 
 namespace {
 using namespace recast;
@@ -47,29 +47,6 @@ std::int64_t memory_bytes(const std::string& key) {
   return -1;
 }
 
-/// The same batch `count` times, whatever order and size are asked for: nothing is decoded, drawn or copied.
-class OneBatch final : public Source {
- public:
-  OneBatch(Batch batch, std::int64_t count) : batch_(std::move(batch)), count_(count) {}
-  std::int64_t rows() const override { return batch_.rows * count_; }
-  std::unique_ptr<BatchStream> open(std::vector<std::int64_t> order, std::int64_t, bool, Key) const override {
-    return std::make_unique<Stream>(batch_, static_cast<std::int64_t>(order.size()) / batch_.rows);
-  }
-
- private:
-  class Stream final : public BatchStream {
-   public:
-    Stream(const Batch& batch, std::int64_t left) : batch_(batch), left_(left) {}
-    std::optional<Batch> next() override { return left_-- > 0 ? std::optional(batch_) : std::nullopt; }
-
-   private:
-    const Batch& batch_;
-    std::int64_t left_;
-  };
-  Batch batch_;
-  std::int64_t count_;
-};
-
 /// When each step ended; the time between two is a step's.
 class Stopwatch final : public Listener {
  public:
@@ -92,17 +69,6 @@ Batch read_batch(const fs::path& path) {
           label.size(0)};
 }
 
-/// The learning step that is measured: cross-entropy, AdamW, gradient norm 1, no schedule.
-Recipe step_recipe(const Arguments& arguments, std::int64_t batch_size) {
-  Recipe recipe;
-  recipe.name = "bench";
-  recipe.plugs = {parse_plug("ce"), parse_plug("adamw")};
-  recipe.epochs = arguments.epochs;
-  recipe.batch_size = batch_size;
-  recipe.bf16 = arguments.bf16();
-  return recipe;
-}
-
 /// "c@SLOT" [K, n], "weight" and "bias" of the head: the numbers that all contenders start from.
 Model start_model(const Arguments& arguments, const Recipe& recipe) {
   const auto backbone = ModelDirectory::open(arguments.model, true).backbone();
@@ -114,25 +80,15 @@ Model start_model(const Arguments& arguments, const Recipe& recipe) {
   return Model(backbone, compose(plugs, backbone->anatomy()), std::move(numbers));
 }
 
-std::int64_t classes(const Model& model) {
-  return model.numbers().at("linear-probe", Scope::kTask).tensor("bias").size(0);
-}
-
 nlohmann::json run_learn(const Arguments& arguments) {
   const Batch batch = read_batch(arguments.batch);
-  const Recipe recipe = step_recipe(arguments, batch.rows);
+  const Recipe recipe = step_recipe(batch.rows, arguments.bf16(), arguments.epochs);
   const Model model = start_model(arguments, recipe);
-  Task task{"bench", {}};
-  for (std::int64_t c = 0; c < classes(model); ++c) task.labels.push_back(std::to_string(c));
-  Batch one;  // validation is no part of a step: one row is enough
-  one.rows = 1;
-  for (const auto& [name, column] : batch.at) one.at[name] = column.slice(0, 0, 1);
   const std::int64_t loaded = memory_bytes("VmRSS");
   Stopwatch watch;
   Budget budget;
   budget.listener = &watch;
-  const Sources sources{std::make_shared<OneBatch>(batch, arguments.steps), std::make_shared<OneBatch>(one, 1)};
-  const Learned learned = learn(model, task, sources, recipe, budget);
+  const Learned learned = learn(model, step_task(model), step_sources(batch, arguments.steps), recipe, budget);
   nlohmann::json losses = nlohmann::json::array();
   for (const EpochMetrics& epoch : learned.history) losses.push_back(epoch.train_loss);
   return {{"losses", losses}, {"seconds", watch.result()}, {"loaded_bytes", loaded}};
@@ -140,17 +96,17 @@ nlohmann::json run_learn(const Arguments& arguments) {
 
 nlohmann::json run_infer(const Arguments& arguments) {
   const Batch batch = read_batch(arguments.batch);
-  const Model model = start_model(arguments, step_recipe(arguments, batch.rows));
+  const Model model = start_model(arguments, step_recipe(batch.rows, arguments.bf16()));
   const std::int64_t loaded = memory_bytes("VmRSS");
   Stopwatch watch;
   const OneBatch source(batch, arguments.steps);
-  const Evaluation result = evaluate(model, source, classes(model), arguments.bf16(), nullptr, &watch);
+  const Evaluation result = evaluate(model, source, step_classes(model), arguments.bf16(), nullptr, &watch);
   return {{"losses", {result.loss}}, {"seconds", watch.result()}, {"loaded_bytes", loaded}};
 }
 
 nlohmann::json run_gradients(const Arguments& arguments) {
   const Batch batch = read_batch(arguments.batch);
-  const Model model = start_model(arguments, step_recipe(arguments, batch.rows));
+  const Model model = start_model(arguments, step_recipe(batch.rows, arguments.bf16()));
   NamedTensors out;
   std::vector<std::pair<std::string, at::Tensor>> numbers;
   for (const char* plug : {"recast", "linear-probe"})
