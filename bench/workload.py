@@ -50,9 +50,9 @@ def random_backbone(generator, architecture=ARCHITECTURE):
     return tensors
 
 
-def starting_numbers(generator, spread):
+def starting_numbers(generator, spread, depth=DEPTH):
     numbers = {"weight": 0.05 * torch.randn(CLASSES, WIDTH, generator=generator), "bias": torch.zeros(CLASSES)}
-    for block in range(DEPTH):
+    for block in range(depth):
         own = torch.zeros(SETS, TEMPLATES)
         own[:, block % TEMPLATES] = 1
         numbers[f"c@blocks.{block}.attn.qkv"] = own + spread * torch.randn(SETS, TEMPLATES, generator=generator)

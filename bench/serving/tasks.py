@@ -91,17 +91,25 @@ def kept_model(options):
                 lambda: workload.make_workload(options.folder, options.recast, 1))
 
 
+def kept_numbers(folder, count):
+    path = folder / f"numbers-{count}.safetensors"
+    return kept(path, {"count": count, "spread": SPREAD}, lambda: make_numbers(path, count))
+
+
+def filled_model(options, numbers, tasks):
+    """The model directory with the tasks 0 to `tasks` - 1, of these numbers in turn."""
+    bare, model = kept_model(options), options.folder / f"tasks-{tasks}-{options.image_size}"
+    return kept(model, {"tasks": tasks, "size": options.image_size, "spread": SPREAD},
+                lambda: fill(options.write_tasks, bare, model, numbers, tasks, options.image_size))
+
+
 def make_work(options, tasks, rank):
     """The tasks 0 to `tasks` - 1; what was made before is used again."""
     folder, bare = options.folder, kept_model(options)
-    count = min(tasks, DISTINCT)
-    numbers = kept(folder / f"numbers-{count}.safetensors", {"count": count, "spread": SPREAD},
-                   lambda: make_numbers(folder / f"numbers-{count}.safetensors", count))
+    numbers = kept_numbers(folder, min(tasks, DISTINCT))
     adapters = kept(folder / "adapters.safetensors", {"count": ADAPTERS, "rank": rank},
                     lambda: make_adapters(folder / "adapters.safetensors", rank))
-    model = folder / f"tasks-{tasks}-{options.image_size}"
-    kept(model, {"tasks": tasks, "size": options.image_size, "spread": SPREAD},
-         lambda: fill(options.write_tasks, bare, model, numbers, tasks, options.image_size))
+    model = filled_model(options, numbers, tasks)
     return Work(folder, folder / "checkpoint.safetensors", bare, model, numbers, adapters, tasks, options.image_size)
 
 
