@@ -19,7 +19,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "one_batch.h"
+#include "learning_step.h"
 #include "recast/mimic/mimicry.h"
 #include "recast/run/machine.h"
 

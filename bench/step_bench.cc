@@ -12,10 +12,10 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "one_batch.h"
+#include "learning_step.h"
+#include "memory.h"
 #include "recast/base/error.h"
 #include "recast/mimic/mimicry.h"
 #include "recast/model/blockwise_sum.h"
@@ -39,14 +39,6 @@ struct Arguments {
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
-/// A line of /proc/self/status in bytes: VmHWM, the most memory ever held; VmRSS, what is held now.
-std::int64_t memory_bytes(const std::string& key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(key + ":")) return std::stoll(line.substr(key.size() + 1)) * 1024;
-  return -1;
-}
-
 /// When each step ended; the time between two is a step's.
 class Stopwatch final : public Listener {
  public:
@@ -69,21 +61,14 @@ Batch read_batch(const fs::path& path) {
           label.size(0)};
 }
 
-/// "c@SLOT" [K, n], "weight" and "bias" of the head: the numbers that all contenders start from.
-Model start_model(const Arguments& arguments, const Recipe& recipe) {
-  const auto backbone = ModelDirectory::open(arguments.model, true).backbone();
-  Numbers numbers;
-  State &coefficients = numbers.at("recast", Scope::kTask), &head = numbers.at("linear-probe", Scope::kTask);
-  for (const auto& [name, tensor] : read_tensor_file(arguments.start).tensors)
-    family_of(name) == "c" ? coefficients.set(name, tensor.unsqueeze(1).contiguous()) : head.set(name, tensor);
-  const auto plugs = merge_plugs(recipe, {parse_plug("recast"), parse_plug("linear-probe")}, backbone->anatomy());
-  return Model(backbone, compose(plugs, backbone->anatomy()), std::move(numbers));
+Model start_of(const Arguments& arguments, const Recipe& recipe) {
+  return start_model(ModelDirectory::open(arguments.model, true), arguments.start, recipe);
 }
 
 nlohmann::json run_learn(const Arguments& arguments) {
   const Batch batch = read_batch(arguments.batch);
   const Recipe recipe = step_recipe(batch.rows, arguments.bf16(), arguments.epochs);
-  const Model model = start_model(arguments, recipe);
+  const Model model = start_of(arguments, recipe);
   const std::int64_t loaded = memory_bytes("VmRSS");
   Stopwatch watch;
   Budget budget;
@@ -96,7 +81,7 @@ nlohmann::json run_learn(const Arguments& arguments) {
 
 nlohmann::json run_infer(const Arguments& arguments) {
   const Batch batch = read_batch(arguments.batch);
-  const Model model = start_model(arguments, step_recipe(batch.rows, arguments.bf16()));
+  const Model model = start_of(arguments, step_recipe(batch.rows, arguments.bf16()));
   const std::int64_t loaded = memory_bytes("VmRSS");
   Stopwatch watch;
   const OneBatch source(batch, arguments.steps);
@@ -106,7 +91,7 @@ nlohmann::json run_infer(const Arguments& arguments) {
 
 nlohmann::json run_gradients(const Arguments& arguments) {
   const Batch batch = read_batch(arguments.batch);
-  const Model model = start_model(arguments, step_recipe(batch.rows, arguments.bf16()));
+  const Model model = start_of(arguments, step_recipe(batch.rows, arguments.bf16()));
   NamedTensors out;
   std::vector<std::pair<std::string, at::Tensor>> numbers;
   for (const char* plug : {"recast", "linear-probe"})

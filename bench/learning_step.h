@@ -1,11 +1,13 @@
 #pragma once
 // One batch that lies decoded in memory, and the learning step that benches run on it.
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "recast/run/model_directory.h"
 #include "recast/train/learn.h"
 
 namespace recast {
@@ -50,6 +52,17 @@ inline Recipe step_recipe(std::int64_t batch_size, bool bf16, std::int64_t epoch
   recipe.batch_size = batch_size;
   recipe.bf16 = bf16;
   return recipe;
+}
+
+/// `start` has "c@SLOT" [K, n], "weight" and "bias" of the head: the numbers that all contenders start from.
+inline Model start_model(const ModelDirectory& directory, const std::filesystem::path& start, const Recipe& recipe) {
+  const auto& backbone = directory.backbone();
+  Numbers numbers;
+  State &coefficients = numbers.at("recast", Scope::kTask), &head = numbers.at("linear-probe", Scope::kTask);
+  for (const auto& [name, tensor] : read_tensor_file(start).tensors)
+    family_of(name) == "c" ? coefficients.set(name, tensor.unsqueeze(1).contiguous()) : head.set(name, tensor);
+  const auto plugs = merge_plugs(recipe, {parse_plug("recast"), parse_plug("linear-probe")}, backbone->anatomy());
+  return Model(backbone, compose(plugs, backbone->anatomy()), std::move(numbers));
 }
 
 inline std::int64_t step_classes(const Model& model) {
