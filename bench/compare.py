@@ -13,14 +13,16 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests" / "golden")]
 from safetensors.torch import load_file
 
 import agreement
+import data_part
 import measure
 import mimic_part
 import report
+import switch_part
 import workload
 from measure import Contender, run_json
 from report import number
 
-BENCHES = ("learn", "infer", "mimic", "recipes")
+BENCHES = ("learn", "infer", "mimic", "recipes", "switch", "data")
 CHECKED_STEPS = 3
 LEARN_STEPS, INFER_STEPS, WARMUP = 4, 6, 1  # batches of a repetition, the first of which warms up
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -35,7 +37,8 @@ def arguments():
     parser.add_argument("--batch", type=int, default=32, help="images a step (default 32)")
     parser.add_argument("--dtypes", default="fp32,bf16")
     parser.add_argument("--json", type=Path, help="write the results to this file")
-    parser.add_argument("--learn-steps", type=int, default=LEARN_STEPS, help="of a run; the first one warms up")
+    parser.add_argument("--learn-steps", type=int, default=LEARN_STEPS,
+                        help="of a run; the first one warms up (data: of an epoch)")
     parser.add_argument("--infer-steps", type=int, default=INFER_STEPS, help="of a run; the first one warms up")
     parser.add_argument("--gradient-steps", type=int, default=0,
                         help="of the gradient solver (default: the paper's, 1000 or 3000)")
@@ -43,9 +46,10 @@ def arguments():
     parser.add_argument("--paper-epochs", type=int, default=100, help="of recipe paper (the paper: 100)")
     parser.add_argument("--recipe-images", type=int, default=25, help="images of each class to learn from")
     parser.add_argument("--recipe-px", type=int, default=56, help="side of those images (a multiple of 14)")
+    parser.add_argument("--augmentation", default="paper", help="of bench data (default paper)")
     parser.add_argument("--recast", type=Path, default=ROOT / "build/bin/recast")
-    parser.add_argument("--step-bench", type=Path, default=ROOT / "build/dev/bin/step_bench")
-    parser.add_argument("--mimic-bench", type=Path, default=ROOT / "build/dev/bin/mimic_bench")
+    for program in ("step_bench", "mimic_bench", "switch_bench", "data_bench", "write_tasks"):
+        parser.add_argument(f"--{program.replace('_', '-')}", type=Path, default=ROOT / "build/dev/bin" / program)
     parser.add_argument("--folder", type=Path, default=ROOT / "build/bench", help="for files on the way")
     chosen = parser.parse_args()
     chosen.names = chosen.names or list(BENCHES)
@@ -61,7 +65,7 @@ def arguments():
 class Bench:
     def __init__(self, options):
         self.options = options
-        self.checks, self.rows, self.notes = [], [], []
+        self.checks, self.rows, self.notes, self.goals = [], [], [], []
         self.work = None
         self.machine = {}
 
@@ -84,6 +88,12 @@ class Bench:
     def require(self, checks):
         """One that fails ends the bench."""
         agreement.require(checks, self.checks)
+
+    def judge(self, what, value, bound, unit, more_is_better=False):
+        """Puts a figure beside its goal."""
+        reached = value >= bound if more_is_better else value <= bound
+        self.goals.append({"what": what, "value": value, "goal": bound, "unit": unit, "more_is_better": more_is_better,
+                           "reached": reached})
 
     def check_step(self, dtype):
         """Logits, loss, gradients and the losses of three steps: recast and the plain PyTorch RECAST."""
@@ -141,6 +151,12 @@ class Bench:
     def mimic(self):
         mimic_part.run(self)
 
+    def switch(self):
+        switch_part.run(self)
+
+    def data(self):
+        data_part.run(self)
+
     def recipes(self):
         """Both recipes from files to the stored task, through the command line."""
         if not FASHION.is_dir():
@@ -190,7 +206,7 @@ def document(bench):
     return report.provenance("bench/run", bench.machine, ("torch", "timm", "peft", "transformers")) | {
         "load_average_before": bench.load, "threads": bench.options.threads, "batch": bench.options.batch,
         "repeats": bench.options.repeats, "checks": [check.as_json() for check in bench.checks], "rows": bench.rows,
-        "notes": bench.notes}
+        "goals": bench.goals, "notes": bench.notes}
 
 
 def write_json(bench):
@@ -206,6 +222,10 @@ def print_table(bench):
          number(row["theirs"]["median"]), f"{number(row['theirs']['least'])}..{number(row['theirs']['most'])}",
          f"{row['ratio']:.3f}", f"below {measure.BELOW}" if row["below"] else "") for row in bench.rows]
     print(report.aligned(lines))
+    for goal in bench.goals:
+        bound = f"{'at least' if goal['more_is_better'] else 'at most'} {goal['goal']}"
+        print(f"{goal['what']}: {number(goal['value'])} {goal['unit']} (goal: {bound}): "
+              f"{'reached' if goal['reached'] else 'MISSED'}")
     for note in bench.notes:
         print(note)
     print(f"ratio: times that recast is better (speed: ours / rival's, time and memory: rival's / ours); medians of "
@@ -223,7 +243,7 @@ def main():
     except agreement.CheckFailed:
         failed = True
         print("bench: a check failed, so no times are given", file=sys.stderr)
-        bench.rows = []
+        bench.rows, bench.goals = [], []
     if not failed:
         print_table(bench)
     write_json(bench)

@@ -49,10 +49,10 @@ def kept(path, parameters, make):
     return path
 
 
-def make_numbers(path, count):
-    """Coefficients around the backbone's own, heads of CLASSES in turn."""
+def make_numbers(path, count, sizes=CLASSES):
+    """Coefficients around the backbone's own, heads of so many classes in turn."""
     generator = torch.Generator().manual_seed(2)
-    classes = torch.tensor([CLASSES[i % len(CLASSES)] for i in range(count)])
+    classes = torch.tensor([sizes[i % len(sizes)] for i in range(count)])
     numbers = {"classes": classes, "bias": 0.1 * torch.randn(int(classes.sum()), generator=generator),
                "weight": 0.05 * torch.randn(int(classes.sum()), workload.WIDTH, generator=generator)}
     neutral = workload.starting_numbers(generator, 0)
@@ -113,12 +113,12 @@ def make_work(options, tasks, rank):
     return Work(folder, folder / "checkpoint.safetensors", bare, model, numbers, adapters, tasks, options.image_size)
 
 
-def jpeg_images():
+def jpeg_images(count=IMAGES):
     """Smooth colours with some grain, so that they take the bytes of a photograph of that size."""
     from PIL import Image
 
     random, files = numpy.random.default_rng(4), []
-    for _ in range(IMAGES):
+    for _ in range(count):
         coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=numpy.uint8))
         smooth = numpy.asarray(coarse.resize((IMAGE_WIDTH, IMAGE_HEIGHT), Image.Resampling.BICUBIC), numpy.float32)
         grain = 8 * random.standard_normal((IMAGE_HEIGHT, IMAGE_WIDTH, 1), numpy.float32)
