@@ -269,8 +269,13 @@ nlohmann::json run(std::int64_t steps) {
   }
   const VitConfig vit = network();
   return {{"cases", cases},
-          {"network", {{"depth", vit.depth}, {"width", vit.width}, {"mlp_width", vit.mlp_width},
-                       {"patch_px", vit.patch_px}, {"tokens", tokens(vit)}, {"classes", kClasses}}},
+          {"network",
+           {{"depth", vit.depth},
+            {"width", vit.width},
+            {"mlp_width", vit.mlp_width},
+            {"patch_px", vit.patch_px},
+            {"tokens", tokens(vit)},
+            {"classes", kClasses}}},
           {"images", kImages},
           {"machine", machine()},
           {"versions", versions()}};

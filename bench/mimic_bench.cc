@@ -53,9 +53,8 @@ nlohmann::json run(const Arguments& arguments) {
     solver.push_back(result.seconds);
     reading.push_back(read);
   }
-  return {{"seconds", whole},      {"solver_seconds", solver}, {"reading_seconds", reading},
-          {"weight_bytes", bytes}, {"groups", groups},         {"relative_error", error},
-          {"machine", machine()},  {"versions", versions()}};
+  return {{"seconds", whole}, {"solver_seconds", solver}, {"reading_seconds", reading}, {"weight_bytes", bytes},
+          {"groups", groups}, {"relative_error", error},  {"machine", machine()},       {"versions", versions()}};
 }
 
 }  // namespace

@@ -97,10 +97,10 @@ int main(int argc, char** argv) {
   app.add_flag("--memory", memory, "measure memory, too");
   CLI11_PARSE(app, argc, argv);
   at::set_num_threads(threads);
-  nlohmann::json result = {{"threads", threads},
-                           {"gflops", {{"fp32", best_product_rate<float>(threads)},
-                                       {"bf16", best_product_rate<at::BFloat16>(threads)}}},
-                           {"machine", recast::machine()}};
+  nlohmann::json result = {
+      {"threads", threads},
+      {"gflops", {{"fp32", best_product_rate<float>(threads)}, {"bf16", best_product_rate<at::BFloat16>(threads)}}},
+      {"machine", recast::machine()}};
   if (memory) result["gigabytes_per_second"] = memory_rates(threads);
   std::puts(result.dump().c_str());
   std::fflush(stdout);

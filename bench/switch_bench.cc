@@ -90,8 +90,11 @@ nlohmann::json run_switch(const Arguments& arguments) {
     again.push_back(timed(pass));
     making.push_back(timed([&] { make_weights(task->model, arguments.type()); }));
   }
-  return {{"open_seconds", opening}, {"load_seconds", loading}, {"first_seconds", first},
-          {"again_seconds", again},  {"make_seconds", making}};
+  return {{"open_seconds", opening},
+          {"load_seconds", loading},
+          {"first_seconds", first},
+          {"again_seconds", again},
+          {"make_seconds", making}};
 }
 
 /// Of all weights of the network, in the dtype in which they are multiplied.

@@ -40,9 +40,8 @@ at::Tensor gram(const std::vector<at::Tensor>& rows) {
   const at::Tensor sums = at::zeros({chunks(P), L, L}, at::kDouble);
   double* to = sums.mutable_data_ptr<double>();
   const RowKernels& kernels = best_row_kernels();
-  for_chunks(P, [&](std::int64_t chunk, Columns columns) {
-    kernels.gram(from.data(), L, columns, to + chunk * L * L);
-  });
+  for_chunks(P,
+             [&](std::int64_t chunk, Columns columns) { kernels.gram(from.data(), L, columns, to + chunk * L * L); });
   return sums.sum(0);
 }
 
@@ -54,9 +53,8 @@ void combine(const std::vector<at::Tensor>& rows, const at::Tensor& u, at::Tenso
   std::vector<float*> to;
   for (std::int64_t i = 0; i < n; ++i) to.push_back(out.mutable_data_ptr<float>() + i * P);
   const RowKernels& kernels = best_row_kernels();
-  for_chunks(P, [&](std::int64_t, Columns columns) {
-    kernels.combine(from.data(), L, columns, factors, n, to.data());
-  });
+  for_chunks(P,
+             [&](std::int64_t, Columns columns) { kernels.combine(from.data(), L, columns, factors, n, to.data()); });
 }
 
 void copy(const std::vector<at::Tensor>& rows, at::Tensor& out) {

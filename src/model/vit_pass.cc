@@ -107,7 +107,7 @@ bool multiplies() {
 }
 
 template <class S>
-Panels<S> pack(const at::Tensor& weight, Side side, const kernels::Rows<S>& rows) {
+Panels<S> pack(const at::Tensor& weight, Side side, const kernels::RowKernels<S>& rows) {
   const at::Tensor w = weight.flatten(1).to(at::kFloat).contiguous();
   const Index out = w.size(0), in = w.size(1);
   const bool transposed = side == Side::kForward;
@@ -133,10 +133,10 @@ constexpr Index kNowhere = std::numeric_limits<Index>::max();
 template <class S>
 struct Trained {
   Index blocks, n, length;
-  bool by_row;                        ///< of several blocks of rows: dL/dc from X T^T, else from dY T
-  std::vector<Panels<S>> templates;   ///< Side::kForward if by_row, else kBackward
-  std::vector<float> factor;          ///< [n, N] coefficient of each column of dX; empty if by_row
-  Index first;                        ///< of its numbers among all coefficients, [blocks, n]
+  bool by_row;                       ///< of several blocks of rows: dL/dc from X T^T, else from dY T
+  std::vector<Panels<S>> templates;  ///< Side::kForward if by_row, else kBackward
+  std::vector<float> factor;         ///< [n, N] coefficient of each column of dX; empty if by_row
+  Index first;                       ///< of its numbers among all coefficients, [blocks, n]
 };
 
 /// A slot in one call.
@@ -316,7 +316,7 @@ Panels<S> VitEngine::kept(const Key& key, const Make& make) {
     const std::lock_guard lock(mutex_);
     if (const auto found = packed<S>().lasting.find(key); found != packed<S>().lasting.end()) return found->second;
   }
-  const Panels<S> panels = make_lasting([&] { return pack(make(), key.side, kernels::rows<S>(isa())); });
+  const Panels<S> panels = make_lasting([&] { return pack(make(), key.side, kernels::row_kernels<S>(isa())); });
   const std::lock_guard lock(mutex_);
   return packed<S>().lasting.emplace(key, panels).first->second;
 }
@@ -329,14 +329,13 @@ Panels<S> VitEngine::sum(const Slot& slot, const BankSum& sum, Side side) {
     const std::lock_guard lock(mutex_);
     const auto found = packed<S>().last.find(key);
     if (found != packed<S>().last.end() && found->second.blocks.length == sum.blocks.length &&
-        found->second.blocks.of_columns == sum.blocks.of_columns &&
-        at::equal(found->second.coefficients, coefficients))
+        found->second.blocks.of_columns == sum.blocks.of_columns && at::equal(found->second.coefficients, coefficients))
       return found->second.panels;
   }
   Sum<S> made = make_lasting([&] {
     const at::Tensor own = coefficients.clone();  // of its own, since an optimiser moves what it is given in place
     return Sum<S>{own, sum.blocks,
-                  pack(blockwise_sum(slot.bank, own, sum.blocks), side, kernels::rows<S>(isa()))};
+                  pack(blockwise_sum(slot.bank, own, sum.blocks), side, kernels::row_kernels<S>(isa()))};
   });
   const std::lock_guard lock(mutex_);
   packed<S>().last[key] = made;
@@ -349,9 +348,9 @@ at::Tensor VitEngine::take(Index bytes) {
     const std::lock_guard lock(mutex_);
     std::swap(memory, spare_);
   }
-  return memory.defined() && memory.numel() >= bytes ? memory : make_lasting([&] {
-    return at::empty({bytes}, at::TensorOptions(at::kByte));
-  });
+  return memory.defined() && memory.numel() >= bytes
+             ? memory
+             : make_lasting([&] { return at::empty({bytes}, at::TensorOptions(at::kByte)); });
 }
 
 void VitEngine::give(at::Tensor memory) {
@@ -401,19 +400,19 @@ class Call final : public VitCall {
   template <class Finish>
   void product_backward(const Product<S>& p, Index R, const S* dy, Index ldy, const S* x, Index ldx, bool passes,
                         double* gradient, Scratch<S>& s, const Finish& finish);
-  void dots(const Trained<S>& t, Index i, Index R, const float* c, Index column, Index width, const S* other,
-            Index ldo, double* gradient);
+  void dots(const Trained<S>& t, Index i, Index R, const float* c, Index column, Index width, const S* other, Index ldo,
+            double* gradient);
 
   const std::shared_ptr<VitEngine> engine_;
-  const kernels::Rows<S>& rows_;
+  const kernels::RowKernels<S>& rows_;
   const Sizes z_;
   const Index images_, depth_;
   const at::Tensor tokens_;
   const bool records_;
   const float scale_;
   std::vector<Product<S>> products_;
-  at::Tensor zeros_;               ///< [3 D] or [M]: the bias of a product without one
-  Index lowest_ = kNowhere;        ///< first trained place
+  at::Tensor zeros_;         ///< [3 D] or [M]: the bias of a product without one
+  Index lowest_ = kNowhere;  ///< first trained place
   Index coefficients_ = 0, most_templates_ = 0;
   at::Tensor memory_, features_;
   Index block_bytes_ = 0, image_bytes_ = 0;
@@ -422,7 +421,7 @@ class Call final : public VitCall {
 template <class S>
 Call<S>::Call(std::shared_ptr<VitEngine> engine, const at::Tensor& tokens, const BankSums& sums, bool records)
     : engine_(std::move(engine)),
-      rows_(kernels::rows<S>(isa())),
+      rows_(kernels::row_kernels<S>(isa())),
       z_(engine_->config, tokens.size(1)),
       images_(tokens.size(0)),
       depth_(engine_->config.depth),
@@ -457,8 +456,7 @@ Trained<S> Call<S>::train(const Slot& slot, const BankSum& sum, Index first) {
   const at::Tensor c = sum.coefficients.detach().to(at::kFloat).contiguous();
   const Index N = slot.shape[1];
   for (Index i = 0; i < t.n; ++i)
-    for (Index j = 0; j < N; ++j)
-      t.factor.push_back(data<float>(c)[(t.blocks == 1 ? 0 : j / t.length) * t.n + i]);
+    for (Index j = 0; j < N; ++j) t.factor.push_back(data<float>(c)[(t.blocks == 1 ? 0 : j / t.length) * t.n + i]);
   return t;
 }
 
@@ -580,7 +578,7 @@ void Call<S>::pool(Index image, float* x, Scratch<S>& s) {
   const Index D = z_.D, R = token_only() ? 1 : z_.T;
   const Kept<S> k = records_ ? last_kept(image) : Kept<S>{};
   // Features are fp32 whatever the products are.
-  const kernels::Rows<float>& exact = kernels::rows<float>(isa());
+  const kernels::RowKernels<float>& exact = kernels::row_kernels<float>(isa());
   float* const y = s.d_norm;
   const float eps = static_cast<float>(engine_->config.norm_eps);
   exact.norm(R, D, x, data<float>(engine_->norm.gain), data<float>(engine_->norm.bias), eps, y, nullptr, nullptr,
@@ -718,8 +716,8 @@ void Call<S>::dots(const Trained<S>& t, Index i, Index R, const float* c, Index 
 
 template <class S>
 template <class Finish>
-void Call<S>::product_backward(const Product<S>& p, Index R, const S* dy, Index ldy, const S* x, Index ldx,
-                               bool passes, double* gradient, Scratch<S>& s, const Finish& finish) {
+void Call<S>::product_backward(const Product<S>& p, Index R, const S* dy, Index ldy, const S* x, Index ldx, bool passes,
+                               double* gradient, Scratch<S>& s, const Finish& finish) {
   const Index step = R * kPanel;
   if (p.trained && !p.trained->by_row) {
     const Trained<S>& t = *p.trained;

@@ -190,8 +190,7 @@ TEST(SumFeatures, GradientsAreThoseOfDifferences) {
   if (!there(setting, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";
   const at::Tensor features = setting.function().sum_features(images, setting.sums, at::kFloat);
   const at::Tensor weights = Key(9).normal(features.sizes());
-  const std::vector<at::Tensor> gradients =
-      torch::autograd::grad({(features * weights).sum()}, trained(setting.sums));
+  const std::vector<at::Tensor> gradients = torch::autograd::grad({(features * weights).sum()}, trained(setting.sums));
   const c10::NoGradGuard no_grad;
   std::size_t i = 0;
   for (const auto& [name, sum] : setting.sums) {

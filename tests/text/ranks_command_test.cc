@@ -298,9 +298,9 @@ TEST_F(RanksCommand, ALabsCellsAreSharedAndCollected) {
 }
 
 TEST_F(RanksCommand, RefuseDifferentLabs) {
-  write_text(path("lab.yaml"), "model: " + path("model") + "\ntasks: {colours: {data: " + path("data") +
-                                   "}}\nrecipes:\n  head: {plug: linear-probe, epochs: 0}\nseeds: [5, 6]\nout: " +
-                                   path("out") + "\n");
+  write_text(path("lab.yaml"),
+             "model: " + path("model") + "\ntasks: {colours: {data: " + path("data") +
+                 "}}\nrecipes:\n  head: {plug: linear-probe, epochs: 0}\nseeds: [5, 6]\nout: " + path("out") + "\n");
   const Words whole = {"lab", "run", path("lab.yaml"), "--threads", "1"};
   Words part = whole;
   part.insert(part.end(), {"--cells", "colours/head/6"});
