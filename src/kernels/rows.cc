@@ -2,10 +2,10 @@
 
 namespace recast::kernels {
 
-#define RECAST_DECLARE(isa)                  \
-  namespace isa {                            \
-  extern const RowKernels<float> kFloatRows; \
-  extern const RowKernels<bf16> kBf16Rows;   \
+#define RECAST_DECLARE(isa)                         \
+  namespace isa {                                   \
+  extern const ActivationKernels<float> kFloatRows; \
+  extern const ActivationKernels<bf16> kBf16Rows;   \
   }
 RECAST_DECLARE(plain)
 #ifdef RECAST_X86
@@ -15,7 +15,7 @@ RECAST_DECLARE(avx512)
 #undef RECAST_DECLARE
 
 template <>
-const RowKernels<float>& row_kernels<float>(Isa isa) {
+const ActivationKernels<float>& activation_kernels<float>(Isa isa) {
 #ifdef RECAST_X86
   if (isa == Isa::kAvx512) return avx512::kFloatRows;
   if (isa == Isa::kAvx2) return avx2::kFloatRows;
@@ -24,7 +24,7 @@ const RowKernels<float>& row_kernels<float>(Isa isa) {
 }
 
 template <>
-const RowKernels<bf16>& row_kernels<bf16>(Isa isa) {
+const ActivationKernels<bf16>& activation_kernels<bf16>(Isa isa) {
 #ifdef RECAST_X86
   if (isa == Isa::kAvx512) return avx512::kBf16Rows;
   if (isa == Isa::kAvx2) return avx2::kBf16Rows;

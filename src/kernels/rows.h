@@ -12,7 +12,7 @@ using bf16 = std::uint16_t;
 /// Matrices are row-major, `ld` is the distance of two rows; rows x columns x others as named. Arguments marked `or
 /// null` may be. Outputs do not overlap inputs unless said.
 template <class S>
-struct RowKernels {
+struct ActivationKernels {
   /// y = (x - mean) * rstd * gain + bias, row by row of `width`. kept: x as S; mean, rstd [rows]; or null, all three.
   void (*norm)(std::int64_t rows, std::int64_t width, const float* x, const float* gain, const float* bias, float eps,
                S* y, S* kept, float* mean, float* rstd);
@@ -75,6 +75,6 @@ enum class Isa { kPlain, kAvx2, kAvx512 };
 
 /// Of one instruction set, which the processor must have.
 template <class S>
-const RowKernels<S>& row_kernels(Isa isa);
+const ActivationKernels<S>& activation_kernels(Isa isa);
 
 }  // namespace recast::kernels

@@ -107,7 +107,7 @@ bool multiplies() {
 }
 
 template <class S>
-Panels<S> pack(const at::Tensor& weight, Side side, const kernels::RowKernels<S>& rows) {
+Panels<S> pack(const at::Tensor& weight, Side side, const kernels::ActivationKernels<S>& rows) {
   const at::Tensor w = weight.flatten(1).to(at::kFloat).contiguous();
   const Index out = w.size(0), in = w.size(1);
   const bool transposed = side == Side::kForward;
@@ -316,7 +316,7 @@ Panels<S> VitEngine::kept(const Key& key, const Make& make) {
     const std::lock_guard lock(mutex_);
     if (const auto found = packed<S>().lasting.find(key); found != packed<S>().lasting.end()) return found->second;
   }
-  const Panels<S> panels = make_lasting([&] { return pack(make(), key.side, kernels::row_kernels<S>(isa())); });
+  const Panels<S> panels = make_lasting([&] { return pack(make(), key.side, kernels::activation_kernels<S>(isa())); });
   const std::lock_guard lock(mutex_);
   return packed<S>().lasting.emplace(key, panels).first->second;
 }
@@ -335,7 +335,7 @@ Panels<S> VitEngine::sum(const Slot& slot, const BankSum& sum, Side side) {
   Sum<S> made = make_lasting([&] {
     const at::Tensor own = coefficients.clone();  // of its own, since an optimiser moves what it is given in place
     return Sum<S>{own, sum.blocks,
-                  pack(blockwise_sum(slot.bank, own, sum.blocks), side, kernels::row_kernels<S>(isa()))};
+                  pack(blockwise_sum(slot.bank, own, sum.blocks), side, kernels::activation_kernels<S>(isa()))};
   });
   const std::lock_guard lock(mutex_);
   packed<S>().last[key] = made;
@@ -404,7 +404,7 @@ class Call final : public VitCall {
             double* gradient);
 
   const std::shared_ptr<VitEngine> engine_;
-  const kernels::RowKernels<S>& rows_;
+  const kernels::ActivationKernels<S>& rows_;
   const Sizes z_;
   const Index images_, depth_;
   const at::Tensor tokens_;
@@ -421,7 +421,7 @@ class Call final : public VitCall {
 template <class S>
 Call<S>::Call(std::shared_ptr<VitEngine> engine, const at::Tensor& tokens, const BankSums& sums, bool records)
     : engine_(std::move(engine)),
-      rows_(kernels::row_kernels<S>(isa())),
+      rows_(kernels::activation_kernels<S>(isa())),
       z_(engine_->config, tokens.size(1)),
       images_(tokens.size(0)),
       depth_(engine_->config.depth),
@@ -578,7 +578,7 @@ void Call<S>::pool(Index image, float* x, Scratch<S>& s) {
   const Index D = z_.D, R = token_only() ? 1 : z_.T;
   const Kept<S> k = records_ ? last_kept(image) : Kept<S>{};
   // Features are fp32 whatever the products are.
-  const kernels::RowKernels<float>& exact = kernels::row_kernels<float>(isa());
+  const kernels::ActivationKernels<float>& exact = kernels::activation_kernels<float>(isa());
   float* const y = s.d_norm;
   const float eps = static_cast<float>(engine_->config.norm_eps);
   exact.norm(R, D, x, data<float>(engine_->norm.gain), data<float>(engine_->norm.bias), eps, y, nullptr, nullptr,
