@@ -60,7 +60,7 @@ struct ActivationKernels {
                         std::int64_t ld);
   /// The same of b^T, given b [N, K].
   void (*pack_transposed)(std::int64_t K, std::int64_t N, const S* b, std::int64_t ldb, S* out, std::int64_t ld);
-  /// Of a weight in fp32.
+  /// Of a weight in fp32; N at most 64, K even for bf16.
   void (*pack_weight)(std::int64_t K, std::int64_t N, const float* b, std::int64_t ldb, bool transposed, S* out,
                       std::int64_t ld);
   /// y [columns, padded] = x [rows, columns] transposed, 0 beyond `rows`.

@@ -106,20 +106,54 @@ bool multiplies() {
   return kDoes;
 }
 
+/// Of a weight [out, in]; in `memory` where it fits.
+template <class S>
+Panels<S> make_panels(Index out, Index in, Side side, at::Tensor memory = {}) {
+  Panels<S> panels;
+  panels.K = side == Side::kForward ? in : out;
+  panels.N = side == Side::kForward ? out : in;
+  const Index numbers = panels.count() * panels.K * kPanel;
+  panels.memory = memory.defined() && memory.numel() == numbers ? std::move(memory)
+                                                                : at::empty({numbers}, at::TensorOptions(kDtype<S>));
+  return panels;
+}
+
 template <class S>
 Panels<S> pack(const at::Tensor& weight, Side side, const kernels::ActivationKernels<S>& rows) {
   const at::Tensor w = weight.flatten(1).to(at::kFloat).contiguous();
-  const Index out = w.size(0), in = w.size(1);
+  const Index in = w.size(1);
   const bool transposed = side == Side::kForward;
-  Panels<S> panels;
-  panels.K = transposed ? in : out;
-  panels.N = transposed ? out : in;
-  panels.memory = at::empty({panels.count() * panels.K * kPanel}, w.options().dtype(kDtype<S>));
+  const Panels<S> panels = make_panels<S>(w.size(0), in, side);
   const float* from = data<float>(w);
   at::parallel_for(0, panels.count(), 1, [&](Index begin, Index end) {
     for (Index p = begin; p < end; ++p)
       rows.pack_weight(panels.K, panels.width(p), from + p * kPanel * (transposed ? in : 1), in, transposed,
                        const_cast<S*>(panels.at(p)), kPanel);
+  });
+  return panels;
+}
+
+/// sum_i c_i T_i of templates [n, out, in], made and packed panel by panel, so that it never stands in memory.
+template <class S>
+Panels<S> pack_sum(const at::Tensor& templates, const at::Tensor& coefficients, Side side,
+                   const kernels::ActivationKernels<S>& rows, at::Tensor memory) {
+  const at::Tensor bank = templates.flatten(2).to(at::kFloat).contiguous(),
+                   c = coefficients.to(at::kFloat).contiguous();
+  const Index n = bank.size(0), out = bank.size(1), in = bank.size(2);
+  const bool transposed = side == Side::kForward;
+  const Panels<S> panels = make_panels<S>(out, in, side, std::move(memory));
+  const Index columns = transposed ? in : kPanel;
+  std::vector<float> factors;
+  for (Index i = 0; i < n; ++i) factors.insert(factors.end(), static_cast<std::size_t>(columns), data<float>(c)[i]);
+  at::parallel_for(0, panels.count(), 1, [&](Index begin, Index end) {
+    std::vector<float> sum(static_cast<std::size_t>(panels.K * kPanel));
+    for (Index p = begin; p < end; ++p) {
+      const Index width = panels.width(p);
+      rows.combine(transposed ? width : out, transposed ? in : width, n,
+                   data<float>(bank) + p * kPanel * (transposed ? in : 1), out * in, in, factors.data(), columns,
+                   sum.data(), columns);
+      rows.pack_weight(panels.K, width, sum.data(), columns, transposed, const_cast<S*>(panels.at(p)), kPanel);
+    }
   });
   return panels;
 }
@@ -325,17 +359,26 @@ template <class S>
 Panels<S> VitEngine::sum(const Slot& slot, const BankSum& sum, Side side) {
   const Key key{slot.name, -1, side};
   const at::Tensor coefficients = sum.coefficients.detach();
+  at::Tensor memory;  // of the last one, if no call holds it: pages stay with the process
   {
     const std::lock_guard lock(mutex_);
     const auto found = packed<S>().last.find(key);
-    if (found != packed<S>().last.end() && found->second.blocks.length == sum.blocks.length &&
-        found->second.blocks.of_columns == sum.blocks.of_columns && at::equal(found->second.coefficients, coefficients))
-      return found->second.panels;
+    if (found != packed<S>().last.end()) {
+      Sum<S>& last = found->second;
+      if (last.blocks.length == sum.blocks.length && last.blocks.of_columns == sum.blocks.of_columns &&
+          at::equal(last.coefficients, coefficients))
+        return last.panels;
+      memory = std::move(last.panels.memory);
+      packed<S>().last.erase(found);
+    }
   }
+  if (memory.defined() && memory.use_count() > 1) memory.reset();
   Sum<S> made = make_lasting([&] {
+    const kernels::ActivationKernels<S>& rows = kernels::activation_kernels<S>(isa());
     const at::Tensor own = coefficients.clone();  // of its own, since an optimiser moves what it is given in place
     return Sum<S>{own, sum.blocks,
-                  pack(blockwise_sum(slot.bank, own, sum.blocks), side, kernels::activation_kernels<S>(isa()))};
+                  own.size(0) == 1 ? pack_sum<S>(slot.bank, own, side, rows, std::move(memory))
+                                   : pack<S>(blockwise_sum(slot.bank, own, sum.blocks), side, rows)};
   });
   const std::lock_guard lock(mutex_);
   packed<S>().last[key] = made;
