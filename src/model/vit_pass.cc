@@ -106,31 +106,36 @@ bool multiplies() {
   return kDoes;
 }
 
-/// Of a weight [out, in]; in `memory` where it fits.
-template <class S>
-Panels<S> make_panels(Index out, Index in, Side side, at::Tensor memory = {}) {
+/// Of a weight [out, in], in `memory` where it fits. part(column, width, work) gives what one panel is packed from: its
+/// first number and the distance of two of the weight's rows; `work` is a thread's own, for parts that are made.
+template <class S, class Part>
+Panels<S> pack_panels(Index out, Index in, Side side, const kernels::ActivationKernels<S>& rows, at::Tensor memory,
+                      const Part& part) {
+  const bool transposed = side == Side::kForward;
   Panels<S> panels;
-  panels.K = side == Side::kForward ? in : out;
-  panels.N = side == Side::kForward ? out : in;
+  panels.K = transposed ? in : out;
+  panels.N = transposed ? out : in;
   const Index numbers = panels.count() * panels.K * kPanel;
   panels.memory = memory.defined() && memory.numel() == numbers ? std::move(memory)
                                                                 : at::empty({numbers}, at::TensorOptions(kDtype<S>));
+  at::parallel_for(0, panels.count(), 1, [&](Index begin, Index end) {
+    std::vector<float> work;
+    for (Index p = begin; p < end; ++p) {
+      const Index width = panels.width(p);
+      const auto [from, ld] = part(p * kPanel, width, work);
+      rows.pack_weight(panels.K, width, from, ld, transposed, const_cast<S*>(panels.at(p)), kPanel);
+    }
+  });
   return panels;
 }
 
 template <class S>
 Panels<S> pack(const at::Tensor& weight, Side side, const kernels::ActivationKernels<S>& rows) {
   const at::Tensor w = weight.flatten(1).to(at::kFloat).contiguous();
-  const Index in = w.size(1);
-  const bool transposed = side == Side::kForward;
-  const Panels<S> panels = make_panels<S>(w.size(0), in, side);
-  const float* from = data<float>(w);
-  at::parallel_for(0, panels.count(), 1, [&](Index begin, Index end) {
-    for (Index p = begin; p < end; ++p)
-      rows.pack_weight(panels.K, panels.width(p), from + p * kPanel * (transposed ? in : 1), in, transposed,
-                       const_cast<S*>(panels.at(p)), kPanel);
+  const Index in = w.size(1), step = side == Side::kForward ? in : 1;
+  return pack_panels<S>(w.size(0), in, side, rows, {}, [&](Index column, Index, std::vector<float>&) {
+    return std::pair<const float*, Index>(data<float>(w) + column * step, in);
   });
-  return panels;
 }
 
 /// sum_i c_i T_i of templates [n, out, in], made and packed panel by panel, so that it never stands in memory.
@@ -141,21 +146,16 @@ Panels<S> pack_sum(const at::Tensor& templates, const at::Tensor& coefficients, 
                    c = coefficients.to(at::kFloat).contiguous();
   const Index n = bank.size(0), out = bank.size(1), in = bank.size(2);
   const bool transposed = side == Side::kForward;
-  const Panels<S> panels = make_panels<S>(out, in, side, std::move(memory));
-  const Index columns = transposed ? in : kPanel;
+  const Index columns = transposed ? in : kPanel, step = transposed ? in : 1;
   std::vector<float> factors;
   for (Index i = 0; i < n; ++i) factors.insert(factors.end(), static_cast<std::size_t>(columns), data<float>(c)[i]);
-  at::parallel_for(0, panels.count(), 1, [&](Index begin, Index end) {
-    std::vector<float> sum(static_cast<std::size_t>(panels.K * kPanel));
-    for (Index p = begin; p < end; ++p) {
-      const Index width = panels.width(p);
-      rows.combine(transposed ? width : out, transposed ? in : width, n,
-                   data<float>(bank) + p * kPanel * (transposed ? in : 1), out * in, in, factors.data(), columns,
-                   sum.data(), columns);
-      rows.pack_weight(panels.K, width, sum.data(), columns, transposed, const_cast<S*>(panels.at(p)), kPanel);
-    }
-  });
-  return panels;
+  const auto part = [&](Index column, Index width, std::vector<float>& sum) {
+    sum.resize(static_cast<std::size_t>((transposed ? kPanel : out) * columns));
+    rows.combine(transposed ? width : out, transposed ? in : width, n, data<float>(bank) + column * step, out * in, in,
+                 factors.data(), columns, sum.data(), columns);
+    return std::pair<const float*, Index>(sum.data(), columns);
+  };
+  return pack_panels<S>(out, in, side, rows, std::move(memory), part);
 }
 
 /// The four products of a block, from input to output.
