@@ -107,7 +107,7 @@ class Recipes:
         self.bench.judge(f"recipes {task}: test top-1 of fast less paper's", 100 * (mean(top1) - whole["test_top1"]), 0,
                          "points", more_is_better=True)
         self.bench.notes.append(
-            f"recipes {task}: {whole['images']} images, {self.options.recipe_px} px; paper's "
+            f"recipes {task}: {whole['images']} images, {self.options.recipe_px} px; fast with seeds {SEEDS}; paper's "
             f"{self.options.paper_epochs} epochs were run once ({whole['when']}, recorded), {TIMED_EPOCHS} of them now")
 
     def new_task(self):
