@@ -21,7 +21,6 @@
 #include "recast/base/log.h"
 #include "recast/format/files.h"
 #include "recast/format/printable.h"
-#include "recast/run/failure.h"
 #include "recast/run/machine.h"
 #include "recast/run/provenance.h"
 #include "run/agreement.h"
@@ -359,15 +358,7 @@ json lab_by(Ranks& ranks, const LabRequest& request) {
 }  // namespace
 
 json run_lab(const LabRequest& request) {
-  Ranks alone;
-  Ranks& ranks = request.ranks ? *request.ranks : alone;
-  try {
-    return lab_by(ranks, request);
-  } catch (...) {
-    const Failure failure = failure_at_hand();
-    ranks.leave(failure.code, failure.message);
-    throw;
-  }
+  return among_ranks(request.ranks, [&](Ranks& ranks) { return lab_by(ranks, request); });
 }
 
 json report_lab(const LabRequest& request) {

@@ -15,7 +15,6 @@
 #include "recast/format/files.h"
 #include "recast/format/settled_path.h"
 #include "recast/run/describe_methods.h"
-#include "recast/run/failure.h"
 #include "recast/run/figures.h"
 #include "recast/run/image_source.h"
 #include "recast/run/machine.h"
@@ -361,15 +360,7 @@ LearnReport learn_by(Ranks& ranks, const LearnRequest& request) {
 }  // namespace
 
 LearnReport learn_task(const LearnRequest& request) {
-  Ranks alone;
-  Ranks& ranks = request.ranks ? *request.ranks : alone;
-  try {
-    return learn_by(ranks, request);
-  } catch (...) {
-    const Failure failure = failure_at_hand();
-    ranks.leave(failure.code, failure.message);
-    throw;
-  }
+  return among_ranks(request.ranks, [&](Ranks& ranks) { return learn_by(ranks, request); });
 }
 
 }  // namespace recast
