@@ -13,15 +13,14 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <ctime>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "learning_step.h"
+#include "program.h"
 #include "recast/mimic/mimicry.h"
-#include "recast/run/machine.h"
 
 namespace {
 
@@ -276,9 +275,7 @@ nlohmann::json run(std::int64_t steps) {
             {"patch_px", vit.patch_px},
             {"tokens", tokens(vit)},
             {"classes", kClasses}}},
-          {"images", kImages},
-          {"machine", machine()},
-          {"versions", versions()}};
+          {"images", kImages}};
 }
 
 }  // namespace
@@ -288,12 +285,5 @@ int main(int argc, char** argv) {
   CLI::App app("counts of a learning step and of inference");
   app.add_option("--steps", steps, "to time beside the plain products; 0: count only")->check(CLI::NonNegativeNumber);
   CLI11_PARSE(app, argc, argv);
-  try {
-    std::puts(run(steps).dump().c_str());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "count_bench: %s\n", error.what());
-    return 1;
-  }
-  std::fflush(stdout);
-  std::_Exit(0);  // libtorch's own exit handlers have nothing to save
+  return print_result("count_bench", [&] { return run(steps); });
 }

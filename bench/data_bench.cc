@@ -7,14 +7,13 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "learning_step.h"
 #include "memory.h"
+#include "program.h"
 #include "recast/base/error.h"
 #include "recast/run/image_source.h"
-#include "recast/run/machine.h"
 #include "recast/train/learn.h"
 
 namespace {
@@ -152,12 +151,7 @@ nlohmann::json run_flow(const Arguments& arguments) {
 
 nlohmann::json run(const std::string& what, const Arguments& arguments) {
   at::set_num_threads(arguments.threads);
-  nlohmann::json result = what == "check"   ? run_check(arguments)
-                          : what == "learn" ? run_learn(arguments)
-                                            : run_flow(arguments);
-  result["machine"] = machine();
-  result["versions"] = versions();
-  return result;
+  return what == "check" ? run_check(arguments) : what == "learn" ? run_learn(arguments) : run_flow(arguments);
 }
 
 CLI::App& describe(CLI::App& app, const char* what, Arguments& arguments) {
@@ -185,12 +179,5 @@ int main(int argc, char** argv) {
   learning.add_option("--dtype", arguments.dtype)->check(CLI::IsMember({"fp32", "bf16"}));
   learning.add_flag("--cached", arguments.cached, "decode once");
   CLI11_PARSE(app, argc, argv);
-  try {
-    std::puts(run(app.get_subcommands().front()->get_name(), arguments).dump().c_str());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "data_bench: %s\n", error.what());
-    return 1;
-  }
-  std::fflush(stdout);
-  std::_Exit(0);  // libtorch's own exit handlers have nothing to save
+  return print_result("data_bench", [&] { return run(app.get_subcommands().front()->get_name(), arguments); });
 }

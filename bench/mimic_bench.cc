@@ -5,13 +5,12 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "memory.h"
+#include "program.h"
 #include "recast/base/error.h"
 #include "recast/mimic/mimicry.h"
-#include "recast/run/machine.h"
 
 namespace {
 using namespace recast;
@@ -53,8 +52,8 @@ nlohmann::json run(const Arguments& arguments) {
     solver.push_back(result.seconds);
     reading.push_back(read);
   }
-  return {{"seconds", whole}, {"solver_seconds", solver}, {"reading_seconds", reading}, {"weight_bytes", bytes},
-          {"groups", groups}, {"relative_error", error},  {"machine", machine()},       {"versions", versions()}};
+  return {{"seconds", whole},      {"solver_seconds", solver}, {"reading_seconds", reading},
+          {"weight_bytes", bytes}, {"groups", groups},         {"relative_error", error}};
 }
 
 }  // namespace
@@ -71,12 +70,5 @@ int main(int argc, char** argv) {
   app.add_option("--templates", arguments.mimicry.templates);
   app.add_option("--sets", arguments.mimicry.sets);
   CLI11_PARSE(app, argc, argv);
-  try {
-    std::puts(run(arguments).dump().c_str());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "mimic_bench: %s\n", error.what());
-    return 1;
-  }
-  std::fflush(stdout);
-  std::_Exit(0);  // libtorch's own exit handlers have nothing to save
+  return print_result("mimic_bench", [&] { return run(arguments); });
 }

@@ -11,15 +11,14 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "learning_step.h"
 #include "memory.h"
+#include "program.h"
 #include "recast/base/error.h"
 #include "recast/mimic/mimicry.h"
 #include "recast/model/blockwise_sum.h"
-#include "recast/run/machine.h"
 #include "recast/run/model_directory.h"
 
 namespace {
@@ -179,8 +178,6 @@ nlohmann::json run(const std::string& what, const Arguments& arguments) {
                           : what == "weights"   ? run_weights(arguments)
                                                 : run_mimic(arguments);
   result["peak_bytes"] = memory_bytes("VmHWM");
-  result["machine"] = machine();
-  result["versions"] = versions();
   return result;
 }
 
@@ -215,13 +212,5 @@ int main(int argc, char** argv) {
   mimicry->add_option("--templates", arguments.mimicry.templates);
   mimicry->add_option("--sets", arguments.mimicry.sets);
   CLI11_PARSE(app, argc, argv);
-  try {
-    const std::string result = run(app.get_subcommands().front()->get_name(), arguments).dump();
-    std::puts(result.c_str());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "step_bench: %s\n", error.what());
-    return 1;
-  }
-  std::fflush(stdout);
-  std::_Exit(0);  // libtorch's own exit handlers have nothing to save
+  return print_result("step_bench", [&] { return run(app.get_subcommands().front()->get_name(), arguments); });
 }

@@ -9,14 +9,13 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "memory.h"
+#include "program.h"
 #include "recast/base/error.h"
 #include "recast/format/tensor_file.h"
 #include "recast/method/slot_weight.h"
-#include "recast/run/machine.h"
 #include "recast/run/model_directory.h"
 
 namespace {
@@ -119,12 +118,7 @@ nlohmann::json run_memory(const Arguments& arguments) {
 
 nlohmann::json run(const std::string& what, const Arguments& arguments) {
   at::set_num_threads(arguments.threads);
-  nlohmann::json result = what == "logits"   ? run_logits(arguments)
-                          : what == "switch" ? run_switch(arguments)
-                                             : run_memory(arguments);
-  result["machine"] = machine();
-  result["versions"] = versions();
-  return result;
+  return what == "logits" ? run_logits(arguments) : what == "switch" ? run_switch(arguments) : run_memory(arguments);
 }
 
 CLI::App& describe(CLI::App& app, const char* what, Arguments& arguments) {
@@ -148,12 +142,5 @@ int main(int argc, char** argv) {
   describe(app, "switch", arguments).add_option("--repeats", arguments.repeats)->check(CLI::PositiveNumber);
   describe(app, "memory", arguments).add_option("--rows", arguments.rows)->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  try {
-    std::puts(run(app.get_subcommands().front()->get_name(), arguments).dump().c_str());
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "switch_bench: %s\n", error.what());
-    return 1;
-  }
-  std::fflush(stdout);
-  std::_Exit(0);  // libtorch's own exit handlers have nothing to save
+  return print_result("switch_bench", [&] { return run(app.get_subcommands().front()->get_name(), arguments); });
 }
