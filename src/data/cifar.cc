@@ -26,8 +26,6 @@ constexpr std::size_t kSuperclasses = 20;
 constexpr Layout kCifar10{"cifar10", "batches.meta.txt", 10, 1, ""};
 constexpr Layout kCifar100{"cifar100", "fine_label_names.txt", 100, 2, "coarse_label_names.txt"};
 
-std::string shown(const fs::path& path) { return printable(path.string(), 300); }
-
 bool is_cifar10_train(std::string_view name) { return name.starts_with("data_batch_") && name.ends_with(".bin"); }
 
 // The official names, or plain numbers where the file of names is not there.
@@ -46,7 +44,7 @@ std::vector<std::string> names_of(const fs::path& file, std::size_t count) {
   std::sort(sorted.begin(), sorted.end());
   const bool distinct = std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
   if (names.size() != count || !distinct || !std::all_of(names.begin(), names.end(), is_utf8)) {
-    fail(Code::kDataCorruption, "[data] {}: {} class names, expected {} different ones in UTF-8", shown(file),
+    fail(Code::kDataCorruption, "[data] {}: {} class names, expected {} different ones in UTF-8", printable_path(file),
          names.size(), count);
   }
   return names;
@@ -95,14 +93,14 @@ void add_file(CifarSource& source, const fs::path& file, Given given) {
   const std::size_t record = layout.record_bytes(), count = bytes.size() / record;
   if (bytes.empty() || bytes.size() % record != 0) {
     fail(Code::kDataCorruption, "[data] {}: {} bytes, not a whole number of {} records of {} bytes: truncated?",
-         shown(file), bytes.size(), layout.kind, record);
+         printable_path(file), bytes.size(), layout.kind, record);
   }
   std::vector<std::string> labels;
   labels.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     const auto label = static_cast<unsigned char>(bytes[i * record + layout.label_bytes - 1]);
     if (label >= names.size()) {
-      fail(Code::kDataCorruption, "[data] {}: record {} has label {}, {} has 0 to {}", shown(file), i, label,
+      fail(Code::kDataCorruption, "[data] {}: record {} has label {}, {} has 0 to {}", printable_path(file), i, label,
            layout.kind, names.size() - 1);
     }
     labels.push_back(names[label]);
@@ -133,7 +131,7 @@ std::unique_ptr<RecordSource> open_files(const fs::path& folder) {
   const bool ten = has("test_batch.bin") || std::any_of(names.begin(), names.end(), is_cifar10_train);
   if (ten && (has("train.bin") || has("test.bin"))) {
     fail(Code::kUnsupported, "[data] {}: holds files of CIFAR-10 and of CIFAR-100; give one file, or a folder each",
-         shown(folder));
+         printable_path(folder));
   }
   const Layout& layout = ten ? kCifar10 : kCifar100;
   const std::string_view test = ten ? "test_batch.bin" : "test.bin";

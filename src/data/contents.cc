@@ -185,7 +185,7 @@ class CacheFile {
   }
 
  private:
-  std::string shown() const { return printable(file_.string(), 300); }
+  std::string shown() const { return printable_path(file_); }
 
   std::string dataset_;
   fs::path file_;

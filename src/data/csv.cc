@@ -143,7 +143,7 @@ class CsvSource final : public RecordSource {
  public:
   explicit CsvSource(const fs::path& file) : folder_(file.parent_path()) {
     const auto text = read_file(file, kMaxCsvBytes);
-    const auto origin = printable(file.string(), 300);
+    const auto origin = printable_path(file);
     CsvReader reader(text, origin);
     const auto header = reader.next();
     if (!header) fail(Code::kDataCorruption, "[data] {}: is empty, expected a line 'path,label' and rows", origin);

@@ -19,8 +19,6 @@ namespace recast {
 namespace {
 namespace fs = std::filesystem;
 
-std::string shown(const fs::path& path) { return printable(path.string(), 300); }
-
 std::size_t index_of(Split split) { return static_cast<std::size_t>(split); }
 
 class SplitDataset final : public Dataset {
@@ -29,7 +27,7 @@ class SplitDataset final : public Dataset {
       : path_(std::move(path)),
         source_(std::move(source)),
         split_seed_(split_seed),
-        partition_(partition(source_->records(), split_seed, shown(path_))) {}
+        partition_(partition(source_->records(), split_seed, printable_path(path_))) {}
 
   const std::vector<std::string>& classes() const override { return partition_.classes; }
   const std::vector<Example>& examples(Split split) const override { return partition_.examples[index_of(split)]; }
@@ -169,13 +167,13 @@ class ChosenDataset final : public PartOfDataset {
 [[noreturn]] void unknown(const Dataset& dataset, std::string_view what, const std::string& name,
                           const std::vector<std::string>& known) {
   const std::string near = nearest(name, known);
-  fail(Code::kNotFound, "[data] {}: no {} '{}'{}", shown(dataset.path()), what, printable(name),
+  fail(Code::kNotFound, "[data] {}: no {} '{}'{}", printable_path(dataset.path()), what, printable(name),
        near.empty() ? "" : ", did you mean '" + printable(near) + "'?");
 }
 
 std::unique_ptr<RecordSource> open_source(const fs::path& path) {
   const auto status = fs::status(path);
-  if (!fs::exists(status)) fail(Code::kNotFound, "[data] {}: no such file or folder", shown(path));
+  if (!fs::exists(status)) fail(Code::kNotFound, "[data] {}: no such file or folder", printable_path(path));
   if (fs::is_directory(status)) {
     if (holds_cifar(path)) return open_cifar(path);
     if (holds_idx(path)) return open_idx(path);
@@ -188,7 +186,7 @@ std::unique_ptr<RecordSource> open_source(const fs::path& path) {
   fail(Code::kUnsupported,
        "[data] {}: not a dataset that is known; give a folder of class folders, a .csv file with "
        "columns path,label, CIFAR binary files (.bin) or IDX files (*-images-idx3-ubyte[.gz])",
-       shown(path));
+       printable_path(path));
 }
 
 std::string digest(const Dataset& dataset, Split split) {
@@ -218,7 +216,7 @@ std::unique_ptr<Dataset> open_dataset(const fs::path& path, std::uint64_t split_
                {"ms", watch.ms()}});
     return opened;
   } catch (const fs::filesystem_error& e) {
-    fail(Code::kUnavailable, "[data] {}: {}", shown(e.path1().empty() ? path : e.path1()), e.code().message());
+    fail(Code::kUnavailable, "[data] {}: {}", printable_path(e.path1().empty() ? path : e.path1()), e.code().message());
   }
 }
 
@@ -235,7 +233,7 @@ std::unique_ptr<Dataset> choose_classes(std::unique_ptr<Dataset> dataset, const 
       superclasses.empty() ? std::map<std::string, std::vector<std::string>>() : dataset->superclasses();
   if (!superclasses.empty() && groups.empty())
     fail(Code::kUnsupported, "[data] {}: has no superclasses, as CIFAR-100 has; name the classes themselves",
-         shown(dataset->path()));
+         printable_path(dataset->path()));
   std::vector<std::string> group_names;
   for (const auto& [name, members] : groups) group_names.push_back(name);
   for (const std::string& name : superclasses) {
@@ -245,7 +243,7 @@ std::unique_ptr<Dataset> choose_classes(std::unique_ptr<Dataset> dataset, const 
   }
   if (names.size() < 2)
     fail(Code::kInvalidArgument, "[data] {}: one class alone was chosen ('{}'), at least two are needed",
-         shown(dataset->path()), printable(*names.begin()));
+         printable_path(dataset->path()), printable(*names.begin()));
   return std::make_unique<ChosenDataset>(std::move(dataset), names);
 }
 
@@ -270,13 +268,14 @@ nlohmann::json describe_splits(const Dataset& dataset) {
   if (const std::int64_t validation = limits[index_of(Split::kValidation)]; validation > 0)
     most["validation"] = validation;
   // A path that is not UTF-8 has no text in JSON; what identifies the data are the digests.
-  nlohmann::json out = {{"path", is_utf8(dataset.path().string()) ? dataset.path().string() : shown(dataset.path())},
-                        {"kind", dataset.kind()},
-                        {"split_seed", dataset.split_seed()},
-                        {"limits", most},
-                        {"classes", dataset.classes()},
-                        {"counts", counts},
-                        {"sha256", digests}};
+  nlohmann::json out = {
+      {"path", is_utf8(dataset.path().string()) ? dataset.path().string() : printable_path(dataset.path())},
+      {"kind", dataset.kind()},
+      {"split_seed", dataset.split_seed()},
+      {"limits", most},
+      {"classes", dataset.classes()},
+      {"counts", counts},
+      {"sha256", digests}};
   if (dataset.chosen()) out["chosen"] = true;
   return out;
 }

@@ -19,8 +19,6 @@ constexpr std::array<std::string_view, 4> kRead = {".jpg", ".jpeg", ".png", ".we
 // Left out in silence, these would shrink a class without anyone noticing.
 constexpr std::array<std::string_view, 6> kRefused = {".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"};
 
-std::string shown(const fs::path& path) { return printable(path.string(), 300); }
-
 std::string ending_of(std::string_view name) {
   const auto dot = name.rfind('.');
   return dot == name.npos ? "" : lower_case(name.substr(dot));
@@ -33,7 +31,7 @@ bool is_one_of(const std::string& ending, const std::array<std::string_view, N>&
 
 void refuse_dead_link(const ListedEntry& entry, const fs::path& folder) {
   if (entry.type != fs::file_type::not_found) return;
-  fail(Code::kNotFound, "[data] {}: a link that leads nowhere; mend or remove it", shown(folder / entry.name));
+  fail(Code::kNotFound, "[data] {}: a link that leads nowhere; mend or remove it", printable_path(folder / entry.name));
 }
 
 std::vector<std::string> folders_in(const fs::path& folder) {
@@ -81,7 +79,7 @@ class FolderSource final : public RecordSource {
       return false;
     }
     if (val && validation) {
-      fail(Code::kUnsupported, "[data] {}: holds both val/ and validation/; keep one of them", shown(root_));
+      fail(Code::kUnsupported, "[data] {}: holds both val/ and validation/; keep one of them", printable_path(root_));
     }
     add_classes("train", Given::kTrain);
     if (test) add_classes("test", Given::kTest);
@@ -103,7 +101,7 @@ class FolderSource final : public RecordSource {
       if (train.empty() || other.empty()) continue;
       fail(Code::kUnsupported,
            "[data] {}: '{}' and '{}' hold class folders; as splits they must be called 'train' and '{}' in lower case",
-           shown(root_), printable(train), printable(other), split);
+           printable_path(root_), printable(train), printable(other), split);
     }
   }
 
@@ -121,7 +119,7 @@ class FolderSource final : public RecordSource {
       fail(Code::kUnsupported,
            "[data] {}: class folder '{}' holds no image (endings read: .jpg, .jpeg, .png, .webp); "
            "fill or remove it",
-           shown(root_), printable(empty.front()));
+           printable_path(root_), printable(empty.front()));
     }
   }
 
@@ -141,7 +139,7 @@ class FolderSource final : public RecordSource {
   void enter(const Listing& listing, const fs::path& folder) {
     if (std::find(open_.begin(), open_.end(), listing.folder) != open_.end()) {
       fail(Code::kUnsupported, "[data] {}: a link that leads back to {}, which would never end; remove it",
-           shown(folder), shown(fs::canonical(folder)));
+           printable_path(folder), printable_path(fs::canonical(folder)));
     }
     open_.push_back(listing.folder);
   }
@@ -150,10 +148,11 @@ class FolderSource final : public RecordSource {
     const auto ending = ending_of(name);
     if (is_one_of(ending, kRefused)) {
       fail(Code::kUnsupported, "[data] {}: {} images are not read; convert to PNG, JPEG or WebP, or move them away",
-           shown(root_ / id), ending.substr(1));
+           printable_path(root_ / id), ending.substr(1));
     }
     if (!is_one_of(ending, kRead)) return;
-    if (!is_utf8(id)) fail(Code::kUnsupported, "[data] {}: the name is not UTF-8; rename it", shown(root_ / id));
+    if (!is_utf8(id))
+      fail(Code::kUnsupported, "[data] {}: the name is not UTF-8; rename it", printable_path(root_ / id));
     records_.push_back({id, class_name, given});
   }
 
@@ -166,7 +165,7 @@ class FolderSource final : public RecordSource {
     fail(Code::kUnsupported,
          "[data] {}: no images found; expected CLASS/IMAGE below it (endings read: .jpg, .jpeg, "
          ".png, .webp), CIFAR binary or IDX files{}",
-         shown(root_), hint);
+         printable_path(root_), hint);
   }
 
   const fs::path root_;

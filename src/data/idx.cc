@@ -21,8 +21,6 @@ constexpr std::array<std::string_view, 2> kImages = {"-images-idx3-ubyte", "-ima
 constexpr std::array<std::string_view, 2> kLabels = {"-labels-idx1-ubyte", "-labels.idx1-ubyte"};
 constexpr unsigned char kUnsignedByte = 0x08;
 
-std::string shown(const fs::path& path) { return printable(path.string(), 300); }
-
 std::string without_gz(std::string name) {
   if (name.ends_with(".gz")) name.resize(name.size() - 3);
   return name;
@@ -45,16 +43,17 @@ struct Idx {
 
 Idx read_idx(const fs::path& file, std::size_t rank) {
   Idx idx{read_file(file, kMaxPackedBytes), {}};
-  if (idx.bytes.starts_with("\x1f\x8b")) idx.bytes = gunzip(idx.bytes, kMaxPackedBytes, shown(file));
+  if (idx.bytes.starts_with("\x1f\x8b")) idx.bytes = gunzip(idx.bytes, kMaxPackedBytes, printable_path(file));
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(idx.bytes[i]); };
   if (idx.bytes.size() < 4 + 4 * rank) {
-    fail(Code::kDataCorruption, "[data] {}: {} bytes are too few for an IDX header", shown(file), idx.bytes.size());
+    fail(Code::kDataCorruption, "[data] {}: {} bytes are too few for an IDX header", printable_path(file),
+         idx.bytes.size());
   }
   if (byte(0) != 0 || byte(1) != 0 || byte(2) != kUnsignedByte || byte(3) != rank) {
     fail(Code::kDataCorruption,
          "[data] {}: begins with {:02x} {:02x} {:02x} {:02x}, expected 00 00 08 {:02x} "
          "(IDX, unsigned bytes, {} dimensions)",
-         shown(file), byte(0), byte(1), byte(2), byte(3), rank, rank);
+         printable_path(file), byte(0), byte(1), byte(2), byte(3), rank, rank);
   }
   std::uint64_t count = 1;  // cut at 2^32 after each step, so that the next product fits 64 bits
   for (std::size_t d = 0; d < rank; ++d) {
@@ -64,8 +63,8 @@ Idx read_idx(const fs::path& file, std::size_t rank) {
     count = std::min(count * size, std::uint64_t{kMaxPackedBytes});
   }
   if (count == 0 || idx.bytes.size() != idx.header_bytes() + count) {
-    fail(Code::kDataCorruption, "[data] {}: {} bytes after the header that announces {}: truncated?", shown(file),
-         idx.bytes.size() - idx.header_bytes(), fmt::join(idx.shape, " x "));
+    fail(Code::kDataCorruption, "[data] {}: {} bytes after the header that announces {}: truncated?",
+         printable_path(file), idx.bytes.size() - idx.header_bytes(), fmt::join(idx.shape, " x "));
   }
   return idx;
 }
@@ -79,7 +78,7 @@ fs::path labels_beside(const fs::path& images) {
       if (std::error_code error; fs::exists(file, error)) return file;
     }
   }
-  fail(Code::kNotFound, "[data] {}: no labels beside it, expected {}{}[.gz]", shown(images), printable(prefix),
+  fail(Code::kNotFound, "[data] {}: no labels beside it, expected {}{}[.gz]", printable_path(images), printable(prefix),
        kLabels.front());
 }
 
@@ -89,11 +88,11 @@ void add_pair(PackedSource& source, const fs::path& images, Given given) {
   const Idx labels = read_idx(labels_file, 1);
   const auto count = pixels.shape[0], height = pixels.shape[1], width = pixels.shape[2];
   if (labels.shape[0] != count) {
-    fail(Code::kDataCorruption, "[data] {}: {} labels for the {} images of {}", shown(labels_file), labels.shape[0],
-         count, shown(images));
+    fail(Code::kDataCorruption, "[data] {}: {} labels for the {} images of {}", printable_path(labels_file),
+         labels.shape[0], count, printable_path(images));
   }
   if (height > kMaxImageSidePx || width > kMaxImageSidePx || height * width > kMaxImagePixels) {
-    fail(Code::kExhausted, "[data] {}: images of {} x {} pixels are too large", shown(images), width, height);
+    fail(Code::kExhausted, "[data] {}: images of {} x {} pixels are too large", printable_path(images), width, height);
   }
   std::vector<std::string> names;
   names.reserve(count);
@@ -120,7 +119,7 @@ std::vector<Pair> pairs_in(const fs::path& folder) {
   return pairs;
 }
 
-std::unique_ptr<RecordSource> open_files(const fs::path& folder) {
+std::unique_ptr<RecordSource> open_pairs(const fs::path& folder) {
   const auto pairs = pairs_in(folder);
   std::vector<const Pair*> train, test;
   for (const auto& pair : pairs) {
@@ -133,7 +132,7 @@ std::unique_ptr<RecordSource> open_files(const fs::path& folder) {
     fail(Code::kUnsupported,
          "[data] {}: expected one IDX file of training images and at most one for test (t10k-), "
          "found: {}; name the one that is meant",
-         shown(folder), printable(found, 300));
+         printable_path(folder), printable(found, 300));
   }
   auto source = std::make_unique<PackedSource>("idx");
   add_pair(*source, train[0]->images, test.empty() ? Given::kNone : Given::kTrain);
@@ -150,9 +149,9 @@ bool is_idx_name(std::string_view file_name) {
 bool holds_idx(const fs::path& folder) { return !pairs_in(folder).empty(); }
 
 std::unique_ptr<RecordSource> open_idx(const fs::path& folder_or_file) {
-  if (fs::is_directory(folder_or_file)) return open_files(folder_or_file);
+  if (fs::is_directory(folder_or_file)) return open_pairs(folder_or_file);
   if (!prefix_of(folder_or_file.filename().string(), kImages)) {
-    fail(Code::kUnsupported, "[data] {}: holds labels; give the file of images (*{})", shown(folder_or_file),
+    fail(Code::kUnsupported, "[data] {}: holds labels; give the file of images (*{})", printable_path(folder_or_file),
          kImages.front());
   }
   auto source = std::make_unique<PackedSource>("idx");

@@ -22,7 +22,7 @@ constexpr int kMaxScans = 100;
 constexpr std::uint64_t kMaxScannedPixels = 40 * kMaxImagePixels;
 constexpr long kMaxMemoryBytes = 512l << 20;  // planes included
 
-struct Reader {
+struct JpegReader {
   jpeg_decompress_struct info{};
   jpeg_error_mgr errors{};
   jpeg_progress_mgr progress{};
@@ -31,10 +31,10 @@ struct Reader {
   bool too_many_scans = false;
 };
 
-Reader& reader_of(j_common_ptr info) { return *static_cast<Reader*>(info->client_data); }
+JpegReader& reader_of(j_common_ptr info) { return *static_cast<JpegReader*>(info->client_data); }
 
 [[noreturn]] void leave(j_common_ptr info) {
-  Reader& reader = reader_of(info);
+  JpegReader& reader = reader_of(info);
   info->err->format_message(info, reader.text);
   std::longjmp(reader.escape, 1);
 }
@@ -68,12 +68,12 @@ void on_progress(j_common_ptr info) {
   const std::uint64_t pixels = std::uint64_t{image.image_width} * image.image_height;
   const auto scans = static_cast<std::uint64_t>(image.input_scan_number);
   if (image.input_scan_number <= kMaxScans && scans * pixels <= kMaxScannedPixels) return;
-  Reader& reader = reader_of(info);
+  JpegReader& reader = reader_of(info);
   reader.too_many_scans = true;
   std::longjmp(reader.escape, 1);
 }
 
-bool read_header(Reader& reader, std::string_view bytes) {
+bool read_header(JpegReader& reader, std::string_view bytes) {
   auto& info = reader.info;
   info.err = jpeg_std_error(&reader.errors);
   reader.errors.error_exit = leave;
@@ -113,7 +113,7 @@ void spread_cmyk(const unsigned char* line, std::int64_t width, unsigned char* r
   }
 }
 
-bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
+bool read_pixels(JpegReader& reader, unsigned char* line, unsigned char* planes) {
   auto& info = reader.info;
   const auto width = static_cast<std::int64_t>(info.image_width), size = width * info.image_height;
   info.mem->max_memory_to_use = kMaxMemoryBytes - 3 * static_cast<long>(size);
@@ -128,7 +128,7 @@ bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
   return true;
 }
 
-[[noreturn]] void fail_jpeg(const Reader& reader, std::string_view origin) {
+[[noreturn]] void fail_jpeg(const JpegReader& reader, std::string_view origin) {
   if (reader.too_many_scans) {
     fail(Code::kExhausted, "[data] {}: JPEG with too many scans ({}, at most {} and {} pixels in all); save it again",
          origin, reader.info.input_scan_number, kMaxScans, kMaxScannedPixels);
@@ -155,9 +155,9 @@ bool read_pixels(Reader& reader, unsigned char* line, unsigned char* planes) {
 }  // namespace
 
 Picture decode_jpeg(std::string_view bytes, std::string_view origin) {
-  Reader reader;
+  JpegReader reader;
   const struct Close {
-    Reader& reader;
+    JpegReader& reader;
     ~Close() { jpeg_destroy_decompress(&reader.info); }
   } close{reader};
   if (!read_header(reader, bytes)) fail_jpeg(reader, origin);

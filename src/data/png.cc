@@ -40,25 +40,25 @@ png_voidp allocate(png_structp png, png_alloc_size_t size) {
 
 void release(png_structp, png_voidp memory) { std::free(memory); }
 
-struct Reader {
+struct PngReader {
   std::string_view bytes;
   std::size_t at = 0;
   Fault fault;
   png_structp png = nullptr;
   png_infop info = nullptr;
 
-  ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
+  ~PngReader() { png_destroy_read_struct(&png, &info, nullptr); }
 };
 
 void take(png_structp png, png_bytep out, std::size_t count) {
-  auto& reader = *static_cast<Reader*>(png_get_io_ptr(png));
+  auto& reader = *static_cast<PngReader*>(png_get_io_ptr(png));
   if (count > reader.bytes.size() - reader.at) png_error(png, "the file ends too early");
   std::memcpy(out, reader.bytes.data() + reader.at, count);
   reader.at += count;
 }
 
 // Afterwards every pixel has four bytes, R G B A.
-bool read_header(Reader& reader) {
+bool read_header(PngReader& reader) {
   reader.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader.fault, on_error, on_warning, &reader.fault,
                                         allocate, release);
   if (!reader.png) return false;
@@ -79,14 +79,14 @@ bool read_header(Reader& reader) {
   return true;
 }
 
-bool read_pixels(Reader& reader, png_bytepp rows) {
+bool read_pixels(PngReader& reader, png_bytepp rows) {
   if (setjmp(png_jmpbuf(reader.png))) return false;
   png_read_image(reader.png, rows);
   png_read_end(reader.png, nullptr);
   return true;
 }
 
-[[noreturn]] void fail_png(const Reader& reader, std::string_view origin) {
+[[noreturn]] void fail_png(const PngReader& reader, std::string_view origin) {
   if (!reader.info || reader.fault.out_of_memory)
     fail(Code::kUnavailable, "[data] {}: not enough memory to decode the PNG", origin);
   fail(Code::kDataCorruption, "[data] {}: damaged or truncated PNG ({}); replace or remove it", origin,
@@ -124,7 +124,7 @@ bool write(Writer& writer, const std::uint8_t* pixels, std::uint32_t width, std:
 }  // namespace
 
 Picture decode_png(std::string_view bytes, std::string_view origin) {
-  Reader reader;
+  PngReader reader;
   reader.bytes = bytes;
   if (!read_header(reader)) fail_png(reader, origin);
   const std::size_t width = png_get_image_width(reader.png, reader.info);

@@ -8,7 +8,7 @@ namespace recast {
 namespace fs = std::filesystem;
 
 Picture read_image(const fs::path& file) {
-  return decode_picture(read_file(file, kMaxImageBytes), printable(file.string(), 300));
+  return decode_picture(read_file(file, kMaxImageBytes), printable_path(file));
 }
 
 std::vector<std::string> names_in(const fs::path& folder) {

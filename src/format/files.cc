@@ -18,13 +18,11 @@ namespace {
 
 constexpr std::string_view kTemporaryEnd = ".tmp";
 
-std::string shown(const std::filesystem::path& path) { return printable(path.string(), 4096); }
-
 std::string reason(int error) { return std::generic_category().message(error); }
 
 struct stat status_of(int descriptor, const std::filesystem::path& path) {
   struct stat status {};
-  if (::fstat(descriptor, &status) != 0) fail(Code::kUnavailable, "[file] {}: {}", shown(path), reason(errno));
+  if (::fstat(descriptor, &status) != 0) fail(Code::kUnavailable, "[file] {}: {}", printable_path(path), reason(errno));
   return status;
 }
 
@@ -35,20 +33,21 @@ int open_for_reading(const std::filesystem::path& path) {
   while (descriptor < 0 && errno == EINTR);
   if (descriptor >= 0) return descriptor;
   const int error = errno;
-  if (error == ENOENT || error == ENOTDIR) fail(Code::kNotFound, "[file] {}: no such file", shown(path));
+  if (error == ENOENT || error == ENOTDIR) fail(Code::kNotFound, "[file] {}: no such file", printable_path(path));
   if (error == ELOOP)
-    fail(Code::kNotFound, "[file] {}: a link that leads back to itself; mend or remove it", shown(path));
+    fail(Code::kNotFound, "[file] {}: a link that leads back to itself; mend or remove it", printable_path(path));
   if (error == ENAMETOOLONG) {
     fail(Code::kInvalidArgument, "[file] {}: the name is longer than this file system takes; choose a shorter one",
-         shown(path));
+         printable_path(path));
   }
-  fail(Code::kUnavailable, "[file] {}: cannot open for reading: {}", shown(path), reason(error));
+  fail(Code::kUnavailable, "[file] {}: cannot open for reading: {}", printable_path(path), reason(error));
 }
 
 void require_regular(const struct stat& status, const std::filesystem::path& path) {
-  if (S_ISDIR(status.st_mode)) fail(Code::kInvalidArgument, "[file] {}: is a folder; expected a file", shown(path));
+  if (S_ISDIR(status.st_mode))
+    fail(Code::kInvalidArgument, "[file] {}: is a folder; expected a file", printable_path(path));
   if (!S_ISREG(status.st_mode)) {
-    fail(Code::kInvalidArgument, "[file] {}: is a pipe or device; expected a regular file", shown(path));
+    fail(Code::kInvalidArgument, "[file] {}: is a pipe or device; expected a regular file", printable_path(path));
   }
 }
 
@@ -86,10 +85,11 @@ void InputFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
   while (!out.empty()) {
     const ssize_t got = ::pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(Code::kUnavailable, "[file] {}: cannot read at byte {}: {}", shown(path_), offset, reason(errno));
+    if (got < 0)
+      fail(Code::kUnavailable, "[file] {}: cannot read at byte {}: {}", printable_path(path_), offset, reason(errno));
     if (got == 0) {
       fail(Code::kDataCorruption, "[file] {}: ends at byte {}, {} more were expected; it was cut off while being read",
-           shown(path_), offset, out.size());
+           printable_path(path_), offset, out.size());
     }
     offset += static_cast<std::uint64_t>(got);
     out = out.subspan(static_cast<std::size_t>(got));
@@ -103,18 +103,20 @@ void InputFile::check_unchanged() const {
     fail(Code::kDataCorruption,
          "[file] {}: changed while being read: {} bytes before, {} after; read it again when its "
          "writer has finished",
-         shown(path_), size_, size);
+         printable_path(path_), size_, size);
   }
   if (now.st_mtim.tv_sec != changed_s_ || now.st_mtim.tv_nsec != changed_ns_) {
     fail(Code::kDataCorruption,
-         "[file] {}: was written to while being read; read it again when its writer has finished", shown(path_));
+         "[file] {}: was written to while being read; read it again when its writer has finished",
+         printable_path(path_));
   }
 }
 
 std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
   const InputFile file(path);
   if (file.size() > max_bytes) {
-    fail(Code::kExhausted, "[file] {}: has {} bytes; at most {} are accepted", shown(path), file.size(), max_bytes);
+    fail(Code::kExhausted, "[file] {}: has {} bytes; at most {} are accepted", printable_path(path), file.size(),
+         max_bytes);
   }
   std::string bytes(file.size(), '\0');
   file.read_at(0, std::as_writable_bytes(std::span(bytes)));
@@ -126,15 +128,16 @@ AtomicFile::AtomicFile(const std::filesystem::path& path, std::uint64_t bytes_ne
     : target_(path), folder_(path.has_parent_path() ? path.parent_path() : "."), bytes_needed_(bytes_needed) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder_, ignored)) {
-    fail(Code::kNotFound, "[file] {}: cannot be written: no such folder", shown(target_));
+    fail(Code::kNotFound, "[file] {}: cannot be written: no such folder", printable_path(target_));
   }
   if (!path.has_filename() || std::filesystem::is_directory(path, ignored)) {
-    fail(Code::kInvalidArgument, "[file] {}: is a folder; expected the name of a file to write", shown(target_));
+    fail(Code::kInvalidArgument, "[file] {}: is a folder; expected the name of a file to write",
+         printable_path(target_));
   }
   // The new file would take the place of /dev/null itself.
   if (std::filesystem::is_other(path, ignored)) {
     fail(Code::kInvalidArgument, "[file] {}: is a pipe or device; expected the name of a regular file to write",
-         shown(target_));
+         printable_path(target_));
   }
   descriptor_ = create_beside(folder_, access, temporary_);
   if (descriptor_ < 0) {
@@ -155,8 +158,8 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::fail_write(const char* action, int error) const {
   const std::uint64_t needed = std::max(bytes_needed_, written_);
-  fail(Code::kUnavailable, "[file] {}: cannot {}: {}; it needs {} bytes, nothing was changed", shown(target_), action,
-       reason(error), needed);
+  fail(Code::kUnavailable, "[file] {}: cannot {}: {}; it needs {} bytes, nothing was changed", printable_path(target_),
+       action, reason(error), needed);
 }
 
 void AtomicFile::write(std::string_view bytes) {
@@ -177,8 +180,8 @@ void AtomicFile::commit() {
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_write("put the new file in place", errno);
   temporary_.clear();
   if (const int error = flush_folder(folder_); error != 0) {
-    fail(Code::kUnavailable, "[file] {}: is written, but its folder cannot be flushed to disk: {}", shown(target_),
-         reason(error));
+    fail(Code::kUnavailable, "[file] {}: is written, but its folder cannot be flushed to disk: {}",
+         printable_path(target_), reason(error));
   }
 }
 

@@ -54,4 +54,6 @@ std::string printable(std::string_view text, std::size_t max_bytes) {
   return out;
 }
 
+std::string printable_path(const std::filesystem::path& path) { return printable(path.string(), 4096); }
+
 }  // namespace recast

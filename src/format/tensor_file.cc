@@ -21,26 +21,27 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "tensor bytes are copied as they are, in the file's order");
 
 /// All dtypes of the format that torch has: not F6_E2M3 and F6_E3M2.
-constexpr std::array<std::pair<std::string_view, at::ScalarType>, 20> kDtypes{{{"F64", at::kDouble},
-                                                                               {"F32", at::kFloat},
-                                                                               {"F16", at::kHalf},
-                                                                               {"BF16", at::kBFloat16},
-                                                                               {"I64", at::kLong},
-                                                                               {"I32", at::kInt},
-                                                                               {"I16", at::kShort},
-                                                                               {"I8", at::kChar},
-                                                                               {"U64", at::kUInt64},
-                                                                               {"U32", at::kUInt32},
-                                                                               {"U16", at::kUInt16},
-                                                                               {"U8", at::kByte},
-                                                                               {"BOOL", at::kBool},
-                                                                               {"C64", at::kComplexFloat},
-                                                                               {"F8_E4M3", at::kFloat8_e4m3fn},
-                                                                               {"F8_E5M2", at::kFloat8_e5m2},
-                                                                               {"F8_E8M0", at::kFloat8_e8m0fnu},
-                                                                               {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz},
-                                                                               {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz},
-                                                                               {"F4", at::kFloat4_e2m1fn_x2}}};
+constexpr std::array<std::pair<std::string_view, at::ScalarType>, 20> kTorchDtypes{
+    {{"F64", at::kDouble},
+     {"F32", at::kFloat},
+     {"F16", at::kHalf},
+     {"BF16", at::kBFloat16},
+     {"I64", at::kLong},
+     {"I32", at::kInt},
+     {"I16", at::kShort},
+     {"I8", at::kChar},
+     {"U64", at::kUInt64},
+     {"U32", at::kUInt32},
+     {"U16", at::kUInt16},
+     {"U8", at::kByte},
+     {"BOOL", at::kBool},
+     {"C64", at::kComplexFloat},
+     {"F8_E4M3", at::kFloat8_e4m3fn},
+     {"F8_E5M2", at::kFloat8_e5m2},
+     {"F8_E8M0", at::kFloat8_e8m0fnu},
+     {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz},
+     {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz},
+     {"F4", at::kFloat4_e2m1fn_x2}}};
 constexpr std::string_view kDtypeList =
     "F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, BOOL, C64, F8_E4M3, F8_E5M2, F8_E8M0, F8_E4M3FNUZ, "
     "F8_E5M2FNUZ, F4";
@@ -49,8 +50,9 @@ constexpr std::string_view kDtypeList =
 constexpr std::int64_t kPacked = 2;
 
 at::ScalarType scalar_type_of(const TensorEntry& entry, std::string_view origin) {
-  const auto* found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](auto& d) { return d.first == entry.dtype; });
-  if (found == kDtypes.end()) {
+  const auto* found =
+      std::find_if(kTorchDtypes.begin(), kTorchDtypes.end(), [&](auto& d) { return d.first == entry.dtype; });
+  if (found == kTorchDtypes.end()) {
     fail(Code::kUnsupported, "[safetensors] {}: tensor '{}' has dtype {}; convert it to one of {}", origin,
          printable(entry.name), entry.dtype, kDtypeList);
   }
@@ -59,8 +61,8 @@ at::ScalarType scalar_type_of(const TensorEntry& entry, std::string_view origin)
 
 std::string_view dtype_name(const at::Tensor& tensor, std::string_view name) {
   const at::ScalarType type = tensor.scalar_type();
-  const auto* found = std::find_if(kDtypes.begin(), kDtypes.end(), [&](auto& d) { return d.second == type; });
-  if (found == kDtypes.end()) {
+  const auto* found = std::find_if(kTorchDtypes.begin(), kTorchDtypes.end(), [&](auto& d) { return d.second == type; });
+  if (found == kTorchDtypes.end()) {
     fail(Code::kUnsupported, "[safetensors] tensor '{}' has dtype {}; convert it to one of {}", printable(name),
          c10::toString(type), kDtypeList);
   }
@@ -231,7 +233,7 @@ NonFinite count_bytes(const at::Tensor& tensor, std::initializer_list<unsigned> 
 
 TensorFile read_tensor_file(const std::filesystem::path& path, const SafetensorsLimits& limits) {
   const InputFile file(path);
-  const std::string origin = printable(path.string(), 4096);
+  const std::string origin = printable_path(path);
   std::vector<std::byte> prefix(std::min<std::uint64_t>(file.size(), kSafetensorsProbeBytes));
   file.read_at(0, prefix);
   prefix.resize(safetensors_prefix_bytes(prefix, file.size(), limits, origin));

@@ -53,7 +53,7 @@ void check_result(const json& result, bool stream) {
 }
 
 CellRecord parse(const std::string& text, const fs::path& path, const LabCell& cell) {
-  const json document = parse_json(text, printable(path.string(), 300));
+  const json document = parse_json(text, printable_path(path));
   const json& about = document.at("cell");
   if (document.at("schema") != kSchema) fail(Code::kUnsupported, "[lab] it is of another schema");
   CellRecord record;
@@ -133,8 +133,7 @@ void write_cell(const LabFile& file, const CellRecord& record) {
   std::error_code error;
   fs::create_directories(path.parent_path(), error);
   if (error)
-    fail(Code::kUnavailable, "[lab] {}: cannot be made: {}", printable(path.parent_path().string(), 300),
-         error.message());
+    fail(Code::kUnavailable, "[lab] {}: cannot be made: {}", printable_path(path.parent_path()), error.message());
   write_file_atomically(path, document.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
 }
 

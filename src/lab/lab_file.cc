@@ -239,7 +239,7 @@ void check_names(const SettingsTree& entries, const Place& place) {
 
 class FileReader {
  public:
-  explicit FileReader(LabFile& file) : file_(file), origin_(printable(file.path.string(), 200)) {}
+  explicit FileReader(LabFile& file) : file_(file), origin_(printable_path(file.path)) {}
 
   void read() {
     if (file_.tree.kind != SettingsTree::Kind::kMap || file_.tree.map.empty())
@@ -439,7 +439,7 @@ LabFile read_lab_file(const fs::path& path, const std::vector<std::string>& over
   FileReader(file).read();
   if (file.out.empty())
     fail(Code::kInvalidArgument, "[lab] {} does not say where results go: out: FOLDER, or --out FOLDER",
-         printable(path.string(), 300));
+         printable_path(path));
   return file;
 }
 

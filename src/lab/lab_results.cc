@@ -114,8 +114,8 @@ json lab_results(const LabFile& file, const std::vector<CellRecord>& records) {
   const std::int64_t all = static_cast<std::int64_t>(records.size());
   return {{"schema", kLabSchema},
           {"title", file.title},
-          {"file", printable(file.path.string(), 4096)},
-          {"out", printable(file.out.string(), 4096)},
+          {"file", printable_path(file.path)},
+          {"out", printable_path(file.out)},
           {"tasks", tasks},
           {"seeds", file.seeds},
           {"rows", lab_rows(file, records)},

@@ -68,7 +68,7 @@ json range_of(const Table::Row& row, const std::function<double(const json&)>& v
 
 double number(const json& result, const char* key) { return result.at(key).get<double>(); }
 double bytes_of(const json& result) { return number(result, "stored_bytes") + number(result, "shared_bytes"); }
-double seconds_of(const json& result) { return number(result, "learn_seconds"); }
+double learn_seconds(const json& result) { return number(result, "learn_seconds"); }
 
 /// What the results of one scenario amount to for a recipe. Nothing here goes over both scenarios: accuracies of tasks
 /// that are there at once and of streams are different quantities.
@@ -125,7 +125,7 @@ class Reckoner {
     out["coefficients"] = range_of(row, counted("coefficients"), true);
     out["head_numbers"] = range_of(row, counted("head_numbers"), true);
     out["stored_bytes"] = range_of(row, bytes_of, true);
-    out["seconds"] = range_of(row, seconds_of, false);
+    out["seconds"] = range_of(row, learn_seconds, false);
   }
 
   /// Mean over seeds after each step; null where none is done, or their steps differ.

@@ -63,7 +63,7 @@ class Rows {
 };
 
 std::string label_of(const json& row) { return plain(printable(row.at("label").get<std::string>(), 200)); }
-std::string seconds_of(const json& costs) {
+std::string seconds_text(const json& costs) {
   return costs.at("seconds").is_null() ? "-" : fmt::format("{:.1f}", costs["seconds"]["mean"].get<double>());
 }
 
@@ -87,7 +87,7 @@ std::string tasks_markdown(const json& results) {
     cells.push_back(compared ? row["baseline"].get<std::string>() : "");
     cells.push_back(compared ? difference_text(overall.at("difference")) : "");
     cells.push_back(compared ? p_text(overall.at("difference")) : "");
-    cells.push_back(seconds_of(row));
+    cells.push_back(seconds_text(row));
     table.add(cells);
   }
   return table.text() +
@@ -127,7 +127,7 @@ std::string streams_markdown(const json& results) {
       cells.push_back(compared ? difference_text(all.at(gap)) : "");
       cells.push_back(compared ? p_text(all.at(gap)) : "");
     }
-    cells.push_back(seconds_of(all));
+    cells.push_back(seconds_text(all));
     table.add(cells);
   }
   return table.text() +

@@ -113,8 +113,7 @@ void tidy(const CellSurroundings& around, const LabCell& cell) {
 void remove_path(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
-  if (error)
-    fail(Code::kUnavailable, "[lab] {}: cannot be removed: {}", printable(path.string(), 300), error.message());
+  if (error) fail(Code::kUnavailable, "[lab] {}: cannot be removed: {}", printable_path(path), error.message());
 }
 
 /// What no longer holds goes before the cell counts as begun, its record first: else, killed on the way, the next

@@ -41,12 +41,10 @@ class FolderLock {
   explicit FolderLock(const fs::path& folder)
       : descriptor_(::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
     if (descriptor_ < 0)
-      fail(Code::kUnavailable, "[lab] {}: cannot be written to: {}", printable(folder.string(), 300),
-           std::strerror(errno));
+      fail(Code::kUnavailable, "[lab] {}: cannot be written to: {}", printable_path(folder), std::strerror(errno));
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
     ::close(descriptor_);
-    fail(Code::kUnavailable, "[lab] another recast lab works in {}: wait for it, or end it",
-         printable(folder.string(), 300));
+    fail(Code::kUnavailable, "[lab] another recast lab works in {}: wait for it, or end it", printable_path(folder));
   }
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
@@ -59,7 +57,7 @@ class FolderLock {
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) fail(Code::kUnavailable, "[lab] {}: cannot be made: {}", printable(folder.string(), 300), error.message());
+  if (error) fail(Code::kUnavailable, "[lab] {}: cannot be made: {}", printable_path(folder), error.message());
 }
 
 // ---- what is missing -----------------------------------------------------------------------------------------------
@@ -85,7 +83,7 @@ void require_inputs(const LabFile& file, const std::vector<LabCell>& cells, List
   const auto tell = [&](const std::string& what, const fs::path& path, const std::string& layout) {
     missing.push_back(what);
     if (listener)
-      listener->warning(fmt::format("{}: no {}{}", what, printable(path.string(), 300),
+      listener->warning(fmt::format("{}: no {}{}", what, printable_path(path),
                                     layout.empty() ? "" : "; expected there: " + printable(layout, 2000)));
   };
   std::error_code ignored;
@@ -385,7 +383,7 @@ json list_lab(const LabRequest& request) {
     if (!record.fault.empty()) line["error"] = record.fault;
     cells.push_back(std::move(line));
   }
-  return {{"out", printable(file.out.string(), 4096)}, {"cells", cells}};
+  return {{"out", printable_path(file.out)}, {"cells", cells}};
 }
 
 std::string lab_settings_yaml(const LabRequest& request) {

@@ -41,7 +41,7 @@ class Locked {
 
  private:
   [[noreturn]] void failed() const {
-    fail(Code::kUnavailable, "[lab] {}: {}", printable(file_.string(), 300), std::strerror(errno));
+    fail(Code::kUnavailable, "[lab] {}: {}", printable_path(file_), std::strerror(errno));
   }
   const std::filesystem::path& file_;
   int descriptor_;
@@ -62,7 +62,7 @@ SharedTurns::SharedTurns(const std::filesystem::path& folder, Ranks& ranks) : fi
     if (all[rank] != "+")
       fail(Code::kUnsupported,
            "[lab] rank {} does not see what rank 0 writes to {}: the ranks of a lab need a folder that they share",
-           rank, printable(folder.string(), 300));
+           rank, printable_path(folder));
 }
 
 std::int64_t SharedTurns::take() const {
@@ -70,7 +70,7 @@ std::int64_t SharedTurns::take() const {
   const std::string text = file.read();
   std::int64_t next = 0;
   if (std::from_chars(text.data(), text.data() + text.size(), next).ec != std::errc())
-    fail(Code::kDataCorruption, "[lab] {} holds no number", printable(file_.string(), 300));
+    fail(Code::kDataCorruption, "[lab] {} holds no number", printable_path(file_));
   file.write(std::to_string(next + 1));
   return next;
 }

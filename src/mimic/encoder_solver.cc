@@ -9,7 +9,7 @@
 namespace recast {
 namespace {
 
-constexpr const char* kName = "encoder";
+constexpr const char* kEncoder = "encoder";
 constexpr std::int64_t kWidth = 8;
 constexpr double kSlope = 0.01;
 
@@ -39,7 +39,7 @@ BankSolution solve_group(const SolverGroup& group, std::int64_t steps, double ra
   params.push_back(templates);
   RmsProp optimiser;
   BestBank best;
-  const DescentGuard guard(kName, rate, loss_of_nothing(weights, 1), L, 1);
+  const DescentGuard guard(kEncoder, rate, loss_of_nothing(weights, 1), L, 1);
   for (std::int64_t step = 0;; ++step) {
     const at::Tensor coefficients = encoder.encode(weights).view({L, K, n});
     const BankGradient gradient = differentiate(weights, templates, coefficients, 1);
@@ -99,7 +99,7 @@ std::vector<BankSolution> EncoderSolver::solve(std::span<const SolverGroup> grou
   std::int64_t before = 0;
   for (const SolverGroup& group : groups) {
     solutions.push_back(solve_group(group, steps, rate, [&](std::int64_t done) {
-      watch_step(settings, kName, before + done, steps * static_cast<std::int64_t>(groups.size()));
+      watch_step(settings, kEncoder, before + done, steps * static_cast<std::int64_t>(groups.size()));
     }));
     before += steps;
   }

@@ -10,7 +10,7 @@
 namespace recast {
 namespace {
 
-constexpr const char* kName = "gradient";
+constexpr const char* kGradient = "gradient";
 constexpr double kNoise = 1e-4;
 
 struct Schedule {
@@ -63,7 +63,7 @@ DescentGuard guard_of(std::span<const SolverGroup> groups, const std::vector<Gra
     slots += static_cast<std::int64_t>(group.weights.size());
     most = std::max(most, group.loss_factor);
   }
-  return {kName, rate, nothing, slots, most};
+  return {kGradient, rate, nothing, slots, most};
 }
 
 }  // namespace
@@ -114,7 +114,7 @@ std::vector<BankSolution> GradientSolver::solve(std::span<const SolverGroup> gro
     const double loss = descent.look(noise_at(step, last, groups));
     guard.see(step, loss);
     best.offer(loss, descent.templates(), descent.coefficients());
-    watch_step(settings, kName, step, schedule.steps);
+    watch_step(settings, kGradient, step, schedule.steps);
     if (last) break;
     descent.move(schedule.rate_at(step));
   }

@@ -70,7 +70,7 @@ class Comparison {
     dataset_ ? require_unseen_images(task.record) : require_same_images(task.record);
     const TestData data = dataset_ ? use_test_data(directory_, task, dataset_, request_.bad_images, request_.stop)
                                    : open_test_data(directory_, task, {}, request_.bad_images, request_.stop);
-    data_ = printable(data.dataset->path().string(), 4096);
+    data_ = printable_path(data.dataset->path());
     notes_.insert(data.notes.begin(), data.notes.end());
     if (request_.listener) request_.listener->stage("evaluate " + name, evaluation_batches(*data.images));
     Measured out{{},

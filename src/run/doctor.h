@@ -5,6 +5,8 @@
 
 namespace recast {
 
+constexpr double kGiB = 1 << 30;
+
 /// The findings of `recast doctor`, in order.
 class Findings {
  public:

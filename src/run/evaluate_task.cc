@@ -27,7 +27,7 @@ nlohmann::json evaluate_one(const ModelDirectory& directory, const EvaluateReque
   nlohmann::json result = figures(evaluation, task.record.labels);
   result.update({{"task", task.record.name},
                  {"version", task.record.version},
-                 {"data", printable(data.dataset->path().string(), 4096)},
+                 {"data", printable_path(data.dataset->path())},
                  {"split", "test"},
                  {"labels", task.record.labels},
                  {"bad_images", data.bad_images},

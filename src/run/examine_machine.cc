@@ -23,8 +23,6 @@
 namespace recast {
 namespace {
 
-constexpr double kGiB = 1 << 30;
-
 /// The shared objects in memory whose file name begins with one of `names`, in the order of their paths.
 std::set<std::string> loaded(std::initializer_list<std::string_view> names) {
   std::set<std::string> paths;
@@ -75,7 +73,7 @@ void examine_processor(const nlohmann::json& processor, Findings& findings) {
 }
 
 void examine_memory(std::int64_t total, std::int64_t available, Findings& findings) {
-  struct rlimit space {};
+  struct rlimit space{};
   ::getrlimit(RLIMIT_AS, &space);
   std::string text = fmt::format("{:.1f} GiB, {:.1f} GiB available", static_cast<double>(total) / kGiB,
                                  static_cast<double>(available) / kGiB);
@@ -90,7 +88,7 @@ void examine_memory(std::int64_t total, std::int64_t available, Findings& findin
 }
 
 void examine_limits(Findings& findings) {
-  struct rlimit files {};
+  struct rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
   const std::string text = fmt::format(
       "{} open files", files.rlim_cur == RLIM_INFINITY ? "any number of" : fmt::format("{}", files.rlim_cur));
@@ -146,7 +144,7 @@ nlohmann::json examine_sqlite(Findings& findings) {
 /// A folder that is not there yet will be made in the nearest one that is.
 void examine_cache(Findings& findings) {
   const std::filesystem::path folder = cache_folder();
-  const std::string shown = printable(folder.string(), 4096);
+  const std::string shown = printable_path(folder);
   std::error_code error;
   std::filesystem::path nearest = std::filesystem::absolute(folder, error);
   while (!nearest.empty() && nearest != nearest.root_path() && !std::filesystem::exists(nearest, error))

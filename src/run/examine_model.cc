@@ -20,10 +20,6 @@ namespace recast {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr double kGiB = 1 << 30;
-
-std::string shown(const fs::path& path) { return printable(path.string(), 4096); }
-
 /// Why `work` failed, or nothing.
 template <class Work>
 std::optional<std::string> trouble(const Work& work) {
@@ -53,8 +49,8 @@ constexpr FileSystem kFileSystems[] = {{0xEF53, "ext4", ""},
                                        {0x858458F6, "ramfs", kFleeting}};
 
 void examine_disk(const fs::path& directory, Findings& findings) {
-  struct statfs kind {};
-  struct statvfs space {};
+  struct statfs kind{};
+  struct statvfs space{};
   if (::statfs(directory.c_str(), &kind) != 0 || ::statvfs(directory.c_str(), &space) != 0)
     return findings.warn("disk", "nothing is known about the disk", "check that the folder can be reached");
   const FileSystem* system = nullptr;
@@ -96,7 +92,8 @@ nlohmann::json examine_leftovers(const fs::path& directory, Findings& findings) 
   // Names of ours go on with the number of the process.
   auto look = [&](const fs::path& path, const std::string& begin) {
     const std::string file = path.filename().string();
-    if (file.starts_with(begin) && !at_work(std::string_view(file).substr(begin.size()))) left.push_back(shown(path));
+    if (file.starts_with(begin) && !at_work(std::string_view(file).substr(begin.size())))
+      left.push_back(printable_path(path));
   };
   for (fs::recursive_directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
     if (is_temporary_name(entry->path().filename().string())) look(entry->path(), std::string(kTemporaryBegin));
@@ -125,21 +122,21 @@ nlohmann::json examine_runs(const fs::path& directory, Findings& findings) {
     const fs::path run = entry->path().parent_path();
     ++runs;
     if (fs::exists(run / "results.json")) continue;
-    unfinished.push_back(shown(run));
+    unfinished.push_back(printable_path(run));
     const fs::path checkpoint = run / "checkpoints" / "last.safetensors";
     if (!fs::exists(checkpoint)) {
-      findings.warn("run", shown(run) + " was never finished and has no checkpoint",
+      findings.warn("run", printable_path(run) + " was never finished and has no checkpoint",
                     "learn again, or remove the folder");
     } else if (const auto why = trouble([&] { read_tensor_file(checkpoint); })) {
-      findings.warn("run", fmt::format("{} was never finished: {}", shown(run), *why),
+      findings.warn("run", fmt::format("{} was never finished: {}", printable_path(run), *why),
                     "--resume falls back to the checkpoint before, if there is one; else remove the folder");
     } else {
       findings.warn(
-          "run", shown(run) + " was never finished",
+          "run", printable_path(run) + " was never finished",
           fmt::format(
               "go on: recast learn --config {0}/config.yaml --out {0} --resume (a run of --seeds: that command again, "
               "with --resume); or remove the folder",
-              shown(run)));
+              printable_path(run)));
     }
   }
   if (unfinished.empty()) findings.ok("runs", fmt::format("{} runs, all finished", runs));
@@ -172,7 +169,7 @@ bool examine_database(const fs::path& directory, Findings& findings) {
     findings.warn(
         "blobs",
         fmt::format("{} files in blobs/ that no version names, as {}", check.strays.size(), printable(check.strays[0])),
-        fmt::format("recast tasks {} gc removes them", shown(directory)));
+        fmt::format("recast tasks {} gc removes them", printable_path(directory)));
   return check.faults.empty();
 }
 
@@ -204,10 +201,11 @@ void examine_tasks(const ModelDirectory& model, nlohmann::json& report, Findings
 }  // namespace
 
 nlohmann::json examine_model(const fs::path& directory, const std::string& store, Findings& findings) {
-  nlohmann::json report = {{"directory", shown(directory)}, {"fingerprint", nullptr}, {"tasks", 0}, {"versions", 0}};
+  nlohmann::json report = {
+      {"directory", printable_path(directory)}, {"fingerprint", nullptr}, {"tasks", 0}, {"versions", 0}};
   std::error_code unknown;
   if (!fs::is_directory(directory, unknown)) {
-    findings.fail("model", shown(directory) + ": no such directory",
+    findings.fail("model", printable_path(directory) + ": no such directory",
                   "give a directory that 'recast import' or 'recast mimic' made");
     report.update({{"unfinished", nlohmann::json::array()}, {"leftovers", nlohmann::json::array()}});
     return report;
@@ -224,9 +222,8 @@ nlohmann::json examine_model(const fs::path& directory, const std::string& store
   });
   if (files) findings.fail("model", *files, "restore the file from a backup, or import the checkpoint again");
   if ((!store.empty() || examine_database(directory, findings)) && !files) {
-    const auto why = trouble([&] {
-      examine_tasks(ModelDirectory::open(directory, true, at::kCPU, store), report, findings);
-    });
+    const auto why =
+        trouble([&] { examine_tasks(ModelDirectory::open(directory, true, at::kCPU, store), report, findings); });
     if (why) findings.fail("tasks", *why, "restore the store from a backup; exported task files can be imported again");
   }
   report["unfinished"] = examine_runs(directory, findings);

@@ -19,14 +19,15 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *kImage = "image", *kLogits = "logits", *kCoefficients = "coefficients",
-                     *kHeadWeight = "head_weight", *kHeadBias = "head_bias", *kBatch = "batch", *kClasses = "classes";
+                     *kHeadWeight = "head_weight", *kHeadBias = "head_bias", *kBatchAxis = "batch",
+                     *kClassesAxis = "classes";
 
 void check_target(const fs::path& file, bool force) {
   if (file.empty()) fail(Code::kInvalidArgument, "[export] no file to write to was given");
   for (const fs::path& target : {file, onnx_data_path(file)})
     if (!force && fs::exists(target))
       fail(Code::kAlreadyExists, "[export] {} exists: choose another file, or --force to replace it",
-           printable(target.string(), 4096));
+           printable_path(target));
 }
 
 /// What acts beside the weights is not in a graph of the backbone.
@@ -226,13 +227,12 @@ nlohmann::json export_baked(const ModelDirectory& directory, const OnnxRequest& 
   const std::int64_t size = request.image_size > 0 ? request.image_size : task.preprocessing.size_px;
   const State weights = task.model.weights();
   OnnxGraph graph(task.record.name, std::string(kRecastVersion));
-  graph.input(kImage, {kBatch, std::int64_t{3}, size, size});
-  OnnxWeights constants(
-      graph, [&](const Slot& slot) { return weights.tensor(slot.name); }, {}, {}, false);
+  graph.input(kImage, {kBatchAxis, std::int64_t{3}, size, size});
+  OnnxWeights constants(graph, [&](const Slot& slot) { return weights.tensor(slot.name); }, {}, {}, false);
   const std::string features = draw_image_features(graph, directory, size, constants);
   graph.node("Gemm", {features, graph.tensor(kHeadWeight, head.weight), graph.tensor(kHeadBias, head.bias)},
              {{"transB", std::int64_t{1}}}, kLogits);
-  graph.output(kLogits, {kBatch, head.bias.size(0)});
+  graph.output(kLogits, {kBatchAxis, head.bias.size(0)});
   describe(graph, directory, "baked", size);
   graph.describe("recast.task", task.record.name);
   graph.describe("recast.task_version", std::to_string(task.record.version));
@@ -249,13 +249,13 @@ nlohmann::json export_with_inputs(const ModelDirectory& directory, const OnnxReq
   const std::string form = request.per_row ? "inputs_per_row" : "inputs";
   OnnxGraph graph(directory.files().config.architecture, std::string(kRecastVersion));
   const auto input = [&](const char* name, OnnxShape shape) {
-    if (request.per_row) shape.insert(shape.begin(), OnnxDim(kBatch));
+    if (request.per_row) shape.insert(shape.begin(), OnnxDim(kBatchAxis));
     graph.input(name, std::move(shape));
   };
-  graph.input(kImage, {kBatch, std::int64_t{3}, size, size});
+  graph.input(kImage, {kBatchAxis, std::int64_t{3}, size, size});
   if (count > 0) input(kCoefficients, {count});
-  input(kHeadWeight, {kClasses, width});
-  input(kHeadBias, {kClasses});
+  input(kHeadWeight, {kClassesAxis, width});
+  input(kHeadBias, {kClassesAxis});
   OnnxWeights weights(
       graph, [&](const Slot& slot) { return directory.backbone()->weight(slot); }, frame.layout, kCoefficients,
       request.per_row);
@@ -267,7 +267,7 @@ nlohmann::json export_with_inputs(const ModelDirectory& directory, const OnnxReq
   } else {
     graph.node("Gemm", {features, kHeadWeight, kHeadBias}, {{"transB", std::int64_t{1}}}, kLogits);
   }
-  graph.output(kLogits, {kBatch, kClasses});
+  graph.output(kLogits, {kBatchAxis, kClassesAxis});
   describe(graph, directory, form, size);
   graph.describe("recast.layout", canonical_json(layout_json(frame.layout)));
   nlohmann::json report = write(directory, request, graph, form, size);

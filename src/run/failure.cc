@@ -30,7 +30,7 @@ Failure failure_at_hand(std::string_view less_memory) {
   } catch (const std::bad_alloc&) {
     return {Code::kExhausted, fmt::format("[memory] not enough memory: {}", less)};
   } catch (const std::filesystem::filesystem_error& error) {
-    const std::string path = printable(error.path1().string(), 300);
+    const std::string path = printable_path(error.path1());
     if (error.code() == std::errc::filename_too_long)
       return {Code::kInvalidArgument,
               fmt::format("[file] {}: the name is longer than this file system takes; choose a shorter one", path)};

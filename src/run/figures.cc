@@ -21,6 +21,8 @@ std::int64_t count_elements(const Plug& plug, const State& state, bool trained_o
 
 }  // namespace
 
+nlohmann::json or_null(const std::optional<double>& value) { return value ? nlohmann::json(*value) : nlohmann::json(); }
+
 nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::string>& labels) {
   nlohmann::json per_class = nlohmann::json::object();
   for (std::size_t c = 0; c < evaluation.per_class.size(); ++c)

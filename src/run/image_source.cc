@@ -112,12 +112,12 @@ void ImageSource::leave_out(std::vector<std::optional<std::string>> faults) {
   const auto empty = std::find(left.begin(), left.end(), 0);
   if (!skipped_.empty() && split_ == Split::kTrain && empty != left.end()) {
     fail(Code::kDataCorruption, "[data] {}: no training image of class '{}' can be read; the first that cannot: {}",
-         printable(dataset_->path().string(), 300),
+         printable_path(dataset_->path()),
          printable(dataset_->classes()[static_cast<std::size_t>(empty - left.begin())]), skipped_.front().reason);
   }
   if (kept.empty()) {
-    fail(Code::kDataCorruption, "[data] {}: no {} image can be read; the first: {}",
-         printable(dataset_->path().string(), 300), name(split_), skipped_.front().reason);
+    fail(Code::kDataCorruption, "[data] {}: no {} image can be read; the first: {}", printable_path(dataset_->path()),
+         name(split_), skipped_.front().reason);
   }
   rows_ = std::move(kept);
 }

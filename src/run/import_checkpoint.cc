@@ -66,7 +66,7 @@ nlohmann::json import_model(const ImportRequest& request) {
   Preprocessing tried = config.preprocessing;
   override_preprocessing(request, tried);  // a bad value shows before a large file is read
   config.preprocessing.size_px = tried.size_px;
-  const std::string origin = printable(request.checkpoint.string(), 300);
+  const std::string origin = printable_path(request.checkpoint);
   ImportedCheckpoint imported = import_checkpoint(read_tensor_file(request.checkpoint).tensors, config, origin);
   override_preprocessing(request, imported.files.config.preprocessing);
   override_pooling(request, imported);
@@ -89,7 +89,7 @@ nlohmann::json import_model(const ImportRequest& request) {
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : imported.files.backbone) parameters += tensor.numel();
   const nlohmann::json written = imported.files.config.to_json();
-  nlohmann::json report = {{"directory", printable(request.out.string(), 4096)},
+  nlohmann::json report = {{"directory", printable_path(request.out)},
                            {"architecture", imported.files.config.architecture},
                            {"naming", imported.naming},
                            {"fingerprint", fingerprint},

@@ -62,13 +62,14 @@ std::string_view name(SlotKind kind) {
 nlohmann::json inspect_directory(const ModelDirectory& directory) {
   const ModelFiles& files = directory.files();
   std::int64_t parameters = 0, coefficients = 0, task_bytes = 0;
-  for (const auto& [tensor, shape] : backbone_tensors(files.config.network)) parameters += c10::multiply_integers(shape);
+  for (const auto& [tensor, shape] : backbone_tensors(files.config.network))
+    parameters += c10::multiply_integers(shape);
   for (const Slot& slot : directory.backbone()->anatomy().slots)
     if (slot.coefficients.defined()) coefficients += slot.coefficients.numel();
   const std::vector<TaskSummary> tasks = directory.store().list();
   for (const TaskSummary& task : tasks) task_bytes += task.state_bytes;
   return {
-      {"directory", printable(directory.path().string(), 4096)},
+      {"directory", printable_path(directory.path())},
       {"fingerprint", directory.fingerprint()},
       {"config", files.config.to_json()},
       {"feature_width", directory.backbone()->feature_width()},

@@ -31,7 +31,7 @@ std::vector<std::string> read_lines(const std::filesystem::path& file) {
 
 std::vector<std::string> read_labels(const std::filesystem::path& file, std::int64_t classes) {
   const std::vector<std::string> labels = read_lines(file);
-  const std::string origin = printable(file.string(), 300);
+  const std::string origin = printable_path(file);
   if (static_cast<std::int64_t>(labels.size()) != classes)
     fail(Code::kShapeMismatch, "[import] {}: {} labels for a classifier of {} classes; give one label a line", origin,
          labels.size(), classes);

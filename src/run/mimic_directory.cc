@@ -64,7 +64,7 @@ nlohmann::json mimic_directory(const MimicRequest& request) {
              {"groups", bank.groups},
              {"worst_error", report["worst_relative_error"].get<double>()},
              {"ms", ms}});
-  report.update({{"directory", printable(request.out.string(), 4096)},
+  report.update({{"directory", printable_path(request.out)},
                  {"fingerprint", fingerprint},
                  {"target", bank.target},
                  {"groups", bank.groups},

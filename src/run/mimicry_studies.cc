@@ -25,7 +25,7 @@ class StudyFile {
  public:
   explicit StudyFile(const MimicryStudy& study) : path_(study.out) {
     if (path_.empty()) return;
-    const std::string kind = path_.extension().string(), shown = printable(path_.string(), 4096);
+    const std::string kind = path_.extension().string(), shown = printable_path(path_);
     if (kind != ".html" && kind != ".json")
       fail(Code::kInvalidArgument, "[mimic] --out {}: a comparison goes to FILE.html (a page) or FILE.json", shown);
     if (!study.force && fs::exists(fs::symlink_status(path_)))
@@ -34,7 +34,7 @@ class StudyFile {
   }
   /// Writes the document, which gets the name of the file that it went to.
   void write(nlohmann::json& document) {
-    document["out"] = file_ ? nlohmann::json(printable(path_.string(), 4096)) : nlohmann::json();
+    document["out"] = file_ ? nlohmann::json(printable_path(path_)) : nlohmann::json();
     if (!file_) return;
     file_->write(path_.extension() == ".html"
                      ? study_page(document)
@@ -60,7 +60,7 @@ nlohmann::json likeness_of(const std::optional<OriginalOutputs>& original, const
 
 nlohmann::json begin_document(const char* what, const ModelDirectory& original, const MimicryStudy& study) {
   return {{"study", what},
-          {"directory", printable(study.directory.string(), 4096)},
+          {"directory", printable_path(study.directory)},
           {"architecture", original.files().config.architecture},
           {"target", resolved(study.options, original.files().config).target},
           {"sets", study.options.sets},

@@ -30,12 +30,10 @@ std::int64_t now_ms() {
       .count();
 }
 
-std::string shown(const fs::path& path) { return printable(path.string(), 4096); }
-
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) fail(Code::kUnavailable, "[mlflow] {}: cannot be created: {}", shown(folder), error.message());
+  if (error) fail(Code::kUnavailable, "[mlflow] {}: cannot be created: {}", printable_path(folder), error.message());
 }
 
 /// Not by a temporary name, which readers would take for another entry.
@@ -43,7 +41,7 @@ void put(const fs::path& file, const std::string& text, bool append = false) {
   make_folder(file.parent_path());
   std::ofstream out(file, std::ios::binary | (append ? std::ios::app : std::ios::trunc));
   out << text;
-  if (!out.flush()) fail(Code::kUnavailable, "[mlflow] {}: cannot be written to", shown(file));
+  if (!out.flush()) fail(Code::kUnavailable, "[mlflow] {}: cannot be written to", printable_path(file));
 }
 
 /// A value of YAML, as JSON writes it.
@@ -118,7 +116,7 @@ std::string find_experiment(const fs::path& store, const std::string& name) {
     if (meta_field(folder, "name") == name)
       fail(Code::kAlreadyExists,
            "[mlflow] experiment '{}' was deleted and lies in {}: restore it, or name another in MLFLOW_EXPERIMENT_NAME",
-           printable(name), shown(folder));
+           printable(name), printable_path(folder));
   // Of 18 digits, as MLflow's own, and the same for processes that make it at the same time.
   for (int attempt = 0;; ++attempt) {
     const std::string digest = sha256_hex(fmt::format("mlflow experiment {} {}", name, attempt));
@@ -173,7 +171,8 @@ class MlflowJournal final : public Journal {
     for (const char* file : {"config.yaml", "metrics.csv", "results.json"}) {
       std::error_code error;
       fs::copy_file(facts_.folder / file, folder_ / "artifacts" / file, fs::copy_options::overwrite_existing, error);
-      if (error) fail(Code::kUnavailable, "[mlflow] {}: {}", shown(folder_ / "artifacts" / file), error.message());
+      if (error)
+        fail(Code::kUnavailable, "[mlflow] {}: {}", printable_path(folder_ / "artifacts" / file), error.message());
     }
     write_run(Status::kFinished);
   }

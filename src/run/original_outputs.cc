@@ -9,13 +9,14 @@
 #include "recast/base/error.h"
 #include "recast/data/dataset.h"
 #include "recast/format/printable.h"
+#include "recast/run/figures.h"
 #include "recast/run/image_source.h"
 #include "recast/run/import_checkpoint.h"
 
 namespace recast {
 namespace {
 
-constexpr std::int64_t kBatch = 8, kMostImages = 100'000;
+constexpr std::int64_t kAtOnce = 8, kMostImages = 100'000;
 
 /// Rows 0 .. rows-1, `count` of them at even distances.
 std::vector<std::int64_t> spread_rows(std::int64_t rows, std::int64_t count) {
@@ -27,8 +28,6 @@ std::vector<std::int64_t> spread_rows(std::int64_t rows, std::int64_t count) {
 void check_stop(const StudyWatch& watch) {
   if (watch.stop && *watch.stop) fail(Code::kCancelled, "[mimic] stopped on request; nothing was written");
 }
-
-nlohmann::json or_null(const std::optional<double>& value) { return value ? nlohmann::json(*value) : nlohmann::json(); }
 
 }  // namespace
 
@@ -76,7 +75,7 @@ OriginalOutputs::OriginalOutputs(const ModelDirectory& original, const StudyImag
   rows_ = static_cast<std::int64_t>(chosen.size());
   const at::NoGradGuard no_grad;
   if (watch.listener) watch.listener->stage("original", rows_);
-  const auto stream = source.open(chosen, kBatch, /*augmented=*/false, Key(0));
+  const auto stream = source.open(chosen, kAtOnce, /*augmented=*/false, Key(0));
   std::int64_t done = 0;
   while (const std::optional<Batch> batch = stream->next()) {
     const at::Tensor input = batch->column("input");
@@ -160,12 +159,9 @@ Likeness OriginalOutputs::compare(const Backbone& other, const StudyWatch& watch
 }
 
 nlohmann::json OriginalOutputs::json() const {
-  return {{"path", printable(path_.string(), 4096)},
-          {"split", name(split_)},
-          {"images", rows_},
-          {"image_size", image_size_},
-          {"classifies", classifier_.has_value()},
-          {"notes", notes_}};
+  return {
+      {"path", printable_path(path_)},         {"split", name(split_)}, {"images", rows_}, {"image_size", image_size_},
+      {"classifies", classifier_.has_value()}, {"notes", notes_}};
 }
 
 }  // namespace recast

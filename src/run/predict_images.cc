@@ -18,11 +18,8 @@ namespace {
 /// images, black ones where there are fewer: an answer does not depend on how many others were asked for.
 constexpr std::size_t kBatch = 8;
 
-std::string shown(const std::filesystem::path& path) { return printable(path.string(), 4096); }
-
 at::Tensor read_pixels(const std::filesystem::path& image, const Preprocessing& preprocessing) {
-  return evaluation_pixels(decode_image(read_file(image, kMaxImageBytes), printable(image.string(), 300)),
-                           preprocessing);
+  return evaluation_pixels(decode_image(read_file(image, kMaxImageBytes), printable_path(image)), preprocessing);
 }
 
 nlohmann::json describe_row(const std::filesystem::path& image, const at::Tensor& logits,
@@ -33,7 +30,7 @@ nlohmann::json describe_row(const std::filesystem::path& image, const at::Tensor
   for (std::int64_t i = 0; i < std::min<std::int64_t>(top, places.size(0)); ++i)
     best.push_back({{"label", labels.at(places[i].item<std::int64_t>())}, {"probability", values[i].item<double>()}});
   const at::Tensor row = logits.contiguous();
-  return {{"image", shown(image)},
+  return {{"image", printable_path(image)},
           {"label", best[0]["label"]},
           {"probability", best[0]["probability"]},
           {"top", best},
@@ -42,7 +39,7 @@ nlohmann::json describe_row(const std::filesystem::path& image, const at::Tensor
 
 void write_features(const PredictRequest& request, const LoadedTask& task, const at::Tensor& features) {
   nlohmann::json images = nlohmann::json::array();
-  for (const auto& image : request.images) images.push_back(shown(image));
+  for (const auto& image : request.images) images.push_back(printable_path(image));
   write_tensor_file(request.features, {{{"features", features}},
                                        {{"images", images.dump()},
                                         {"task", task.record.name},
@@ -65,10 +62,10 @@ void check_request(const PredictRequest& request) {
   if (request.images.empty()) fail(Code::kInvalidArgument, "[predict] no image given");
   if (request.top < 1) fail(Code::kInvalidArgument, "[predict] --top must be at least 1, got {}", request.top);
   for (const auto& image : request.images)
-    if (!std::filesystem::exists(image)) fail(Code::kNotFound, "[predict] {}: no such image", shown(image));
+    if (!std::filesystem::exists(image)) fail(Code::kNotFound, "[predict] {}: no such image", printable_path(image));
   if (!request.features.empty() && !request.force && std::filesystem::exists(request.features))
     fail(Code::kAlreadyExists, "[predict] {} exists: choose another --features, or --force to replace it",
-         shown(request.features));
+         printable_path(request.features));
 }
 
 }  // namespace

@@ -83,7 +83,7 @@ fs::path folder_of(const fs::path& path) { return fs::is_directory(path) ? path 
 Folder read_folder(const fs::path& path) {
   const fs::path directory = folder_of(path);
   Folder folder;
-  folder.origin = printable(directory.string(), 300);
+  folder.origin = printable_path(directory);
   for (const char* name : {kPeftConfigFile, kPeftTensorFile})
     if (!fs::exists(directory / name))
       fail(Code::kNotFound, "[peft] {} has no {}{}", folder.origin, name,

@@ -14,7 +14,7 @@ std::string report_html(const ModelDirectory& directory, const ReportOptions& op
 
 nlohmann::json write_report(const ModelDirectory& directory, const std::filesystem::path& file, bool force,
                             const ReportOptions& options) {
-  const std::string shown = printable(file.string(), 4096);
+  const std::string shown = printable_path(file);
   if (!force && std::filesystem::exists(std::filesystem::symlink_status(file)))
     fail(Code::kAlreadyExists, "[report] {} exists: choose another --out, or --force to replace it", shown);
   AtomicFile out(file);  // shows now what would otherwise show after minutes of work

@@ -50,7 +50,7 @@ Axis make_axis(double low, double high, double from, double to, double floor, do
   return {low, high, from, to, step};
 }
 
-std::string text_at(double x, double y, const std::string& text, const char* css = "", const char* anchor = "start") {
+std::string plot_text(double x, double y, const std::string& text, const char* css = "", const char* anchor = "start") {
   return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"{}\" text-anchor=\"{}\">{}</text>", x, y, css, anchor,
                      escape(text));
 }
@@ -105,17 +105,17 @@ std::string stage_ticks(const CurvePlot& plot, const Columns& columns, double ba
   std::string out;
   for (const auto& stage : plot.stages) {
     if (stage.count == 1) {
-      out += text_at(columns.x[stage.first], base + 16, shortened(stage.name, 9), "tick", "middle");
+      out += plot_text(columns.x[stage.first], base + 16, shortened(stage.name, 9), "tick", "middle");
       continue;
     }
     const auto step = static_cast<std::size_t>(std::max(1.0, round_step(static_cast<double>(stage.count), 6)));
     for (std::size_t i = 0; i < stage.count; ++i) {
       if ((i + 1) % step != 0 && !(i == 0 && step > 2)) continue;
       out += line_from(columns.x[stage.first + i], base, columns.x[stage.first + i], base + 4, "axis");
-      out += text_at(columns.x[stage.first + i], base + 16, std::to_string(i + 1), "tick", "middle");
+      out += plot_text(columns.x[stage.first + i], base + 16, std::to_string(i + 1), "tick", "middle");
     }
     const double middle = (columns.x[stage.first] + columns.x[stage.first + stage.count - 1]) / 2;
-    out += text_at(middle, base + 32, "epoch of " + shortened(stage.name, 16), "tick", "middle");
+    out += plot_text(middle, base + 32, "epoch of " + shortened(stage.name, 16), "tick", "middle");
   }
   return out;
 }
@@ -181,7 +181,7 @@ std::string line_key(const LinePlot& plot, double& y) {
     const double width = 34 + kCharacter * static_cast<double>(count_characters(name));
     if (x + width > kWidth && x > 8) x = 8, y += 18;
     out += line_from(x, y - 4, x + 20, y - 4, fmt::format("line {}", "bac"[i % 3]).c_str());
-    out += mark_at(x + 10, y - 4, i) + text_at(x + 24, y, name, "tick");
+    out += mark_at(x + 10, y - 4, i) + plot_text(x + 24, y, name, "tick");
     x += width;
   }
   return out;
@@ -252,7 +252,7 @@ std::string point_key(const ScatterPlot& plot, const std::vector<std::size_t>& g
   for (std::size_t i = 0; i < plot.points.size(); ++i) {
     const double x = i < rows ? 8 : kWidth / 2 + 4, at = y + 18 * static_cast<double>(i % rows);
     out += mark_at(x + 6, at - 4, groups[i]) +
-           text_at(x + 16, at, fmt::format("{}  {}", i + 1, shortened(plot.points[i].name, kMostCharacters)), "tick");
+           plot_text(x + 16, at, fmt::format("{}  {}", i + 1, shortened(plot.points[i].name, kMostCharacters)), "tick");
   }
   y += 18 * static_cast<double>(rows);
   return out;
@@ -287,7 +287,7 @@ std::string draw(const CurvePlot& plot) {
   std::string body;
   for (const double tick : y.ticks()) {
     body += line_from(columns.left, y.at(tick), columns.right, y.at(tick), "grid");
-    body += text_at(columns.left - 6, y.at(tick) + 4, y.label(tick, plot.share), "tick", "end");
+    body += plot_text(columns.left - 6, y.at(tick) + 4, y.label(tick, plot.share), "tick", "end");
   }
   body += line_from(columns.left, kBase, columns.right, kBase, "axis") + stage_ticks(plot, columns, kBase);
   double at = kWidth - 8;
@@ -295,18 +295,18 @@ std::string draw(const CurvePlot& plot) {
     const auto& line = plot.lines[i];
     const char css = plot.lines.size() == 1 || i == 1 ? 'b' : 'a';
     body += curve(plot, line, columns, y, css);
-    body += text_at(at, 16, line.name, css == 'a' ? "key a" : "key b", "end");
+    body += plot_text(at, 16, line.name, css == 'a' ? "key a" : "key b", "end");
     at -= kCharacter * static_cast<double>(line.name.size()) + 4;
     const char* sample = css == 'a' ? "line a" : "line b";
     body += line_from(at - 20, 12, at, 12, sample) + circle_at(at - 10, 12, 3, css == 'a' ? "point a" : "point b");
     at -= 36;
   }
-  body += text_at(8, 16, plot.axis, "label");
+  body += plot_text(8, 16, plot.axis, "label");
   const auto& last = plot.lines.back().values;
   if (plot.kept && last[*plot.kept]) {
     const double x = columns.x[*plot.kept], where = y.at(*last[*plot.kept]);
     body += circle_at(x, where, 7, "ring");
-    body += text_at(x, where < kTop + 24 ? where + 20 : where - 12, "kept", "tick strong", "middle");
+    body += plot_text(x, where < kTop + 24 ? where + 20 : where - 12, "kept", "tick strong", "middle");
   }
   return svg(plot.text, kWidth, kHeight, body);
 }
@@ -330,19 +330,19 @@ std::string draw(const RowPlot& plot) {
   std::string body;
   for (const double tick : x.ticks()) {
     body += line_from(x.at(tick), top, x.at(tick), base, "grid");
-    body += text_at(x.at(tick), base + 16, x.label(tick, plot.share), "tick", "middle");
+    body += plot_text(x.at(tick), base + 16, x.label(tick, plot.share), "tick", "middle");
   }
   for (std::size_t i = 0; i < plot.rows.size(); ++i) {
     const auto& row = plot.rows[i];
     const double y = top + kRow * (static_cast<double>(i) + 0.5);
     body += fmt::format("<g><title>{}: {}</title>", escape(row.name), escape(row.shown));
-    body += text_at(left - 6, y + 4, shortened(row.name, name_characters), "name", "end");
-    body += draw_row(plot, row, x, y) + text_at(right + 8, y + 4, row.shown, "value") + "</g>\n";
+    body += plot_text(left - 6, y + 4, shortened(row.name, name_characters), "name", "end");
+    body += draw_row(plot, row, x, y) + plot_text(right + 8, y + 4, row.shown, "value") + "</g>\n";
   }
   body += line_from(left, top, left, base, "axis") + line_from(left, base, right, base, "axis");
-  body += text_at((left + right) / 2, base + 34, plot.axis, "label", "middle");
+  body += plot_text((left + right) / 2, base + 34, plot.axis, "label", "middle");
   if (!plot.mark_name.empty()) {
-    body += diamond_at(left + 6, 12, "mark") + text_at(left + 16, 16, plot.mark_name, "tick");
+    body += diamond_at(left + 6, 12, "mark") + plot_text(left + 16, 16, plot.mark_name, "tick");
   }
   return svg(plot.text, kWidth, base + 42, body);
 }
@@ -356,19 +356,19 @@ std::string draw(const LinePlot& plot) {
     }
   if (low > high) return "";
   double top = 34;
-  std::string body = text_at(8, 16, plot.y_axis, "label") + line_key(plot, top);
+  std::string body = plot_text(8, 16, plot.y_axis, "label") + line_key(plot, top);
   top += 12;
   const double base = top + 180, left = 62;
   const Axis y = make_axis(low, high, base, top, std::min(0.0, low), high <= 1 ? 1 : INFINITY);
   const Axis x = make_axis(first, last, left, kWidth - 12, -INFINITY, INFINITY, 6);
   for (const double tick : y.ticks()) {
     body += line_from(left, y.at(tick), kWidth - 12, y.at(tick), "grid");
-    body += text_at(left - 6, y.at(tick) + 4, y.label(tick, false), "tick", "end");
+    body += plot_text(left - 6, y.at(tick) + 4, y.label(tick, false), "tick", "end");
   }
   body += line_from(left, base, kWidth - 12, base, "axis");
   for (const double tick : x.ticks()) {
     body += line_from(x.at(tick), base, x.at(tick), base + 4, "axis");
-    body += text_at(x.at(tick), base + 16, x.label(tick, false), "tick", "middle");
+    body += plot_text(x.at(tick), base + 16, x.label(tick, false), "tick", "middle");
   }
   for (std::size_t i = 0; i < plot.lines.size(); ++i) {
     std::string path, marks;
@@ -378,7 +378,7 @@ std::string draw(const LinePlot& plot) {
     }
     body += fmt::format("<path d=\"{}\" class=\"line {}\"></path>", path, "bac"[i % 3]) + marks;
   }
-  body += text_at((left + kWidth - 12) / 2, base + 34, plot.x_axis, "label", "middle");
+  body += plot_text((left + kWidth - 12) / 2, base + 34, plot.x_axis, "label", "middle");
   return svg(plot.text, kWidth, base + 42, body);
 }
 
@@ -396,15 +396,15 @@ std::string draw(const ScatterPlot& plot) {
   const LogAxis x = make_log_axis(least, most, kLeft + 8, kWidth - 20);
   std::vector<std::string> names;
   const std::vector<std::size_t> groups = groups_of(plot, names);
-  std::string body = text_at(8, 16, plot.y_axis, "label"), marks;
+  std::string body = plot_text(8, 16, plot.y_axis, "label"), marks;
   for (const double tick : y.ticks()) {
     body += line_from(kLeft, y.at(tick), kWidth - 12, y.at(tick), "grid");
-    body += text_at(kLeft - 6, y.at(tick) + 4, y.label(tick, false), "tick", "end");
+    body += plot_text(kLeft - 6, y.at(tick) + 4, y.label(tick, false), "tick", "end");
   }
   body += line_from(kLeft, kBase, kWidth - 12, kBase, "axis");
   for (const double tick : x.ticks()) {
     body += line_from(x.at(tick), kBase, x.at(tick), kBase + 4, "axis");
-    body += text_at(x.at(tick), kBase + 16, short_count(tick), "tick", "middle");
+    body += plot_text(x.at(tick), kBase + 16, short_count(tick), "tick", "middle");
   }
   for (std::size_t i = 0; i < plot.points.size(); ++i) {
     const auto& point = plot.points[i];
@@ -414,10 +414,10 @@ std::string draw(const ScatterPlot& plot) {
         body += line_from(at, y.at(*point.low), at, y.at(*point.high), css);
     marks += fmt::format("<g><title>{}: {:.4f} at {}</title>", escape(point.name), point.y, short_count(point.x));
     marks += mark_at(at, y.at(point.y), groups[i]) +
-             text_at(at + 6, y.at(point.y) - 5, std::to_string(i + 1), "tick strong") + "</g>\n";
+             plot_text(at + 6, y.at(point.y) - 5, std::to_string(i + 1), "tick strong") + "</g>\n";
   }
   double end = kBase + 62;
-  body += marks + text_at((kLeft + kWidth - 12) / 2, kBase + 34, plot.x_axis, "label", "middle");
+  body += marks + plot_text((kLeft + kWidth - 12) / 2, kBase + 34, plot.x_axis, "label", "middle");
   body += point_key(plot, groups, end);
   return svg(plot.text, kWidth, end, body);
 }
@@ -450,12 +450,12 @@ std::string draw(const HeatMap& plot) {
     for (const std::int64_t count : plot.counts[r]) total += count;
     const double y = kTop + kCell * static_cast<double>(r), middle = left + kCell * (static_cast<double>(r) + 0.5);
     const std::string label = shortened(plot.labels[r], kMostCharacters);
-    body += text_at(left - 6, y + kCell / 2 + 4, label, "name", "end");
+    body += plot_text(left - 6, y + kCell / 2 + 4, label, "name", "end");
     body += slanted ? fmt::format(
                           "<text transform=\"translate({:.1f} {:.1f}) rotate(-45)\" class=\"name\" "
                           "text-anchor=\"end\">{}</text>",
                           middle + 4, base + 12, escape(label))
-                    : text_at(middle, base + 16, label, "name", "middle");
+                    : plot_text(middle, base + 16, label, "name", "middle");
     for (std::size_t c = 0; c < plot.labels.size(); ++c) {
       const std::int64_t count = plot.counts[r][c];
       const double share = total == 0 ? 0 : static_cast<double>(count) / static_cast<double>(total);
@@ -465,7 +465,7 @@ std::string draw(const HeatMap& plot) {
   }
   body += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" class=\"frame\"></rect>",
                       left - 1, kTop - 1, size + 1, size + 1);
-  body += text_at(left + size / 2, base + foot + 18, "predicted class", "label", "middle");
+  body += plot_text(left + size / 2, base + foot + 18, "predicted class", "label", "middle");
   body += fmt::format(
       "<text transform=\"translate(14 {:.1f}) rotate(-90)\" class=\"label\" "
       "text-anchor=\"middle\">true class</text>",

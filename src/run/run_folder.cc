@@ -42,7 +42,7 @@ void RunFolder::claim() {
   claim_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (claim_ < 0 || ::flock(claim_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
   fail(Code::kUnavailable, "[learn] another process learns in {}: wait for it or end it, or choose another --out",
-       printable(path_.string(), 4096));
+       printable_path(path_));
 }
 
 void RunFolder::create(const Settings& settings, bool fresh) {

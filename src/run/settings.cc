@@ -11,7 +11,7 @@
 namespace recast {
 namespace {
 
-constexpr std::size_t kMostValues = 100'000;
+constexpr std::size_t kMostFlatValues = 100'000;
 
 Settings settings_of(const YAML::Node& root, const std::string& origin) {
   Settings settings;
@@ -30,8 +30,8 @@ Settings settings_of(const YAML::Node& root, const std::string& origin) {
     else
       values.push_back(scalar_text(entry.second, key, origin));
     // Many keys may name one long list.
-    if ((count += values.size()) > kMostValues)
-      fail(Code::kExhausted, "[config] {}: more than {} values", origin, kMostValues);
+    if ((count += values.size()) > kMostFlatValues)
+      fail(Code::kExhausted, "[config] {}: more than {} values", origin, kMostFlatValues);
     settings.emplace_back(key, std::move(values));
   }
   return settings;
@@ -40,7 +40,7 @@ Settings settings_of(const YAML::Node& root, const std::string& origin) {
 }  // namespace
 
 Settings read_settings(const std::filesystem::path& file) {
-  return parse_settings(read_file(file, kMaxConfigBytes), printable(file.string(), 300));
+  return parse_settings(read_file(file, kMaxConfigBytes), printable_path(file));
 }
 
 Settings parse_settings(const std::string& text, const std::string& origin) {

@@ -98,7 +98,7 @@ std::vector<std::string> SettingsTree::keys() const {
 }
 
 SettingsTree read_settings_tree(const std::filesystem::path& file) {
-  return parse_settings_tree(read_file(file, kMaxConfigBytes), printable(file.string(), 300));
+  return parse_settings_tree(read_file(file, kMaxConfigBytes), printable_path(file));
 }
 
 SettingsTree parse_settings_tree(const std::string& text, const std::string& origin) {

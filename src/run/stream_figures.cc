@@ -5,11 +5,11 @@
 #include <algorithm>
 
 #include "recast/base/error.h"
+#include "recast/run/figures.h"
 
 namespace recast {
 namespace {
 
-nlohmann::json or_null(const std::optional<double>& value) { return value ? nlohmann::json(*value) : nlohmann::json(); }
 std::optional<double> or_nothing(const nlohmann::json& value) {
   return value.is_number() ? std::optional<double>(value.get<double>()) : std::nullopt;
 }
@@ -111,7 +111,7 @@ struct Layout {
   double bottom() const { return height() - 44; }
 };
 
-std::string text_at(double x, double y, const char* anchor, std::string_view text, int size = 12) {
+std::string label_at(double x, double y, const char* anchor, std::string_view text, int size = 12) {
   return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\">{}</text>\n", x, y, anchor,
                      size, text);
 }
@@ -148,7 +148,7 @@ std::string curve_of(const Layout& layout, const std::vector<StepFigures>& steps
     const double y = y_of(tick / 100.0);
     out += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#ddd\"/>\n", left, y,
                        right, y);
-    out += text_at(left - 6, y + 4, "end", fmt::format("{} %", tick), 11);
+    out += label_at(left - 6, y + 4, "end", fmt::format("{} %", tick), 11);
   }
   for (const StepFigures& step : steps) {
     const double x = left + static_cast<double>(step.classes) / most * layout.curve, y = y_of(step.top1);
@@ -156,10 +156,10 @@ std::string curve_of(const Layout& layout, const std::vector<StepFigures>& steps
     out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"#1450a0\"/>\n", x, y);
   }
   out += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"#1450a0\" stroke-width=\"1.5\"/>\n", points);
-  out += text_at(left, bottom + 18, "middle", "0", 11) +
-         text_at(right, bottom + 18, "middle", fmt::format("{}", most), 11);
-  return out + text_at((left + right) / 2, bottom + 34, "middle", "classes seen") +
-         text_at(left, layout.top - 12, "start", "top-1 of all classes seen");
+  out += label_at(left, bottom + 18, "middle", "0", 11) +
+         label_at(right, bottom + 18, "middle", fmt::format("{}", most), 11);
+  return out + label_at((left + right) / 2, bottom + 34, "middle", "classes seen") +
+         label_at(left, layout.top - 12, "start", "top-1 of all classes seen");
 }
 
 }  // namespace
@@ -172,18 +172,18 @@ std::string accuracy_matrix_svg(const std::vector<StepFigures>& steps, const std
   for (std::size_t s = 0; s < steps.size(); ++s) {
     const double middle = layout.cell * (static_cast<double>(s) + 0.5);
     if (s % every == 0) {
-      body += text_at(layout.left - 6, layout.top + middle + 4, "end", std::to_string(s), 11);
-      body += text_at(layout.left + middle, layout.top + layout.matrix + 16, "middle", std::to_string(s), 11);
+      body += label_at(layout.left - 6, layout.top + middle + 4, "end", std::to_string(s), 11);
+      body += label_at(layout.left + middle, layout.top + layout.matrix + 16, "middle", std::to_string(s), 11);
     }
     for (std::size_t g = 0; g < steps[s].groups.size(); ++g) body += cell_at(layout, s, g, steps[s].groups[g]);
   }
-  body += text_at(layout.left, layout.top - 12, "start",
-                  "accuracy in % after a step (down), by group of classes (across)", 11);
+  body += label_at(layout.left, layout.top - 12, "start",
+                   "accuracy in % after a step (down), by group of classes (across)", 11);
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
       "font-family=\"sans-serif\" role=\"img\">\n<title>{2}</title>\n<rect width=\"100%\" height=\"100%\" "
       "fill=\"#fff\"/>\n{3}{4}</svg>\n",
-      layout.width(), layout.height(), escaped(title), text_at(layout.left, 18, "start", escaped(title), 13),
+      layout.width(), layout.height(), escaped(title), label_at(layout.left, 18, "start", escaped(title), 13),
       body + curve_of(layout, steps));
 }
 

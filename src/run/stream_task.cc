@@ -229,8 +229,6 @@ std::string metrics_csv(const std::vector<nlohmann::json>& steps) {
   return text;
 }
 
-nlohmann::json or_null(const std::optional<double>& value) { return value ? nlohmann::json(*value) : nlohmann::json(); }
-
 /// One stream on its way: what was learned so far and where it is written down.
 class StreamRun {
  public:

@@ -198,14 +198,11 @@ nlohmann::json export_task(const ModelDirectory& directory, const std::string& t
                            bool force) {
   if (!force && std::filesystem::exists(std::filesystem::symlink_status(file)))
     fail(Code::kAlreadyExists, "[tasks] {} exists: choose another file, or --force to replace it",
-         printable(file.string(), 300));
+         printable_path(file));
   const TaskRecord record = directory.record(task);
   const std::string bytes = encode_task(record);
   write_file_atomically(file, bytes);
-  return {{"task", record.name},
-          {"version", record.version},
-          {"file", printable(file.string(), 4096)},
-          {"bytes", bytes.size()}};
+  return {{"task", record.name}, {"version", record.version}, {"file", printable_path(file)}, {"bytes", bytes.size()}};
 }
 
 nlohmann::json export_peft_folder(const ModelDirectory& directory, const std::string& task,
@@ -213,16 +210,14 @@ nlohmann::json export_peft_folder(const ModelDirectory& directory, const std::st
                                   const std::string& base_model, bool force) {
   const TaskRecord record = directory.record(task);
   nlohmann::json report = write_peft_task(directory, record, folder, names, base_model, force);
-  report.update({{"task", record.name},
-                 {"version", record.version},
-                 {"file", printable(folder.string(), 4096)},
-                 {"format", "peft"}});
+  report.update(
+      {{"task", record.name}, {"version", record.version}, {"file", printable_path(folder)}, {"format", "peft"}});
   return report;
 }
 
 nlohmann::json import_task_file(const ModelDirectory& directory, const std::filesystem::path& file,
                                 const std::string& name, const std::filesystem::path& labels) {
-  const std::string origin = printable(file.string(), 300);
+  const std::string origin = printable_path(file);
   const bool folder = is_peft_folder(file);
   if (!folder && !labels.empty())
     fail(Code::kInvalidArgument, "[tasks] --labels is for adapter folders; {} is a file with labels of its own",
@@ -241,7 +236,7 @@ nlohmann::json import_task_file(const ModelDirectory& directory, const std::file
   nlohmann::json report = std::move(task.facts);
   report.update({{"task", record.name},
                  {"version", import_task(directory.store(), record)},
-                 {"file", printable(file.string(), 4096)},
+                 {"file", printable_path(file)},
                  {"classes", record.labels.size()}});
   return report;
 }

@@ -38,7 +38,7 @@ OpenedData open_data(const TaskRecord& record, const fs::path& chosen, ImagePool
   if (chosen.empty()) {
     opened.notes.push_back(fmt::format(
         "the images in {} are not those that '{}' was learned with: some test images may have been training images",
-        printable(choice.data.string(), 300), record.name));
+        printable_path(choice.data), record.name));
   } else if (limited) {  // other data: the limits were not meant for it
     choice.limit_train = choice.limit_validation = choice.limit_test = 0;
     opened.dataset = open(choice);
@@ -73,8 +73,8 @@ std::vector<std::int64_t> match_labels(const TaskRecord& record, const Dataset& 
   if (!unknown.empty() || !missing.empty())
     fail(Code::kShapeMismatch,
          "[eval] the labels of {} are not those of task '{}':{}{}{}; give data with the same labels",
-         printable(dataset.path().string(), 300), record.name,
-         unknown.empty() ? "" : " only the data has " + some_of(unknown), unknown.empty() || missing.empty() ? "" : ",",
+         printable_path(dataset.path()), record.name, unknown.empty() ? "" : " only the data has " + some_of(unknown),
+         unknown.empty() || missing.empty() ? "" : ",",
          missing.empty() ? "" : " only the task has " + some_of(missing));
   return label_of_class;
 }

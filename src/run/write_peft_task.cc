@@ -279,7 +279,7 @@ class PeftWriter {
 
 /// Made, or found to be empty or an older adapter that may be replaced.
 void prepare_folder(const fs::path& folder, bool force) {
-  const std::string shown = printable(folder.string(), 300);
+  const std::string shown = printable_path(folder);
   if (!fs::exists(fs::symlink_status(folder))) {
     std::error_code error;
     if (!fs::create_directories(folder, error) && error)

@@ -19,7 +19,7 @@ constexpr std::size_t kDigestDigits = 32;
 constexpr const char* kSplit = "train";
 
 [[noreturn]] void fail_writing(const fs::path& path, const std::error_code& error) {
-  fail(Code::kUnavailable, "[corrections] {}: {}", printable(path.string(), 300), error.message());
+  fail(Code::kUnavailable, "[corrections] {}: {}", printable_path(path), error.message());
 }
 
 /// One segment of a path, which `learn` takes for the name of a class.
@@ -51,7 +51,7 @@ fs::path folder_in(const fs::path& parent, const std::string& name) {
   }
   if (error) fail_writing(folder, error);
   if (fs::symlink_status(folder, error).type() != fs::file_type::directory)
-    fail(Code::kUnavailable, "[corrections] {} is no folder: take it away", printable(folder.string(), 300));
+    fail(Code::kUnavailable, "[corrections] {} is no folder: take it away", printable_path(folder));
   return folder;
 }
 

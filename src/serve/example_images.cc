@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 std::vector<fs::path> files_in(const fs::path& folder) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
-    fail(Code::kNotFound, "[serve] --examples {}: there is no such folder", printable(folder.string(), 300));
+    fail(Code::kNotFound, "[serve] --examples {}: there is no such folder", printable_path(folder));
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();

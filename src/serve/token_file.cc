@@ -173,8 +173,8 @@ std::string token_entry_yaml(const TokenEntry& entry) {
 }
 
 std::string read_token_file(const std::filesystem::path& file) {
-  const std::string shown = printable(file.string(), 300);
-  struct stat status {};
+  const std::string shown = printable_path(file);
+  struct stat status{};
   if (::stat(file.c_str(), &status) != 0) return read_file(file, kMostFileBytes);  // tells why
   // Of root a group may read it: so secrets reach a service that is not root, from Kubernetes and from /etc.
   const ::mode_t others = status.st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
@@ -191,7 +191,7 @@ std::string read_token_file(const std::filesystem::path& file) {
 }
 
 std::string add_token(const std::filesystem::path& file, TokenEntry entry) {
-  const std::string shown = printable(file.string(), 300);
+  const std::string shown = printable_path(file);
   std::error_code unknown;  // read_token_file() tells what it is
   const bool is_absent = std::filesystem::status(file, unknown).type() == std::filesystem::file_type::not_found;
   std::string text = is_absent ? "" : read_token_file(file);

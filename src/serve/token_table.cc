@@ -100,18 +100,18 @@ class TokenTable::Content {
   }
 
  private:
-  std::string shown() const { return printable(file_.string(), 300); }
+  std::string shown() const { return printable_path(file_); }
 
   std::shared_ptr<Snapshot> snapshot_of(const std::string& text) const {
     return std::make_shared<Snapshot>(Snapshot{sha256_hex(text), parse_token_file(text, shown()), {}});
   }
 
   std::shared_ptr<Snapshot> table() {
-    return table_.content(
-        [this](const Snapshot& old) { return reread(old); },
-        [this](const std::exception& error) {
-          log_event(LogLevel::kWarn, "tokens.kept_old", {{"file", file_.string()}, {"reason", error.what()}});
-        });
+    return table_.content([this](const Snapshot& old) { return reread(old); },
+                          [this](const std::exception& error) {
+                            log_event(LogLevel::kWarn, "tokens.kept_old",
+                                      {{"file", file_.string()}, {"reason", error.what()}});
+                          });
   }
 
   std::shared_ptr<Snapshot> reread(const Snapshot& old) const {

@@ -12,7 +12,7 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMostFaults = 20;
 
-std::int64_t bytes_of(const fs::path& file) {
+std::int64_t file_bytes(const fs::path& file) {
   std::error_code absent;
   const auto bytes = fs::file_size(file, absent);
   return absent ? 0 : static_cast<std::int64_t>(bytes);
@@ -53,7 +53,7 @@ StoreCheck check_store(const fs::path& directory) {
   check.schema = database.integer("PRAGMA user_version");
   check.faults = faults_of(database);
   if (check.schema > 0) check.strays = strays_of(database, directory / "blobs");
-  check.bytes = bytes_of(file) + bytes_of(file.string() + "-wal");
+  check.bytes = file_bytes(file) + file_bytes(file.string() + "-wal");
   return check;
 }
 

@@ -88,7 +88,7 @@ void Connections::give_back(Connection connection) noexcept {
 
 void Connections::fail_restless() const {
   fail(Code::kUnavailable, "[store] {}: changes while it is read, without a log that would tell how; try again",
-       printable(path_.string(), 4096));
+       printable_path(path_));
 }
 
 }  // namespace recast

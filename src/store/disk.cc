@@ -39,19 +39,19 @@ void make_folder(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directory(folder, error);
   if (error) {
-    fail(Code::kUnavailable, "[store] {}: cannot be created: {}", printable(folder.string(), 4096), error.message());
+    fail(Code::kUnavailable, "[store] {}: cannot be created: {}", printable_path(folder), error.message());
   }
 }
 
 void sync_folder(const std::filesystem::path& folder) {
   if (const int error = flush_folder(folder); error != 0) {
-    fail(Code::kUnavailable, "[store] {}: cannot be flushed to disk: {}", printable(folder.string(), 4096),
+    fail(Code::kUnavailable, "[store] {}: cannot be flushed to disk: {}", printable_path(folder),
          std::generic_category().message(error));
   }
 }
 
 std::optional<std::string> network_file_system(const std::filesystem::path& path) {
-  struct statfs status {};
+  struct statfs status{};
   if (::statfs(path.c_str(), &status) != 0) return {};
   for (const auto& [magic, name] : kNetwork) {
     if (static_cast<std::uint32_t>(status.f_type) == magic) return name;
@@ -67,7 +67,7 @@ void refuse_network(const std::filesystem::path& directory) {
   fail(Code::kUnsupported,
        "[store] {}: lies on a network file system ({}), where two machines could write at once; use a local disk, or "
        "set RECAST_NETWORK_STORE=allow where no other machine ever opens it",
-       printable(directory.string(), 4096), *kind);
+       printable_path(directory), *kind);
 }
 
 }  // namespace recast

@@ -8,7 +8,7 @@
 namespace recast {
 
 FileLook look_at(const std::filesystem::path& path) {
-  struct stat status {};
+  struct stat status{};
   if (::lstat(path.c_str(), &status) != 0) return {};
   return {status.st_dev, status.st_ino, status.st_size,
           std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
@@ -23,7 +23,7 @@ void require_same_file(const std::filesystem::path& database, const FileLook& op
   if (now.same_file(opened)) return;
   fail(Code::kUnavailable,
        "[store] {}: was {} while it was open; see that its log (-wal) and blobs belong to it, then open it again",
-       printable(database.string(), 4096), now.there() ? "replaced by another file" : "taken away");
+       printable_path(database), now.there() ? "replaced by another file" : "taken away");
 }
 
 }  // namespace recast

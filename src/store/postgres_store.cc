@@ -28,7 +28,7 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t kMostReaders = 8;
 constexpr int kMostConflicts = 20;
-constexpr milliseconds kLongestPause{1'000};
+constexpr milliseconds kLongestRetryPause{1'000};
 /// How long a reader waits for a copy of the database to get what is known to be committed.
 constexpr milliseconds kLongestLag{2'000};
 
@@ -46,7 +46,7 @@ std::string commit_id(const Intent& intent, std::string_view fingerprint) {
 void pause(int attempt) {
   if (attempt == 1) return;
   std::random_device random;
-  const auto longest = std::min(kLongestPause, milliseconds(25 << std::min(attempt, 8)));
+  const auto longest = std::min(kLongestRetryPause, milliseconds(25 << std::min(attempt, 8)));
   std::this_thread::sleep_for(longest / 2 + milliseconds(random() % static_cast<unsigned>(longest.count())) / 2);
 }
 

@@ -95,8 +95,7 @@ bool has_log(const std::filesystem::path& path) {
 
 }  // namespace
 
-Database::Database(const std::filesystem::path& path, Access access)
-    : path_(path), shown_(printable(path.string(), 4096)) {
+Database::Database(const std::filesystem::path& path, Access access) : path_(path), shown_(printable_path(path)) {
   std::error_code absent;
   if (std::filesystem::is_symlink(path, absent)) {
     fail(Code::kUnsupported, "[store] {}: is a symbolic link; a store is a file of its own, beside its log", shown_);
@@ -119,7 +118,7 @@ Database Database::for_reading(const std::filesystem::path& path, Lying kept) {
   } catch (const NoRoomToRead&) {
     if (has_log(path)) throw;
   }
-  Database lying(printable(path.string(), 4096));
+  Database lying(printable_path(path));
   lying.path_ = path;
   lying.open(uri_of_unchanging(path), SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
   return kept == Lying::kCopied ? copy_in_memory(lying) : std::move(lying);

@@ -23,7 +23,7 @@ class SqliteStore final : public RowStore {
   /// `main`: what is written by, and read where there are no `readers`. One of them at least.
   SqliteStore(const std::filesystem::path& path, const std::string& fingerprint, bool read_only,
               std::unique_ptr<StoreConnection> main, std::unique_ptr<Connections> readers)
-      : RowStore(printable(path.string(), 4096), fingerprint, read_only),
+      : RowStore(printable_path(path), fingerprint, read_only),
         watch_(path),
         readers_(std::move(readers)),
         main_(std::move(main)) {}
@@ -109,7 +109,7 @@ std::unique_ptr<TaskStore> open_sqlite_store(const std::filesystem::path& direct
     }
     return std::make_unique<SqliteStore>(path, fingerprint, read_only, std::move(main), std::move(readers));
   } catch (...) {
-    rethrow_as_error(printable(path.string(), 4096));
+    rethrow_as_error(printable_path(path));
   }
 }
 

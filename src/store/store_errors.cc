@@ -23,7 +23,7 @@ void rethrow_as_error(const std::string& shown) {
     fail(memory ? Code::kExhausted : Code::kInternal, "[store] {}: {}", shown,
          printable(text.substr(0, text.find('\n')), 200));
   } catch (const std::filesystem::filesystem_error& error) {
-    fail(Code::kUnavailable, "[store] {}: {}", printable(error.path1().string(), 4096), error.code().message());
+    fail(Code::kUnavailable, "[store] {}: {}", printable_path(error.path1()), error.code().message());
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@ namespace recast {
 nlohmann::json figures(const Evaluation& evaluation, const std::vector<std::string>& labels);
 /// One of EpochMetrics: {epoch, stage, train_loss, eval_loss, eval_top1, lr, seconds, skipped_steps}.
 nlohmann::json figures(const EpochMetrics& epoch);
+
+/// A value that may be missing.
+nlohmann::json or_null(const std::optional<double>& value);
 
 /// What a task's numbers amount to: {coefficients: learned beside the head, head_numbers, stored_bytes, shared_bytes:
 /// of the state that it shares with other tasks, numbers: {plug-in: {learned, bytes: stored, shared ones included}}}.
