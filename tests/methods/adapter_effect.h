@@ -23,7 +23,6 @@ inline void expect_learns_a_real_task(const std::filesystem::path& folder, const
     request.head_lr = 0;
     request.bf16 = false;  // the same on every processor
     if (!full_effects()) {
-      request.limit_train = request.limit_test = 10;
       request.epochs = 4;
       request.batch_size = 100;
       request.augmentation = "none";

@@ -71,8 +71,8 @@ inline LearnRequest fashion_request(const std::filesystem::path& folder, std::ui
   request.data = kFashion;
   request.task = "fashion";
   request.image_size = full_effects() ? 112 : 56;
-  request.limit_train = full_effects() ? 200 : 20;
-  request.limit_test = full_effects() ? 300 : 20;
+  request.limit_train = full_effects() ? 200 : 10;
+  request.limit_test = full_effects() ? 300 : 10;
   request.seed = request.split_seed = seed;
   return request;
 }
