@@ -11,7 +11,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct CompareFlags {
   std::string directory, store, a, b, data, amp = "fp32", device = "cpu", bad_images = "stop";
   CompareRequest request;
 };
@@ -35,7 +35,7 @@ std::string chance_text(const std::string& over, const std::string& test, double
   return fmt::format("b - a over {}: {:+.4f}{}, p = {:.3g} ({})\n", over, difference, range, p, test);
 }
 
-std::string text(const nlohmann::json& report) {
+std::string compare_text(const nlohmann::json& report) {
   Table table({"a", "top1", "b", "top1", "difference", "only a right", "only b right"});
   for (const auto& pair : report["pairs"])
     table.add({side_text(pair["a"]), share_text(pair["a"]["top1"].get<double>()), side_text(pair["b"]),
@@ -56,7 +56,7 @@ std::string text(const nlohmann::json& report) {
 }  // namespace
 
 void add_compare(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<CompareFlags>();
   Command& command = line.add("compare", "test whether one task, or recipe, is better than another",
                               "recast compare model head:1,head:2,head:3 pets:1,pets:2,pets:3");
   command.option("dir", flags->directory, "the model directory").required();
@@ -83,7 +83,7 @@ void add_compare(CommandLine& line) {
     request.listener = &progress;
     const ModelDirectory directory =
         ModelDirectory::open(flags->directory, true, parse_device(flags->device), flags->store);
-    line.print(compare_tasks(directory, request), text);
+    line.print(compare_tasks(directory, request), compare_text);
   });
 }
 

@@ -25,7 +25,7 @@ constexpr std::size_t kStackBytes = 64 << 10;
 alignas(16) char signal_stack[kStackBytes];
 char command_text[1024] = "recast";
 char stage_text[128] = "starting";
-char version_text[64] = "";
+char kept_version[64] = "";
 std::atomic<bool> described{false};  // an uncaught exception has been told already
 std::atomic<int> reporter{0};        // the one thread that reports
 
@@ -64,7 +64,7 @@ void say_number(std::uintptr_t value, unsigned base) {
 
 void say_where() {
   say("  version  ");
-  say(version_text);
+  say(kept_version);
   say("\n  command  ");
   say(command_text);
   say("\n  stage    ");
@@ -139,7 +139,7 @@ void note_stage(std::string_view stage) noexcept { keep(stage_text, stage); }
 
 void report_crashes(std::string_view command) {
   keep(command_text, printable(command, sizeof command_text - 8));
-  keep(version_text, fmt::format("{}, PyTorch {}", kRecastVersion, TORCH_VERSION));
+  keep(kept_version, fmt::format("{}, PyTorch {}", kRecastVersion, TORCH_VERSION));
   std::set_terminate(on_terminate);
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   return;  // the sanitizer reports better

@@ -8,7 +8,7 @@
 namespace recast {
 namespace {
 
-std::string text(const nlohmann::json& report) {
+std::string doctor_text(const nlohmann::json& report) {
   std::string out = fmt::format("recast {}, PyTorch {}\n", report["versions"]["recast"].get<std::string>(),
                                 report["versions"]["torch"].get<std::string>());
   std::size_t warnings = 0, failures = 0;
@@ -37,7 +37,7 @@ void add_doctor(CommandLine& line) {
   command.store(*store);
   command.on([&line, directory, store] {
     const nlohmann::json report = doctor(*directory, *store, line.environment());
-    line.print(report, text);
+    line.print(report, doctor_text);
     if (!report["healthy"].get<bool>()) line.end_with(1);
   });
 }

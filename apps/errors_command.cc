@@ -9,7 +9,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct ErrorsFlags {
   std::string code;
   bool markdown = false;
 };
@@ -34,7 +34,7 @@ nlohmann::json chosen(const std::string& code) {
        near.empty() ? "; 'recast errors' lists them" : ", did you mean '" + near + "'?");
 }
 
-std::string text(const nlohmann::json& document) {
+std::string errors_text(const nlohmann::json& document) {
   const nlohmann::json& errors = document["errors"];
   if (errors.size() == 1) {
     const nlohmann::json& entry = errors[0];
@@ -54,14 +54,14 @@ std::string text(const nlohmann::json& document) {
 }  // namespace
 
 void add_errors(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ErrorsFlags>();
   Command& command =
       line.add("errors", "what the codes of errors mean and what helps", "recast errors data_corruption");
   command.option("code", flags->code, "one code (default: all)", "CODE");
   command.flag("--markdown", flags->markdown, "print the page docs/errors.md");
   command.on([&line, flags] {
     if (flags->markdown) return line.print_text(error_page());
-    line.print(chosen(flags->code), text);
+    line.print(chosen(flags->code), errors_text);
   });
 }
 

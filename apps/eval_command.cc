@@ -10,7 +10,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct EvalFlags {
   std::string directory, store, data, amp = "fp32", device = "cpu", bad_images = "stop";
   EvaluateRequest request;
 };
@@ -24,7 +24,7 @@ std::string per_class_text(const nlohmann::json& result) {
   return table.text();
 }
 
-std::string text(const nlohmann::json& document) {
+std::string eval_text(const nlohmann::json& document) {
   const bool one = !document.contains("tasks");
   Table table({"task", "version", "images", "top1", "95 % interval", "top5", "loss"});
   std::string notes;
@@ -44,7 +44,7 @@ std::string text(const nlohmann::json& document) {
 }  // namespace
 
 void add_eval(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<EvalFlags>();
   Command& command = line.add("eval", "measure tasks on their test images", "recast eval model --task pets");
   command.option("dir", flags->directory, "the model directory").required();
   command.store(flags->store);
@@ -66,7 +66,7 @@ void add_eval(CommandLine& line) {
     flags->request.listener = &progress;
     const ModelDirectory directory =
         ModelDirectory::open(flags->directory, true, parse_device(flags->device), flags->store);
-    line.print(evaluate_tasks(directory, flags->request), text);
+    line.print(evaluate_tasks(directory, flags->request), eval_text);
   });
 }
 

@@ -10,7 +10,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct ExportFlags {
   std::string directory, store, onnx, inputs, task, like;
   std::int64_t image_size = 0;
   bool per_row = false, external_data = false;
@@ -51,7 +51,7 @@ std::string inputs_text(const nlohmann::json& report) {
                      bytes_text(report["bytes"].get<double>()));
 }
 
-void run_export(CommandLine& line, const Flags& flags) {
+void run_export(CommandLine& line, const ExportFlags& flags) {
   if (flags.onnx.empty() == flags.inputs.empty())
     fail(Code::kInvalidArgument,
          "[export] one of --onnx FILE (the graph) and --onnx-inputs FILE --task NAME (a task's inputs) is needed");
@@ -74,7 +74,7 @@ void run_export(CommandLine& line, const Flags& flags) {
 }  // namespace
 
 void add_export(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ExportFlags>();
   Command& command =
       line.add("export", "the network, or a task, for other runtimes: ONNX", "recast export model --onnx model.onnx");
   command.option("dir", flags->directory, "the model directory").required();

@@ -10,7 +10,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct ImportFlags {
   std::string checkpoint, labels, out;
   std::vector<double> mean, std;
   ImportRequest request;
@@ -21,7 +21,7 @@ std::optional<std::array<double, 3>> triple(const std::vector<double>& values) {
   return std::array<double, 3>{values.at(0), values.at(1), values.at(2)};
 }
 
-std::string text(const nlohmann::json& report) {
+std::string import_text(const nlohmann::json& report) {
   std::string out = fmt::format("{}: {} ({} names), {} parameters, {}\nfingerprint {}\n",
                                 report["directory"].get<std::string>(), report["architecture"].get<std::string>(),
                                 report["naming"].get<std::string>(), report["parameters"].get<std::int64_t>(),
@@ -39,7 +39,7 @@ std::string text(const nlohmann::json& report) {
 }  // namespace
 
 void add_import(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ImportFlags>();
   Command& command = line.add("import", "turn a checkpoint into a model directory",
                               "recast import vit.safetensors --arch vit_small_patch16_224 --out base", true);
   command
@@ -71,7 +71,7 @@ void add_import(CommandLine& line) {
     flags->request.out = flags->out;
     flags->request.mean = triple(flags->mean);
     flags->request.std = triple(flags->std);
-    line.print(import_model(flags->request), text);
+    line.print(import_model(flags->request), import_text);
   });
 }
 

@@ -12,7 +12,7 @@
 namespace recast {
 namespace {
 
-std::string text(const nlohmann::json& report) {
+std::string inspect_text(const nlohmann::json& report) {
   Table slots({"slot", "kind", "shape", "bank"});
   for (const auto& slot : report["slots"]) {
     if (slot["kind"] == "vector") continue;  // hundreds of biases and gains: in the JSON document
@@ -72,7 +72,7 @@ void run_inspect(CommandLine& line, const Inspect& chosen) {
   } else if (chosen.allow_nonfinite) {
     line.print(inspect_files(chosen.path, true), files_text);
   } else {
-    line.print(inspect_directory(ModelDirectory::open(chosen.path, true, at::kCPU, chosen.store)), text);
+    line.print(inspect_directory(ModelDirectory::open(chosen.path, true, at::kCPU, chosen.store)), inspect_text);
   }
 }
 

@@ -11,7 +11,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct LabFlags {
   std::string file, out;
   std::vector<std::string> overrides, patterns;
   std::int64_t jobs = 1;
@@ -95,7 +95,7 @@ std::string streams_text(const nlohmann::json& results) {
   return table.text();
 }
 
-std::string text(const nlohmann::json& results) {
+std::string lab_text(const nlohmann::json& results) {
   std::string out;
   if (has_scenario(results, "task")) out += tasks_text(results);
   if (has_scenario(results, "class-il")) out += streams_text(results);
@@ -129,7 +129,7 @@ std::string list_text(const nlohmann::json& document) {
   return table.text();
 }
 
-LabRequest request_of(const Flags& flags, CommandLine& line) {
+LabRequest request_of(const LabFlags& flags, CommandLine& line) {
   LabRequest request;
   request.file = flags.file;
   request.overrides = flags.overrides;
@@ -141,14 +141,14 @@ LabRequest request_of(const Flags& flags, CommandLine& line) {
   return request;
 }
 
-void add_file(Command& command, Flags& flags) {
+void add_file(Command& command, LabFlags& flags) {
   command.option("file", flags.file, "the lab file (YAML, docs/lab.md)").required();
   command.option("overrides", flags.overrides, "settings in place of the file's", "KEY.KEY=VALUE");
   command.option("--out", flags.out, "folder for the results (default: the file's `out`)", "DIR");
   command.flag("--print-config", flags.print_config, "print the lab file with the overrides as YAML and stop");
 }
 
-void run(const Flags& flags, CommandLine& line) {
+void run(const LabFlags& flags, CommandLine& line) {
   LabRequest request = request_of(flags, line);
   if (flags.print_config) return line.print_text(lab_settings_yaml(request));
   if (flags.list) return line.print(list_lab(request), list_text);
@@ -158,14 +158,14 @@ void run(const Flags& flags, CommandLine& line) {
   request.listener = &progress;
   request.ranks = ranks.get();
   const nlohmann::json results = run_lab(request);
-  if (ranks->first()) line.print(results, text);
+  if (ranks->first()) line.print(results, lab_text);
   if (results["counts"]["failed"] > 0) line.end_with(1);
 }
 
 }  // namespace
 
 void add_lab(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<LabFlags>();
   Command& command = line.add("lab", "learn tasks by several recipes with several seeds, and compare them",
                               "recast lab run lab/recast-here.yaml --jobs 2\n"
                               "  recast lab run lab/recast-here.yaml seeds=42 --cells 'people/*'\n"
@@ -187,7 +187,7 @@ void add_lab(CommandLine& line) {
   reports.on([&line, flags] {
     const LabRequest request = request_of(*flags, line);
     if (flags->print_config) return line.print_text(lab_settings_yaml(request));
-    line.print(report_lab(request), text);
+    line.print(report_lab(request), lab_text);
   });
 }
 

@@ -15,7 +15,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct LearnFlags {
   LearningFlags learning;
   std::optional<std::string> seeds;
   bool no_test = false;
@@ -30,7 +30,7 @@ std::string figures_text(const nlohmann::json& figures) {
                      figures["top5"].get<double>(), figures["loss"].get<double>());
 }
 
-std::string text(const nlohmann::json& results) {
+std::string learn_text(const nlohmann::json& results) {
   std::string out = fmt::format("task {} version {}: {}\n", results["task"].get<std::string>(),
                                 results["version"].get<std::int64_t>(), joined(results["plugs"], " + "));
   std::string candidates;
@@ -52,7 +52,7 @@ std::string text(const nlohmann::json& results) {
   return out + provenance_text(results) + "\n";
 }
 
-std::string spread_text(const nlohmann::json& spread) {
+std::string top1_spread_text(const nlohmann::json& spread) {
   if (spread.is_null()) return "not measured";
   const auto& interval = spread["interval95"];
   return fmt::format(
@@ -71,11 +71,11 @@ std::string seeds_text(const nlohmann::json& results) {
                fmt::format("{:.1f}", run["seconds"].get<double>())});
   return fmt::format("task {}: {}\n{}validation top1: mean {}\ntest top1: mean {}\n{}\n",
                      results["task"].get<std::string>(), joined(results["plugs"], " + "), table.text(),
-                     spread_text(results["validation_top1"]), spread_text(results["test_top1"]),
+                     top1_spread_text(results["validation_top1"]), top1_spread_text(results["test_top1"]),
                      provenance_text(results));
 }
 
-void add_options(Command& command, Flags& flags) {
+void add_options(Command& command, LearnFlags& flags) {
   LearnRequest& request = flags.request;
   command.option("--seeds", flags.seeds,
                  "instead of --seed: learn once with each, a version each; mean, spread, 95 % interval", "S,S,...");
@@ -95,7 +95,7 @@ void add_options(Command& command, Flags& flags) {
 }  // namespace
 
 void add_learn(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<LearnFlags>();
   Command& command = line.add("learn", "learn a task from images",
                               "recast learn model --task pets --data photos/pets --plug recast:grain=head", true);
   flags->learning.declare(command, line, flags->request);
@@ -112,7 +112,7 @@ void add_learn(CommandLine& line) {
     request.ranks = ranks.get();
     if (request.seeds.empty()) {
       const LearnReport report = learn_task(request);
-      if (ranks->first()) line.print(report.results, text);
+      if (ranks->first()) line.print(report.results, learn_text);
     } else {
       line.print(learn_with_seeds(request), seeds_text);
     }

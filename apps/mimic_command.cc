@@ -11,7 +11,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct MimicFlags {
   std::string directory, out, data;
   std::optional<std::int64_t> steps, heal, heal_batch, images, image_size;
   std::optional<double> rate, heal_rate;
@@ -51,7 +51,7 @@ std::string templates_text(std::int64_t templates) {
   return templates > 0 ? fmt::format("{} templates", templates) : "as many templates as layers";
 }
 
-std::string text(const nlohmann::json& report) {
+std::string mimic_text(const nlohmann::json& report) {
   Table table({"slot", "relative error", "cosine"});
   for (const auto& slot : report["slots"])
     table.add({slot["slot"].get<std::string>(), error_text(slot["relative_error"]),
@@ -180,7 +180,7 @@ std::string sweep_text(const nlohmann::json& document) {
 // ---- flags ---------------------------------------------------------------------------------------------------------
 
 /// What can be seen to be wrong before a file is read.
-void check_flags(const Flags& flags) {
+void check_flags(const MimicFlags& flags) {
   const bool study = flags.compare || flags.sweep;
   if (flags.compare && flags.sweep) fail(Code::kInvalidArgument, "[mimic] --compare and --sweep: give one of them");
   if (study && flags.heal)
@@ -204,7 +204,7 @@ void check_flags(const Flags& flags) {
     fail(Code::kInvalidArgument, "[heal] --heal must be at least 1 step, got {}", *flags.heal);
 }
 
-StudyImages images_of(const Flags& flags) {
+StudyImages images_of(const MimicFlags& flags) {
   StudyImages images;
   images.data = flags.data;
   images.image_size = flags.image_size;
@@ -212,11 +212,11 @@ StudyImages images_of(const Flags& flags) {
   return images;
 }
 
-MimicryStudy study_of(const Flags& flags, const CommandLine& line, const StudyWatch& watch) {
+MimicryStudy study_of(const MimicFlags& flags, const CommandLine& line, const StudyWatch& watch) {
   return {flags.directory, flags.options, images_of(flags), flags.out, flags.force, line.command(), watch};
 }
 
-MimicRequest request_of(const Flags& flags, const StudyWatch& watch) {
+MimicRequest request_of(const MimicFlags& flags, const StudyWatch& watch) {
   MimicRequest request{flags.directory, flags.options, flags.out, flags.force, {}, watch};
   if (!flags.heal) return request;
   request.heal.steps = *flags.heal;
@@ -226,7 +226,7 @@ MimicRequest request_of(const Flags& flags, const StudyWatch& watch) {
   return request;
 }
 
-void add_options(Command& command, Flags& flags) {
+void add_options(Command& command, MimicFlags& flags) {
   MimicryOptions& options = flags.options;
   command.option("dir", flags.directory, "the model directory to start from").required();
   command.option(
@@ -275,7 +275,7 @@ void add_options(Command& command, Flags& flags) {
 }  // namespace
 
 void add_mimic(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<MimicFlags>();
   Command& command = line.add("mimic", "turn a model directory's weights into shared templates and coefficients",
                               "recast mimic base --target attn --out model\n"
                               "  recast mimic base --groups 3 --templates 2 --heal 200 --data photos --out smaller\n"
@@ -296,7 +296,7 @@ void add_mimic(CommandLine& line) {
     else if (flags->sweep)
       line.print(sweep_mimicry(study_of(*flags, line, watch)), sweep_text);
     else
-      line.print(mimic_directory(request_of(*flags, watch)), text);
+      line.print(mimic_directory(request_of(*flags, watch)), mimic_text);
   });
 }
 

@@ -10,13 +10,13 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct PredictFlags {
   std::string directory, store, features, amp = "fp32", device = "cpu", out;
   std::vector<std::string> images;
   PredictRequest request;
 };
 
-std::string text(const nlohmann::json& document) {
+std::string predict_text(const nlohmann::json& document) {
   Table table({"image", "label", "probability", "next"});
   for (const auto& row : document["predictions"]) {
     std::string next;
@@ -32,7 +32,7 @@ std::string text(const nlohmann::json& document) {
 }  // namespace
 
 void add_predict(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<PredictFlags>();
   Command& command =
       line.add("predict", "classify images with a task", "recast predict model --task pets cat.jpg dog.png");
   command.option("dir", flags->directory, "the model directory").required();
@@ -56,7 +56,7 @@ void add_predict(CommandLine& line) {
     request.listener = &progress;
     const ModelDirectory directory =
         ModelDirectory::open(flags->directory, true, parse_device(flags->device), flags->store);
-    line.print(predict_images(directory, request), text);
+    line.print(predict_images(directory, request), predict_text);
   });
 }
 

@@ -10,13 +10,13 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct ReportFlags {
   std::string directory, store, out, device = "cpu";
   bool force = false;
   ReportOptions options;
 };
 
-std::string text(const nlohmann::json& document) {
+std::string report_text(const nlohmann::json& document) {
   std::string out = fmt::format("{}: {} tasks, {}\n", document["file"].get<std::string>(), document["tasks"].size(),
                                 bytes_text(document["bytes"].get<double>()));
   for (const auto& note : document["notes"]) out += note.get<std::string>() + "\n";
@@ -26,7 +26,7 @@ std::string text(const nlohmann::json& document) {
 }  // namespace
 
 void add_report(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ReportFlags>();
   Command& command = line.add("report", "one page with curves, accuracy, confusion, examples and similarity per layer",
                               "recast report model --out report.html", true);
   command.option("dir", flags->directory, "the model directory").required();
@@ -42,7 +42,7 @@ void add_report(CommandLine& line) {
     flags->options.listener = &progress;
     const ModelDirectory directory =
         ModelDirectory::open(flags->directory, true, parse_device(flags->device), flags->store);
-    line.print(write_report(directory, flags->out, flags->force, flags->options), text);
+    line.print(write_report(directory, flags->out, flags->force, flags->options), report_text);
   });
 }
 

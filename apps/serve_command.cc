@@ -18,7 +18,7 @@ std::int64_t in(std::chrono::microseconds time) {
 }
 
 /// `options` with what has another unit or type on the command line beside it.
-struct Flags {
+struct ServeFlags {
   ServerOptions options;
   std::vector<std::string> directories;
   std::int64_t http_port = options.http->port, grpc_port = options.grpc->port, metrics_port = options.metrics->port;
@@ -43,7 +43,7 @@ std::int64_t within(const char* flag, std::int64_t value, std::int64_t least, st
 
 /// What all ports share.
 template <class Port>
-void set_port(const Flags& flags, const char* flag, std::int64_t number, bool absent, std::optional<Port>& port) {
+void set_port(const ServeFlags& flags, const char* flag, std::int64_t number, bool absent, std::optional<Port>& port) {
   if (absent) return port.reset();
   port->address = flags.address;
   port->port = static_cast<std::uint16_t>(within(flag, number, 0, 65'535));
@@ -54,7 +54,7 @@ void set_port(const Flags& flags, const char* flag, std::int64_t number, bool ab
   port->client_ca = flags.client_ca;
 }
 
-ServerOptions options(const Flags& flags) {
+ServerOptions options(const ServeFlags& flags) {
   constexpr std::int64_t kMostMegabytes = std::numeric_limits<std::int64_t>::max() >> 20;
   ServerOptions options = flags.options;
   set_port(flags, "--http-port", flags.http_port, flags.no_http, options.http);
@@ -79,7 +79,7 @@ ServerOptions options(const Flags& flags) {
   return options;
 }
 
-nlohmann::json document(const Flags& flags, const ServerPorts& ports) {
+nlohmann::json document(const ServeFlags& flags, const ServerPorts& ports) {
   const auto number = [](const std::optional<std::uint16_t>& port) {
     return port ? nlohmann::json(*port) : nlohmann::json();
   };
@@ -92,7 +92,7 @@ nlohmann::json document(const Flags& flags, const ServerPorts& ports) {
           {"tokens", flags.tokens.empty() ? nlohmann::json() : nlohmann::json(flags.tokens)}};
 }
 
-std::string text(const nlohmann::json& started) {
+std::string serve_text(const nlohmann::json& started) {
   const std::string address = started["address"], scheme = started["tls"].get<bool>() ? "https" : "http";
   const std::string host = address.find(':') == address.npos ? address : "[" + address + "]";
   Table table({"speaks", "at"});
@@ -110,7 +110,7 @@ std::string text(const nlohmann::json& started) {
 }  // namespace
 
 void add_serve(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<ServeFlags>();
   Command& command =
       line.add("serve", "answer for every task over the network (Open Inference Protocol v2)",
                "recast serve model\n  recast serve vit cnn --address 0.0.0.0 --no-grpc --tokens tokens.yaml "
@@ -162,8 +162,8 @@ void add_serve(CommandLine& line) {
       line.reopen_log();
       return true;
     };
-    const bool all =
-        serve(chosen, *stop, reopen_logs, [&](const ServerPorts& ports) { line.print(document(*flags, ports), text); });
+    const bool all = serve(chosen, *stop, reopen_logs,
+                           [&](const ServerPorts& ports) { line.print(document(*flags, ports), serve_text); });
     if (!all)
       fail(Code::kUnavailable, "[serve] what was not answered within {} s was cut off; --drain SECONDS gives more time",
            flags->drain_s);

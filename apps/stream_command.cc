@@ -11,7 +11,7 @@
 namespace recast {
 namespace {
 
-struct Flags {
+struct StreamFlags {
   LearningFlags learning;
   std::string kind = "disjoint";
   std::optional<double> share;
@@ -35,7 +35,7 @@ std::string matrix_text(const nlohmann::json& results) {
   return table.text();
 }
 
-std::string text(const nlohmann::json& results) {
+std::string stream_text(const nlohmann::json& results) {
   const auto& stream = results["stream"];
   std::string out = fmt::format("task {}: {}\n{} stream: {} classes, then {} a step, class seed {}\n",
                                 results["task"].get<std::string>(), joined(results["plugs"], " + "),
@@ -56,7 +56,7 @@ std::string text(const nlohmann::json& results) {
   return out + results["run"].get<std::string>() + "\n" + provenance_text(results) + "\n";
 }
 
-void add_stream_options(Command& command, Flags& flags) {
+void add_stream_options(Command& command, StreamFlags& flags) {
   StreamRequest& request = flags.request;
   command.option("--base", request.stream.base, "classes of the first step (default: as many as of the others)", "N");
   command.option("--increment", request.stream.increment, "new classes of each later step; the last has what is left",
@@ -87,7 +87,7 @@ void add_stream_options(Command& command, Flags& flags) {
 }  // namespace
 
 void add_stream(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<StreamFlags>();
   Command& command =
       line.add("stream", "learn classes step by step with one head and no task id",
                "recast stream model --task things --data photos/things --base 50 --increment 10 --plug g-acil", true);
@@ -102,7 +102,7 @@ void add_stream(CommandLine& line) {
     if (flags->learning.print_config) return line.print_text(stream_settings_yaml(request));
     Progress progress(line.quiet(), line.verbose());
     attach(request, line, progress);
-    line.print(stream_task(request).results, text);
+    line.print(stream_task(request).results, stream_text);
   });
 }
 

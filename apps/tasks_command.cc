@@ -14,7 +14,7 @@ namespace {
 
 constexpr const char* kReference = "NAME, NAME:VERSION or NAME:TAG";
 
-struct Flags {
+struct TasksFlags {
   std::string directory, store, task, other, file, as, version, tag, format = "recast", names, base_model, labels;
   bool all = false, purge = false, force = false, remove = false;
 };
@@ -109,7 +109,7 @@ std::string tagged_text(const nlohmann::json& tag) {
 using Verb = std::function<void(const ModelDirectory&)>;
 
 /// A verb below `tasks`, which goes on understanding the flags of `tasks`.
-Command& add_verb(Command& tasks, const std::shared_ptr<Flags>& flags, const std::string& name,
+Command& add_verb(Command& tasks, const std::shared_ptr<TasksFlags>& flags, const std::string& name,
                   const std::string& summary, bool writes, Verb run) {
   Command& verb = tasks.add(name, summary);
   verb.on([flags, writes, run = std::move(run)] {
@@ -143,7 +143,7 @@ std::string imported_text(const nlohmann::json& report) {
   return out;
 }
 
-void add_export(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
+void add_export(CommandLine& line, Command& tasks, const std::shared_ptr<TasksFlags>& flags) {
   auto& out = add_verb(
       tasks, flags, "export", "write a task to one file, or to an adapter folder of PEFT", false,
       [&line, flags](auto& d) {
@@ -164,7 +164,7 @@ void add_export(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>&
   out.option("--base-model", flags->base_model, "what the folder names as its base model", "ID");
 }
 
-void add_reading_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
+void add_reading_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<TasksFlags>& flags) {
   auto& list = add_verb(tasks, flags, "list", "the newest version of every task", false, [&line, flags](auto& d) {
     line.print(list_tasks(d, flags->all), [](const auto& j) { return summaries_text(j["tasks"]); });
   });
@@ -183,12 +183,11 @@ void add_reading_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<
   add_export(line, tasks, flags);
 }
 
-void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
+void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<TasksFlags>& flags) {
   Command& tag = tasks.add("tag", "name a version; without TAG, list a task's tags");
   tag.on([&line, flags] {
     if (flags->tag.empty() && flags->remove) fail(Code::kInvalidArgument, "[usage] tag --remove needs the tag's name");
-    const ModelDirectory directory =
-        ModelDirectory::open(flags->directory, flags->tag.empty(), at::kCPU, flags->store);
+    const ModelDirectory directory = ModelDirectory::open(flags->directory, flags->tag.empty(), at::kCPU, flags->store);
     if (flags->tag.empty()) {
       line.print(list_tags(directory, flags->task), tags_text);
     } else {
@@ -204,7 +203,7 @@ void add_tag(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& fl
   tag.flag("--remove", flags->remove, "remove the tag; the version stays");
 }
 
-void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<Flags>& flags) {
+void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<TasksFlags>& flags) {
   auto& in = add_verb(tasks, flags, "import", "take a task in from a file or from an adapter folder of PEFT", true,
                       [&line, flags](auto& d) {
                         line.print(import_task_file(d, flags->file, flags->as, flags->labels), imported_text);
@@ -240,7 +239,7 @@ void add_writing_verbs(CommandLine& line, Command& tasks, const std::shared_ptr<
 }  // namespace
 
 void add_tasks(CommandLine& line) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<TasksFlags>();
   Command& tasks = line.add("tasks", "list, show, tag, export, import, remove and roll back tasks",
                             "recast tasks model list\n  recast tasks model export pets pets.safetensors\n"
                             "  recast tasks model export pets pets-lora --format peft --names transformers");
