@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 using ::testing::HasSubstr;
 
-std::string refusal(Code code, const fs::path& path) {
+std::string open_refusal(Code code, const fs::path& path) {
   return error_of(code, [&] { open_dataset(path); });
 }
 
@@ -84,11 +84,11 @@ TEST(IdxDataset, ReadsTrainAndTestPlainAndZipped) {
 TEST(IdxDataset, ReadsOneFileWithItsLabelsBesideIt) {
   const TemporaryFolder folder;
   write_bytes(folder / "my-images-idx3-ubyte", idx_images(30));
-  EXPECT_THAT(refusal(Code::kNotFound, folder / "my-images-idx3-ubyte"), HasSubstr("my-labels-idx1-ubyte[.gz]"));
+  EXPECT_THAT(open_refusal(Code::kNotFound, folder / "my-images-idx3-ubyte"), HasSubstr("my-labels-idx1-ubyte[.gz]"));
   write_bytes(folder / "my-labels-idx1-ubyte", idx_labels(30));
   EXPECT_EQ(open_dataset(folder / "my-images-idx3-ubyte")->examples(Split::kTest).size(), 6u);
   EXPECT_EQ(open_dataset(folder.path())->examples(Split::kTest).size(), 6u);
-  EXPECT_THAT(refusal(Code::kUnsupported, folder / "my-labels-idx1-ubyte"), HasSubstr("give the file of images"));
+  EXPECT_THAT(open_refusal(Code::kUnsupported, folder / "my-labels-idx1-ubyte"), HasSubstr("give the file of images"));
 }
 
 TEST(IdxDataset, RefusesFilesThatLie) {
@@ -97,7 +97,7 @@ TEST(IdxDataset, RefusesFilesThatLie) {
   const auto with = [&](const std::string& i, const std::string& l) {
     write_bytes(images, i);
     write_bytes(labels, l);
-    return refusal(Code::kDataCorruption, folder.path());
+    return open_refusal(Code::kDataCorruption, folder.path());
   };
   EXPECT_THAT(with("abc", idx_labels(20)), HasSubstr("3 bytes are too few"));
   EXPECT_THAT(with(idx_labels(20), idx_labels(20)), HasSubstr("begins with 00 00 08 01, expected 00 00 08 03"));
@@ -115,7 +115,7 @@ TEST(IdxDataset, RefusesAFolderOfManySets) {
     write_bytes(folder / (std::string(prefix) + "-images-idx3-ubyte"), idx_images(20));
     write_bytes(folder / (std::string(prefix) + "-labels-idx1-ubyte"), idx_labels(20));
   }
-  EXPECT_THAT(refusal(Code::kUnsupported, folder.path()), HasSubstr("a-images-idx3-ubyte, b-images-idx3-ubyte"));
+  EXPECT_THAT(open_refusal(Code::kUnsupported, folder.path()), HasSubstr("a-images-idx3-ubyte, b-images-idx3-ubyte"));
 }
 
 TEST(IdxDataset, ReadsFashionMnistOfDebian) {
@@ -236,15 +236,15 @@ TEST(CifarDataset, RefusesFilesThatLie) {
   const TemporaryFolder folder;
   const auto file = folder / "train.bin";
   write_bytes(file, cifar(40, true).substr(0, 5000));
-  EXPECT_THAT(refusal(Code::kDataCorruption, folder.path()), HasSubstr("5000 bytes, not a whole number"));
+  EXPECT_THAT(open_refusal(Code::kDataCorruption, folder.path()), HasSubstr("5000 bytes, not a whole number"));
   write_bytes(file, "");
-  EXPECT_THAT(refusal(Code::kDataCorruption, folder.path()), HasSubstr("0 bytes"));
+  EXPECT_THAT(open_refusal(Code::kDataCorruption, folder.path()), HasSubstr("0 bytes"));
   write_bytes(file, cifar(128, true, 128));
-  EXPECT_THAT(refusal(Code::kDataCorruption, folder.path()),
+  EXPECT_THAT(open_refusal(Code::kDataCorruption, folder.path()),
               HasSubstr("record 100 has label 100, cifar100 has 0 to 99"));
   write_bytes(file, cifar(400, true, 100));
   write_bytes(folder / "fine_label_names.txt", "one\ntwo\n");
-  EXPECT_THAT(refusal(Code::kDataCorruption, folder.path()), HasSubstr("2 class names, expected 100"));
+  EXPECT_THAT(open_refusal(Code::kDataCorruption, folder.path()), HasSubstr("2 class names, expected 100"));
 }
 
 TEST(CifarDataset, ReadsTheSharedCifar100) {

@@ -10,7 +10,7 @@ namespace recast {
 namespace {
 
 /// An architecture with random weights.
-ModelFiles random_model(const std::string& arch) {
+ModelFiles random_cnn(const std::string& arch) {
   ModelFiles files{architecture(arch), {}, {}};
   files.backbone = toy_tensors(files.config.cnn(), 5);
   return files;
@@ -23,7 +23,7 @@ std::vector<std::int64_t> templates_of(const BankConfig& bank) {
 }
 
 TEST(ConvMimicry, Resnet34HasThePapers168Coefficients) {
-  const Mimicry got = mimic(random_model("resnet34"), {});
+  const Mimicry got = mimic(random_cnn("resnet34"), {});
   EXPECT_EQ(got.coefficients, 168);
   const BankConfig& bank = got.files.config.bank;
   EXPECT_EQ(bank.target, "conv");
@@ -35,7 +35,7 @@ TEST(ConvMimicry, Resnet34HasThePapers168Coefficients) {
 }
 
 TEST(ConvMimicry, Resnet50HasABankAStageForEachOfThreeConvolutions) {
-  const Mimicry got = mimic(random_model("resnet50"), {});
+  const Mimicry got = mimic(random_cnn("resnet50"), {});
   const BankConfig& bank = got.files.config.bank;
   EXPECT_EQ(templates_of(bank), (std::vector<std::int64_t>{2, 2, 2, 3, 3, 3, 5, 5, 5, 2, 2, 2}));
   EXPECT_EQ(bank.members[4].slots, (std::vector<std::string>{"layer2.1.conv2", "layer2.2.conv2", "layer2.3.conv2"}));
@@ -43,7 +43,7 @@ TEST(ConvMimicry, Resnet50HasABankAStageForEachOfThreeConvolutions) {
 }
 
 TEST(ConvMimicry, EfficientnetLiteHasABankAStageForEachConvolutionOfRepeatedBlocks) {
-  const Mimicry got = mimic(random_model("efficientnet_lite0"), {});
+  const Mimicry got = mimic(random_cnn("efficientnet_lite0"), {});
   const BankConfig& bank = got.files.config.bank;
   ASSERT_EQ(bank.members.size(), 15U);  // stages of 2, 2, 3, 3 and 4 blocks; those of one block repeat nothing
   EXPECT_EQ(bank.members[0].name, "blocks.1.conv_pw.0");

@@ -12,25 +12,25 @@
 namespace recast {
 namespace {
 
-struct Case {
+struct SumCase {
   std::vector<std::int64_t> shape;
   Blocks blocks;
 };
 /// Matrices and kernels, blocks that fit and that do not, one block, one line a block, more than one chunk.
-const std::vector<Case> kCases = {
+const std::vector<SumCase> kSumCases = {
     {{1152, 384}, {64, false}},  {{384, 1536}, {64, true}},  {{70, 33}, {64, false}},   {{33, 70}, {64, true}},
     {{5, 7}, {1, false}},        {{5, 7}, {1, true}},        {{64, 96}, {1000, false}}, {{64, 16, 3, 3}, {16, false}},
     {{24, 1, 5, 5}, {7, false}}, {{6, 10, 3, 3}, {4, true}}, {{1, 1}, {1, false}}};
 
 at::Tensor draw(const char* name, at::IntArrayRef shape) { return Key(3).fold(name).normal(shape).to(at::kDouble); }
 
-at::Tensor draw_templates(const Case& c, std::int64_t n) {
+at::Tensor draw_templates(const SumCase& c, std::int64_t n) {
   std::vector<std::int64_t> shape = c.shape;
   shape.insert(shape.begin(), n);
   return draw("templates", shape);
 }
 
-at::Tensor draw_coefficients(const Case& c, std::int64_t n) {
+at::Tensor draw_coefficients(const SumCase& c, std::int64_t n) {
   return draw("coefficients", {c.blocks.count(c.shape), n});
 }
 
@@ -51,7 +51,7 @@ double allowed(const at::Tensor& expected, at::ScalarType dtype) {
 }
 
 TEST(BlockwiseSum, IsTheSumLineByLine) {
-  for (const Case& c : kCases)
+  for (const SumCase& c : kSumCases)
     for (const std::int64_t n : {1, 2, 5}) {
       const at::Tensor templates = draw_templates(c, n), coefficients = draw_coefficients(c, n);
       const at::Tensor expected = by_lines(templates, coefficients, c.blocks);
@@ -65,7 +65,7 @@ TEST(BlockwiseSum, IsTheSumLineByLine) {
 }
 
 TEST(BlockwiseSum, OneHotCoefficientsGiveATemplatesOwnBits) {
-  for (const Case& c : kCases) {
+  for (const SumCase& c : kSumCases) {
     at::Tensor templates = draw_templates(c, 3).to(at::kFloat);
     templates.view({-1})[0] = -0.0;
     for (std::int64_t i = 0; i < 3; ++i) {
@@ -84,7 +84,7 @@ TEST(BlockwiseSum, GivesZeroWhereAllCoefficientsAreZero) {
 
 /// The map is linear in c, so that a difference has no truncation error, whatever its step.
 TEST(BlockwiseSum, GradientsAreThoseOfDifferences) {
-  for (const Case& c : kCases) {
+  for (const SumCase& c : kSumCases) {
     const std::int64_t n = 3;
     const at::Tensor templates = draw_templates(c, n), weights = draw("weights", c.shape);
     const at::Tensor coefficients = draw_coefficients(c, n).set_requires_grad(true);
@@ -99,7 +99,7 @@ TEST(BlockwiseSum, GradientsAreThoseOfDifferences) {
 
 /// L = |W(c)|^2 / 2 has the second derivative T^T T.
 TEST(BlockwiseSum, CanBeDifferentiatedTwice) {
-  for (const Case& c : kCases) {
+  for (const SumCase& c : kSumCases) {
     const at::Tensor templates = draw_templates(c, 2);
     const at::Tensor coefficients = draw_coefficients(c, 2).set_requires_grad(true);
     const at::Tensor direction = draw("direction", coefficients.sizes());
@@ -115,7 +115,7 @@ TEST(BlockwiseSum, CanBeDifferentiatedTwice) {
 }
 
 TEST(BlockwiseSum, DoesNotDependOnTheNumberOfThreads) {
-  const Case& c = kCases[0];
+  const SumCase& c = kSumCases[0];
   const at::Tensor templates = draw_templates(c, 2).to(at::kFloat), g = draw("g", c.shape).to(at::kFloat);
   const at::Tensor coefficients = draw_coefficients(c, 2).to(at::kFloat).set_requires_grad(true);
   const int before = at::get_num_threads();
@@ -133,7 +133,7 @@ TEST(BlockwiseSum, DoesNotDependOnTheNumberOfThreads) {
 }
 
 TEST(BlockwiseSum, AgreesWithThePlainOperators) {
-  for (const Case& c : kCases) {
+  for (const SumCase& c : kSumCases) {
     // A stack that is not contiguous goes the way that other devices go.
     const at::Tensor templates = draw_templates(c, 2), g = draw("g", c.shape);
     const at::Tensor spread = at::stack({templates, templates}, -1).select(-1, 0);

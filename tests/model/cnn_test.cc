@@ -174,7 +174,7 @@ TEST(Cnn, RefusesANegativeVarianceByName) {
 }
 
 /// Anatomies need shapes only; zeros that share one element take no memory.
-std::shared_ptr<const Backbone> hollow(const std::string& arch) {
+std::shared_ptr<const Backbone> hollow_backbone(const std::string& arch) {
   ModelFiles files{architecture(arch), {}, {}};
   for (const auto& [name, shape] : backbone_tensors(files.config.network))
     files.backbone[name] = at::zeros({}).expand(shape);
@@ -182,7 +182,7 @@ std::shared_ptr<const Backbone> hollow(const std::string& arch) {
 }
 
 TEST(CnnAnatomy, OfResnet34NamesWhatTorchvisionNames) {
-  const auto backbone = hollow("resnet34");
+  const auto backbone = hollow_backbone("resnet34");
   const Anatomy& anatomy = backbone->anatomy();
   for (std::size_t i = 0; i < anatomy.slots.size(); ++i) EXPECT_EQ(anatomy.slots[i].depth, static_cast<int>(i));
   EXPECT_EQ(anatomy.at("conv1").shape, (std::vector<std::int64_t>{64, 3, 7, 7}));
@@ -207,7 +207,7 @@ TEST(CnnAnatomy, OfResnet34NamesWhatTorchvisionNames) {
 }
 
 TEST(CnnAnatomy, OfEfficientnetLiteNamesWhatTimmNames) {
-  const auto backbone = hollow("tf_efficientnet_lite0");
+  const auto backbone = hollow_backbone("tf_efficientnet_lite0");
   const Anatomy& anatomy = backbone->anatomy();
   EXPECT_EQ(anatomy.at("conv_stem").shape, (std::vector<std::int64_t>{32, 3, 3, 3}));
   EXPECT_EQ(anatomy.at("blocks.0.0.conv_dw").shape, (std::vector<std::int64_t>{32, 1, 3, 3}));

@@ -178,7 +178,7 @@ TEST(ImportCnn, RefusesNanIntegersAndTwoNetworks) {
 }
 
 /// A checkpoint of the right shapes that takes no memory, since only shapes are looked at before it is refused.
-NamedTensors hollow(const std::string& arch) {
+NamedTensors hollow_cnn(const std::string& arch) {
   ModelFiles files{architecture(arch), {}, {}};
   for (const auto& [name, shape] : backbone_tensors(files.config.network))
     files.backbone[name] = at::zeros({}).expand(shape);
@@ -187,13 +187,13 @@ NamedTensors hollow(const std::string& arch) {
 
 TEST(ImportCnn, SaysWhichArchitectureACheckpointLooksLike) {
   const ModelConfig small = architecture("resnet18");
-  EXPECT_SAYS(failure(hollow("resnet34"), small, Code::kShapeMismatch), "try --arch resnet34");
-  EXPECT_SAYS(failure(hollow("resnet50"), small, Code::kShapeMismatch), "try --arch resnet50");
-  EXPECT_SAYS(failure(hollow("resnet32_cifar"), architecture("resnet20_cifar"), Code::kShapeMismatch),
+  EXPECT_SAYS(failure(hollow_cnn("resnet34"), small, Code::kShapeMismatch), "try --arch resnet34");
+  EXPECT_SAYS(failure(hollow_cnn("resnet50"), small, Code::kShapeMismatch), "try --arch resnet50");
+  EXPECT_SAYS(failure(hollow_cnn("resnet32_cifar"), architecture("resnet20_cifar"), Code::kShapeMismatch),
               "try --arch resnet32_cifar");
-  EXPECT_SAYS(failure(hollow("efficientnet_lite0"), small, Code::kShapeMismatch),
+  EXPECT_SAYS(failure(hollow_cnn("efficientnet_lite0"), small, Code::kShapeMismatch),
               "try --arch efficientnet_lite0 or tf_efficientnet_lite0");
-  EXPECT_SAYS(failure(hollow("resnet34"), architecture("vit_small_patch16_224"), Code::kShapeMismatch),
+  EXPECT_SAYS(failure(hollow_cnn("resnet34"), architecture("vit_small_patch16_224"), Code::kShapeMismatch),
               "it is a convolutional network under the names of torchvision: try --arch resnet34");
   NamedTensors vit;  // enough to be recognised
   vit["patch_embed.proj.weight"] = at::zeros({384, 3, 16, 16});

@@ -10,11 +10,11 @@
 namespace recast {
 namespace {
 
-struct Case {
+struct LinearCase {
   std::vector<std::int64_t> input;
   std::int64_t out;
 };
-const std::vector<Case> kCases = {
+const std::vector<LinearCase> kLinearCases = {
     {{1, 1}, 1}, {{3, 37}, 10}, {{2, 197, 384}, 1152}, {{0, 5, 16}, 8}, {{197, 1536}, 384}};
 
 at::Tensor draw(const char* name, at::IntArrayRef shape, at::ScalarType dtype) {
@@ -22,7 +22,7 @@ at::Tensor draw(const char* name, at::IntArrayRef shape, at::ScalarType dtype) {
 }
 
 TEST(Linear, GivesTheBitsOfTheLibrarysOperatorWithAndWithoutGradients) {
-  for (const Case& c : kCases) {
+  for (const LinearCase& c : kLinearCases) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       const at::Tensor x = draw("x", c.input, dtype);
       const at::Tensor weight = draw("weight", {c.out, c.input.back()}, at::kFloat);

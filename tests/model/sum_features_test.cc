@@ -22,7 +22,7 @@ namespace recast {
 namespace {
 
 /// A network and the weights that a task makes of its templates.
-struct Case {
+struct FeatureCase {
   std::string name;
   VitConfig vit;
   std::string target = "all";
@@ -37,7 +37,7 @@ VitConfig network(const std::string& pooling, std::int64_t depth = 2) {
   return vit;
 }
 
-std::vector<Case> cases() {
+std::vector<FeatureCase> cases() {
   VitConfig scaled = network("token+average", 3);
   scaled.layer_scale = true;
   scaled.register_tokens = 2;
@@ -63,7 +63,7 @@ std::vector<Case> cases() {
 
 class Setting {
  public:
-  explicit Setting(const Case& c)
+  explicit Setting(const FeatureCase& c)
       : backbone(make_backbone(
             mimic(toy_vit(1, c.vit), {.target = c.target, .groups = 1, .templates = c.templates}).files)) {
     for (const Slot& slot : backbone->anatomy().slots) {
@@ -166,7 +166,7 @@ TEST(SumFeatures, AreThereOnAProcessorWithAvx2) {
 }
 
 TEST(SumFeatures, GiveTheDefinitionsFeaturesAndGradients) {
-  for (const Case& c : cases()) {
+  for (const FeatureCase& c : cases()) {
     const Setting setting(c);
     const at::Tensor images = toy_images(3);
     const BankSums doubles = in_double(setting.sums);
@@ -184,7 +184,7 @@ TEST(SumFeatures, GiveTheDefinitionsFeaturesAndGradients) {
 }
 
 TEST(SumFeatures, GradientsAreThoseOfDifferences) {
-  const Case c = cases()[2];
+  const FeatureCase c = cases()[2];
   const Setting setting(c);
   const at::Tensor images = toy_images(2);
   if (!there(setting, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";
@@ -208,7 +208,7 @@ TEST(SumFeatures, GradientsAreThoseOfDifferences) {
 
 TEST(SumFeatures, OfARowDependNeitherOnTheOthersNorOnThreads) {
   const int threads = at::get_num_threads();
-  for (const Case& c : cases()) {
+  for (const FeatureCase& c : cases()) {
     const Setting setting(c);
     const at::Tensor images = toy_images(5);
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
@@ -304,7 +304,7 @@ TEST(SumFeatures, AreTheSameInSeveralThreadsFromTheFirstCallOn) {
 }
 
 TEST(SumFeatures, TakeImagesOfAnySizeLayoutAndPrecision) {
-  const Case c = cases()[3];
+  const FeatureCase c = cases()[3];
   const Setting setting(c);
   const at::Tensor images = toy_images(2, 24);
   if (!there(setting, images, at::kFloat)) GTEST_SKIP() << "no products of fp32";

@@ -11,7 +11,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-std::string refused(Code code, const std::string& text) {
+std::string refused_tree(Code code, const std::string& text) {
   return error_of(code, [&] { parse_settings_tree(text, "x.yaml"); });
 }
 
@@ -39,13 +39,14 @@ TEST(SettingsTree, ReadsBackTextsThatYamlWouldTakeForOtherThings) {
 }
 
 TEST(SettingsTree, RefusesWhatIsNoTreeOfTexts) {
-  EXPECT_THAT(refused(Code::kInvalidArgument, "a: 1\na: 2"), HasSubstr("'a' twice"));
-  EXPECT_THAT(refused(Code::kInvalidArgument, "a: [[1]]"), HasSubstr("'a' must be a value"));
-  EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system x"), HasSubstr("'a' must be a value"));
-  EXPECT_THAT(refused(Code::kInvalidArgument, "a: !!python/object:os.system {b: c}"), HasSubstr("'a' has the tag"));
-  EXPECT_THAT(refused(Code::kInvalidArgument, "a: {b: {c: {d: {e: {f: 1}}}}}"), HasSubstr("deeper than 6"));
-  EXPECT_THAT(refused(Code::kDataCorruption, "a: [1\nb: 2"), HasSubstr("not YAML at line"));
-  EXPECT_THAT(refused(Code::kDataCorruption, "a: \xff"), HasSubstr("UTF-8"));
+  EXPECT_THAT(refused_tree(Code::kInvalidArgument, "a: 1\na: 2"), HasSubstr("'a' twice"));
+  EXPECT_THAT(refused_tree(Code::kInvalidArgument, "a: [[1]]"), HasSubstr("'a' must be a value"));
+  EXPECT_THAT(refused_tree(Code::kInvalidArgument, "a: !!python/object:os.system x"), HasSubstr("'a' must be a value"));
+  EXPECT_THAT(refused_tree(Code::kInvalidArgument, "a: !!python/object:os.system {b: c}"),
+              HasSubstr("'a' has the tag"));
+  EXPECT_THAT(refused_tree(Code::kInvalidArgument, "a: {b: {c: {d: {e: {f: 1}}}}}"), HasSubstr("deeper than 6"));
+  EXPECT_THAT(refused_tree(Code::kDataCorruption, "a: [1\nb: 2"), HasSubstr("not YAML at line"));
+  EXPECT_THAT(refused_tree(Code::kDataCorruption, "a: \xff"), HasSubstr("UTF-8"));
 }
 
 TEST(SettingsTree, BoundsWhatAnchorsBlowUp) {

@@ -140,11 +140,11 @@ TEST_F(AccessLines, TellOfCallsOverGrpc) {
   TokenTable table(folder_ / "t");
   GrpcTestServer at(any_port(), &table, &log_);
   {
-    Context context(token);
+    GrpcContext context(token);
     context.AddMetadata("x-request-id", "order-78");
     context.AddMetadata("traceparent", kTraceparent);
     inference::ModelInferResponse answer;
-    auto request = request_for("pair", {1, 2, 3});
+    auto request = call_for("pair", {1, 2, 3});
     request.set_model_version("1");
     ASSERT_TRUE(at.stub->ModelInfer(&context, request, &answer).ok());
     const auto id = context.GetServerInitialMetadata().find("x-request-id");
@@ -188,7 +188,7 @@ TEST_F(AccessLines, TellOfEachRequestOfAStream) {
   StreamCall call(at);
   inference::ModelStreamInferResponse answer;
   for (const char* model : {"pair", "none", "five"}) {
-    call.stream->Write(request_for(model, {1, 2, 3}));
+    call.stream->Write(call_for(model, {1, 2, 3}));
     ASSERT_TRUE(call.stream->Read(&answer));
   }
   call.stream->WritesDone();

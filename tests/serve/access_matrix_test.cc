@@ -20,9 +20,9 @@ using testing::HasSubstr;
 
 // ---- what must come, as docs/serving.md has it, written down once more ----------------------------------------------
 
-enum class Outcome { kDone, kNotThere, kWho, kNotAllowed, kTooMany, kOther };
+enum class Verdict { kDone, kNotThere, kWho, kNotAllowed, kTooMany, kOther };
 
-std::ostream& operator<<(std::ostream& out, Outcome outcome) {
+std::ostream& operator<<(std::ostream& out, Verdict outcome) {
   return out << std::array{"done", "not there", "who?", "not allowed", "too many", "other"}[static_cast<int>(outcome)];
 }
 
@@ -148,7 +148,7 @@ std::vector<Operation> all_operations() {
                    model,
                    {Role::kInfer},
                    post(path + "/infer", kBody),
-                   calling<ModelInferResponse>(&Stub::ModelInfer, request_for(model, {1, 2, 3}))});
+                   calling<ModelInferResponse>(&Stub::ModelInfer, call_for(model, {1, 2, 3}))});
     all.push_back({"statistics", model, kReaders, get(path + "/stats"),
                    calling<ModelStatisticsResponse>(&Stub::ModelStatistics, named<ModelStatisticsRequest>(model))});
     all.push_back(
@@ -167,13 +167,13 @@ std::vector<Operation> all_operations() {
   return all;
 }
 
-Outcome expected(const Bearer& bearer, const Operation& operation) {
-  if (operation.roles.empty()) return Outcome::kDone;
-  if (!bearer.good) return Outcome::kWho;
+Verdict expected(const Bearer& bearer, const Operation& operation) {
+  if (operation.roles.empty()) return Verdict::kDone;
+  if (!bearer.good) return Verdict::kWho;
   const auto opens = [&](Role role) { return operation.roles.contains(role); };
-  if (std::ranges::none_of(bearer.roles, opens)) return Outcome::kNotAllowed;
-  if (!operation.model.empty() && !bearer.models.contains(operation.model)) return Outcome::kNotAllowed;
-  return operation.model.empty() || kModels.contains(operation.model) ? Outcome::kDone : Outcome::kNotThere;
+  if (std::ranges::none_of(bearer.roles, opens)) return Verdict::kNotAllowed;
+  if (!operation.model.empty() && !bearer.models.contains(operation.model)) return Verdict::kNotAllowed;
+  return operation.model.empty() || kModels.contains(operation.model) ? Verdict::kDone : Verdict::kNotThere;
 }
 
 // ---- both ports -----------------------------------------------------------------------------------------------------
@@ -187,29 +187,29 @@ struct BothPorts {
     if (!token.empty()) request.insert(request.find("\r\n") + 2, "Authorization: Bearer " + token + "\r\n");
     return client.ask(request);
   }
-  Outcome over_http(const Operation& operation, const std::string& token) {
+  Verdict over_http(const Operation& operation, const std::string& token) {
     const HttpReply reply = ask(operation.http, token);
     EXPECT_EQ(reply.field("www-authenticate"), reply.status == 401 ? "Bearer" : "") << operation.http;
-    const std::map<int, Outcome> outcomes = {{200, Outcome::kDone},
-                                             {404, Outcome::kNotThere},
-                                             {401, Outcome::kWho},
-                                             {403, Outcome::kNotAllowed},
-                                             {429, Outcome::kTooMany}};
+    const std::map<int, Verdict> outcomes = {{200, Verdict::kDone},
+                                             {404, Verdict::kNotThere},
+                                             {401, Verdict::kWho},
+                                             {403, Verdict::kNotAllowed},
+                                             {429, Verdict::kTooMany}};
     const auto found = outcomes.find(reply.status);
-    return found == outcomes.end() ? Outcome::kOther : found->second;
+    return found == outcomes.end() ? Verdict::kOther : found->second;
   }
-  Outcome over_grpc(const Operation& operation, const std::string& token) {
-    const std::map<StatusCode, Outcome> outcomes = {{StatusCode::OK, Outcome::kDone},
-                                                    {StatusCode::NOT_FOUND, Outcome::kNotThere},
-                                                    {StatusCode::UNAUTHENTICATED, Outcome::kWho},
-                                                    {StatusCode::PERMISSION_DENIED, Outcome::kNotAllowed},
-                                                    {StatusCode::RESOURCE_EXHAUSTED, Outcome::kTooMany}};
+  Verdict over_grpc(const Operation& operation, const std::string& token) {
+    const std::map<StatusCode, Verdict> outcomes = {{StatusCode::OK, Verdict::kDone},
+                                                    {StatusCode::NOT_FOUND, Verdict::kNotThere},
+                                                    {StatusCode::UNAUTHENTICATED, Verdict::kWho},
+                                                    {StatusCode::PERMISSION_DENIED, Verdict::kNotAllowed},
+                                                    {StatusCode::RESOURCE_EXHAUSTED, Verdict::kTooMany}};
     const auto found = outcomes.find(operation.grpc(*grpc.stub, token).error_code());
-    return found == outcomes.end() ? Outcome::kOther : found->second;
+    return found == outcomes.end() ? Verdict::kOther : found->second;
   }
   /// The same over both, or a failure.
-  Outcome over_both(const Operation& operation, const std::string& token) {
-    const Outcome outcome = over_http(operation, token);
+  Verdict over_both(const Operation& operation, const std::string& token) {
+    const Verdict outcome = over_http(operation, token);
     EXPECT_EQ(over_grpc(operation, token), outcome) << operation.name << " " << operation.model;
     return outcome;
   }
@@ -225,7 +225,7 @@ Operation operation_of(const std::string& name, const std::string& model = "") {
   throw std::logic_error(name);
 }
 
-TEST(Access, IsTheSameOverHttpAndGrpcForEveryTokenAndOperation) {
+TEST(AccessMatrix, IsTheSameOverHttpAndGrpcForEveryTokenAndOperation) {
   const TemporaryFolder folder;
   const std::vector<Bearer> bearers = all_bearers(folder / "tokens.yaml");
   const std::vector<Operation> operations = all_operations();
@@ -233,10 +233,10 @@ TEST(Access, IsTheSameOverHttpAndGrpcForEveryTokenAndOperation) {
   ASSERT_EQ(operations.size(), 29u);
   TokenTable table(folder / "tokens.yaml", {.unknown_burst = 10'000});
   BothPorts ports(&table);
-  std::map<Outcome, int> count;
+  std::map<Verdict, int> count;
   for (const Bearer& bearer : bearers)
     for (const Operation& operation : operations) {
-      const Outcome must = expected(bearer, operation);
+      const Verdict must = expected(bearer, operation);
       ++count[must];
       EXPECT_EQ(ports.over_http(operation, bearer.token), must)
           << "HTTP " << operation.name << " " << operation.model << "\n"
@@ -245,17 +245,17 @@ TEST(Access, IsTheSameOverHttpAndGrpcForEveryTokenAndOperation) {
           << "gRPC " << operation.name << " " << operation.model << "\n"
           << bearer.told;
     }
-  for (const Outcome outcome : {Outcome::kDone, Outcome::kNotThere, Outcome::kWho, Outcome::kNotAllowed})
+  for (const Verdict outcome : {Verdict::kDone, Verdict::kNotThere, Verdict::kWho, Verdict::kNotAllowed})
     EXPECT_GE(count[outcome], 50) << outcome << ": the matrix has lost its meaning";
 }
 
-TEST(Access, ListsShowTheSameTasksOverHttpAndGrpc) {
+TEST(AccessMatrix, ListsShowTheSameTasksOverHttpAndGrpc) {
   const TemporaryFolder folder;
   const std::vector<Bearer> bearers = all_bearers(folder / "tokens.yaml");
   TokenTable table(folder / "tokens.yaml");
   BothPorts ports(&table);
   for (const Bearer& bearer : bearers) {
-    if (expected(bearer, operation_of("index")) != Outcome::kDone) continue;
+    if (expected(bearer, operation_of("index")) != Verdict::kDone) continue;
     std::set<std::string> over_http, over_grpc, must;
     std::ranges::set_intersection(bearer.models, kModels, std::inserter(must, must.end()));
     for (const auto& entry : nlohmann::json::parse(ports.ask(operation_of("index").http, bearer.token).body))
@@ -285,20 +285,20 @@ class ChangingTable : public testing::Test {
 TEST_F(ChangingTable, CountsOnBothPortsFromTheNextRequestOn) {
   TokenTable table(file_, kAtOnce);
   BothPorts ports(&table);  // one connection of each kind throughout: they are not authorised once and for all
-  EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kDone);
-  EXPECT_EQ(ports.over_both(index_, kToken), Outcome::kNotAllowed);
+  EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kDone);
+  EXPECT_EQ(ports.over_both(index_, kToken), Verdict::kNotAllowed);
   write({entry_for(kToken, "one", {Role::kRead}, {"pair"})});
-  EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kNotAllowed) << "another role";
-  EXPECT_EQ(ports.over_both(index_, kToken), Outcome::kDone);
+  EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kNotAllowed) << "another role";
+  EXPECT_EQ(ports.over_both(index_, kToken), Verdict::kDone);
   write({entry_for(kToken, "one", {Role::kInfer}, {"five"})});
-  EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kNotAllowed) << "another task";
+  EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kNotAllowed) << "another task";
   write({entry_for(kToken, "one", {Role::kInfer}, {"pair"}, "2020-01-01T00:00:00Z")});
-  EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kWho) << "expired";
+  EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kWho) << "expired";
   write({entry_for("another-token", "one", {Role::kInfer}, {"pair"})});
-  EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kWho) << "another token of that name";
-  EXPECT_EQ(ports.over_both(infer_, "another-token"), Outcome::kDone);
+  EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kWho) << "another token of that name";
+  EXPECT_EQ(ports.over_both(infer_, "another-token"), Verdict::kDone);
   write({});
-  EXPECT_EQ(ports.over_both(infer_, "another-token"), Outcome::kWho) << "taken back";
+  EXPECT_EQ(ports.over_both(infer_, "another-token"), Verdict::kWho) << "taken back";
 }
 
 TEST_F(ChangingTable, ThatIsBrokenKeepsTheOldOneOnBothPorts) {
@@ -308,30 +308,30 @@ TEST_F(ChangingTable, ThatIsBrokenKeepsTheOldOneOnBothPorts) {
   for (const std::string broken : {"one: [", "one:\n  role: emperor\n", "one: 3\n", "\xff\xfe"}) {
     write_file_atomically(file_, broken);
     ::chmod(file_.c_str(), 0600);
-    EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kDone) << broken;
-    EXPECT_EQ(ports.over_both(index_, kToken), Outcome::kNotAllowed) << broken;
-    EXPECT_EQ(ports.over_both(infer_, "guessed"), Outcome::kWho) << broken;
+    EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kDone) << broken;
+    EXPECT_EQ(ports.over_both(index_, kToken), Verdict::kNotAllowed) << broken;
+    EXPECT_EQ(ports.over_both(infer_, "guessed"), Verdict::kWho) << broken;
   }
   write_file_atomically(file_, good);
   ::chmod(file_.c_str(), 0644);
-  EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kDone) << "others may read it";
+  EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kDone) << "others may read it";
   std::filesystem::remove(file_);
-  EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kDone) << "it is gone";
+  EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kDone) << "it is gone";
   write({});
-  EXPECT_EQ(ports.over_both(infer_, kToken), Outcome::kWho) << "it is there again, and empty";
+  EXPECT_EQ(ports.over_both(infer_, kToken), Verdict::kWho) << "it is there again, and empty";
 }
 
 TEST_F(ChangingTable, EndsStreamsThatItNoLongerAllows) {
   TokenTable table(file_, kAtOnce);
   GrpcTestServer at(any_port(), &table);
-  Context context(kToken);
+  GrpcContext context(kToken);
   const auto stream = at.stub->ModelStreamInfer(&context);
   inference::ModelStreamInferResponse answer;
-  stream->Write(request_for("pair", {1, 2, 3}));
+  stream->Write(call_for("pair", {1, 2, 3}));
   ASSERT_TRUE(stream->Read(&answer));
   EXPECT_EQ(answer.error_message(), "");
   write({});
-  stream->Write(request_for("pair", {1, 2, 3}));
+  stream->Write(call_for("pair", {1, 2, 3}));
   EXPECT_FALSE(stream->Read(&answer)) << "a token that was taken back still works";
   EXPECT_EQ(stream->Finish().error_code(), StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(at.service.computed(), 1u);
@@ -339,19 +339,19 @@ TEST_F(ChangingTable, EndsStreamsThatItNoLongerAllows) {
 
 // ---- guessing, and what is left of it -------------------------------------------------------------------------------
 
-TEST(Access, GuessesAreRationedForBothPortsTogether) {
+TEST(AccessMatrix, GuessesAreRationedForBothPortsTogether) {
   const TemporaryFolder folder;
   write_table(folder / "t", {entry_for("known", "one", {Role::kInfer}, {"*"})});
   TokenTable table(folder / "t", {.unknown_burst = 6, .unknown_per_second = 1e-6});
   BothPorts ports(&table);
   const Operation infer = operation_of("infer", "pair");
-  EXPECT_EQ(ports.over_both(infer, "known"), Outcome::kDone);
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(ports.over_both(infer, fmt::format("guess-{}", i)), Outcome::kWho);
-  EXPECT_EQ(ports.over_both(infer, "guess-3"), Outcome::kTooMany);
-  EXPECT_EQ(ports.over_both(infer, "known"), Outcome::kDone) << "who is known goes on";
+  EXPECT_EQ(ports.over_both(infer, "known"), Verdict::kDone);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(ports.over_both(infer, fmt::format("guess-{}", i)), Verdict::kWho);
+  EXPECT_EQ(ports.over_both(infer, "guess-3"), Verdict::kTooMany);
+  EXPECT_EQ(ports.over_both(infer, "known"), Verdict::kDone) << "who is known goes on";
 }
 
-TEST(Access, NoLogAndNoAnswerHoldsAToken) {
+TEST(AccessMatrix, NoLogAndNoAnswerHoldsAToken) {
   const TemporaryFolder folder;
   const std::vector<Bearer> bearers = all_bearers(folder / "tokens.yaml");
   TokenTable table(folder / "tokens.yaml", {.reread_every = std::chrono::milliseconds(0), .unknown_burst = 10'000});

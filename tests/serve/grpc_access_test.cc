@@ -31,7 +31,7 @@ std::map<std::string, StatusCode> statuses(Stub& stub, const std::string& token)
   of("server", &Stub::ServerMetadata, ServerMetadataRequest(), ServerMetadataResponse());
   of("model_ready", &Stub::ModelReady, ready, ModelReadyResponse());
   of("model", &Stub::ModelMetadata, metadata, ModelMetadataResponse());
-  of("infer", &Stub::ModelInfer, request_for("pair", {1}), ModelInferResponse());
+  of("infer", &Stub::ModelInfer, call_for("pair", {1}), ModelInferResponse());
   of("index", &Stub::RepositoryIndex, RepositoryIndexRequest(), RepositoryIndexResponse());
   of("statistics", &Stub::ModelStatistics, ModelStatisticsRequest(), ModelStatisticsResponse());
   of("unload", &Stub::RepositoryModelUnload, unload, RepositoryModelUnloadResponse());
@@ -84,10 +84,10 @@ TEST(GrpcServer, OfTwoTokensNeitherCounts) {
   const std::string token = add_token(folder / "t", entry_of("a", {Role::kInfer}));
   TokenTable table(folder / "t");
   GrpcTestServer at(any_port(), &table);
-  Context context(token);
+  GrpcContext context(token);
   context.AddMetadata("authorization", "Bearer " + token);
   ModelInferResponse answer;
-  EXPECT_EQ(at.stub->ModelInfer(&context, request_for("pair", {1}), &answer).error_code(), StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(at.stub->ModelInfer(&context, call_for("pair", {1}), &answer).error_code(), StatusCode::UNAUTHENTICATED);
 }
 
 TEST(GrpcServer, ManagementIsOffUnlessAskedFor) {

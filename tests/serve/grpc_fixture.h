@@ -71,8 +71,7 @@ inline std::vector<float> floats_of(const std::string& bytes) {
 }
 
 /// One row for "pair": of 1, 2, 3 the logits are 6 and 12.
-inline inference::ModelInferRequest request_for(const std::string& model, const std::vector<float>& row,
-                                                bool raw = true) {
+inline inference::ModelInferRequest call_for(const std::string& model, const std::vector<float>& row, bool raw = true) {
   inference::ModelInferRequest request;
   request.set_model_name(model);
   request.set_id("7");
@@ -90,8 +89,8 @@ inline inference::ModelInferRequest request_for(const std::string& model, const 
 }
 
 /// A context that gives up after a while, so that no test hangs.
-struct Context : grpc::ClientContext {
-  explicit Context(const std::string& token = "", std::chrono::milliseconds within = 20s) {
+struct GrpcContext : grpc::ClientContext {
+  explicit GrpcContext(const std::string& token = "", std::chrono::milliseconds within = 20s) {
     set_deadline(std::chrono::system_clock::now() + within);
     if (!token.empty()) AddMetadata("authorization", "Bearer " + token);
   }
@@ -101,7 +100,7 @@ struct Context : grpc::ClientContext {
 template <class Request, class Response, class Method>
 grpc::Status call(Stub& stub, Method method, const Request& request, Response& response,
                   const std::string& token = "") {
-  Context context(token);
+  GrpcContext context(token);
   return (stub.*method)(&context, request, &response);
 }
 
@@ -109,7 +108,7 @@ grpc::Status call(Stub& stub, Method method, const Request& request, Response& r
 inline grpc::Status send_bytes(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
                                const std::string& bytes, std::string* answer = nullptr) {
   grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer> stub(channel);
-  Context context;
+  GrpcContext context;
   const grpc::Slice slice(bytes);
   const grpc::ByteBuffer request(&slice, 1);
   grpc::ByteBuffer response;
@@ -127,7 +126,7 @@ inline grpc::Status send_bytes(const std::shared_ptr<grpc::Channel>& channel, co
 struct StreamCall {
   explicit StreamCall(GrpcTestServer& at) : stream(at.stub->ModelStreamInfer(&context)) {}
 
-  Context context{"", 60s};
+  GrpcContext context{"", 60s};
   std::unique_ptr<grpc::ClientReaderWriter<inference::ModelInferRequest, inference::ModelStreamInferResponse>> stream;
 };
 

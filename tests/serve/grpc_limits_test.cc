@@ -21,10 +21,10 @@ using testing::HasSubstr;
 TEST(GrpcServer, ACancelledCallIsDropped) {
   GrpcTestServer at;
   at.service.hold();
-  Context context;
+  GrpcContext context;
   auto call = std::async(std::launch::async, [&] {
     ModelInferResponse answer;
-    return at.stub->ModelInfer(&context, request_for("pair", {1}), &answer).error_code();
+    return at.stub->ModelInfer(&context, call_for("pair", {1}), &answer).error_code();
   });
   ASSERT_TRUE(at.service.wait_for(1));
   context.TryCancel();
@@ -32,7 +32,7 @@ TEST(GrpcServer, ACancelledCallIsDropped) {
   EXPECT_TRUE(at.service.wait_for_cancelled());
   at.service.release();
   ModelInferResponse answer;
-  EXPECT_TRUE(recast::call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer).ok());
+  EXPECT_TRUE(recast::call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer).ok());
   EXPECT_EQ(at.service.computed(), 1u);
 }
 
@@ -40,10 +40,9 @@ TEST(GrpcServer, TheClientsDeadlineReachesTheService) {
   GrpcTestServer at;
   at.service.hold();
   ASSERT_TRUE(at.channel->WaitForConnected(std::chrono::system_clock::now() + 30s));
-  Context context("", 2s);
+  GrpcContext context("", 2s);
   ModelInferResponse answer;
-  EXPECT_EQ(at.stub->ModelInfer(&context, request_for("pair", {1}), &answer).error_code(),
-            StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(at.stub->ModelInfer(&context, call_for("pair", {1}), &answer).error_code(), StatusCode::DEADLINE_EXCEEDED);
   EXPECT_TRUE(at.service.wait_for_cancelled());
 }
 
@@ -51,12 +50,12 @@ TEST(GrpcServer, NoCallTakesLongerThanTheServerWaits) {
   GrpcTestServer at(options_with([](GrpcOptions& o) { o.request_timeout = 1s; }));
   at.service.hold();
   ModelInferResponse answer;
-  const grpc::Status late = call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer);
+  const grpc::Status late = call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer);
   EXPECT_EQ(late.error_code(), StatusCode::DEADLINE_EXCEEDED);
   EXPECT_THAT(late.error_message(), HasSubstr("[grpc]")) << "from the server, not from the client's own clock";
   EXPECT_TRUE(at.service.wait_for_cancelled());
   // One whose message never comes.
-  Context context;
+  GrpcContext context;
   grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer> stub(at.channel);
   grpc::CompletionQueue queue;
   auto silent = stub.PrepareCall(&context, "/inference.GRPCInferenceService/ModelInfer", &queue);
@@ -74,7 +73,7 @@ TEST(GrpcServer, AClientThatDoesNotTakeItsAnswerIsLeft) {
   GrpcTestServer at(options_with([](GrpcOptions& o) { o.response_timeout = 500ms; }));
   StreamCall call(at);
   // 40 MB of answers that nobody reads: more than the connection buffers.
-  ModelInferRequest large = request_for("five", std::vector<float>(1));
+  ModelInferRequest large = call_for("five", std::vector<float>(1));
   large.mutable_inputs(0)->set_shape(0, 1024);
   large.mutable_inputs(0)->set_shape(1, 1);
   large.set_raw_input_contents(0, std::string(4096, '\0'));
@@ -100,11 +99,11 @@ TEST(GrpcServer, ASilentStreamEnds) {
 TEST(GrpcServer, MessagesBeyondTheLimitAreRefused) {
   GrpcTestServer at(options_with([](GrpcOptions& o) { o.message_bytes = 1 << 20; }));
   ModelInferResponse answer;
-  const grpc::Status in = call(*at.stub, &Stub::ModelInfer, request_for("pair", std::vector<float>(1 << 19)), answer);
+  const grpc::Status in = call(*at.stub, &Stub::ModelInfer, call_for("pair", std::vector<float>(1 << 19)), answer);
   EXPECT_EQ(in.error_code(), StatusCode::RESOURCE_EXHAUSTED) << in.error_message();
-  EXPECT_TRUE(call(*at.stub, &Stub::ModelInfer, request_for("pair", std::vector<float>(1 << 17)), answer).ok());
+  EXPECT_TRUE(call(*at.stub, &Stub::ModelInfer, call_for("pair", std::vector<float>(1 << 17)), answer).ok());
   GrpcTestServer narrow(options_with([](GrpcOptions& o) { o.message_bytes = 16 << 10; }));
-  ModelInferRequest rows = request_for("five", std::vector<float>(1024));  // an answer five times as large
+  ModelInferRequest rows = call_for("five", std::vector<float>(1024));  // an answer five times as large
   rows.mutable_inputs(0)->set_shape(0, 1024);
   rows.mutable_inputs(0)->set_shape(1, 1);
   const grpc::Status out = call(*narrow.stub, &Stub::ModelInfer, rows, answer);
@@ -124,7 +123,7 @@ TEST(GrpcServer, OnlyInferencesMayBeLarge) {
 
 TEST(GrpcServer, HeadersBeyondTheLimitAreRefused) {
   GrpcTestServer at;
-  Context context;
+  GrpcContext context;
   context.AddMetadata("x", std::string(40'000, 'a'));
   inference::ServerLiveResponse answer;
   const grpc::Status status = at.stub->ServerLive(&context, {}, &answer);
@@ -135,10 +134,10 @@ TEST(GrpcServer, HeadersBeyondTheLimitAreRefused) {
 
 TEST(GrpcServer, CompressedMessagesAreRefusedBeforeTheyAreUnpacked) {
   GrpcTestServer at;
-  Context context;
+  GrpcContext context;
   context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
   ModelInferResponse answer;
-  const grpc::Status status = at.stub->ModelInfer(&context, request_for("pair", std::vector<float>(8 << 20)), &answer);
+  const grpc::Status status = at.stub->ModelInfer(&context, call_for("pair", std::vector<float>(8 << 20)), &answer);
   EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED) << status.error_message();
   EXPECT_EQ(at.service.computed(), 0u);
 }
@@ -150,12 +149,12 @@ TEST(GrpcServer, CallsBeyondTheLimitAndBeyondAClientsShareAreRefused) {
   for (int i = 0; i < 3; ++i) {
     calls.push_back(std::async(std::launch::async, [&] {
       ModelInferResponse answer;
-      return call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer).error_code();
+      return call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer).error_code();
     }));
   }
   ASSERT_TRUE(at.service.wait_for(3));
   ModelInferResponse answer;
-  const grpc::Status status = call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer);
+  const grpc::Status status = call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer);
   EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE) << "three quarters are for one client";
   EXPECT_THAT(status.error_message(), HasSubstr("too many calls"));
   HttpClient other(at.server.port(), "127.0.0.2");
@@ -172,7 +171,7 @@ TEST(GrpcServer, CallsBeyondTheLimitAndBeyondAClientsShareAreRefused) {
 TEST(GrpcServer, BytesThatAreNoMessageAreRefused) {
   GrpcTestServer at;
   const std::string infer = "/inference.GRPCInferenceService/ModelInfer";
-  const std::string good = request_for("pair", {1, 2, 3}).SerializeAsString();
+  const std::string good = call_for("pair", {1, 2, 3}).SerializeAsString();
   EXPECT_EQ(send_bytes(at.channel, infer, good.substr(0, good.size() - 1)).error_code(), StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(send_bytes(at.channel, infer, "{\"inputs\":[]}").error_code(), StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(send_bytes(at.channel, infer, "").error_code(), StatusCode::INVALID_ARGUMENT) << "no inputs";
@@ -183,7 +182,7 @@ TEST(GrpcServer, BytesThatAreNoMessageAreRefused) {
             StatusCode::UNIMPLEMENTED);
   EXPECT_EQ(send_bytes(at.channel, "/", "").error_code(), StatusCode::UNIMPLEMENTED);
   ModelInferResponse answer;
-  EXPECT_TRUE(call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer).ok());
+  EXPECT_TRUE(call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer).ok());
 }
 
 // ---- connections ----------------------------------------------------------------------------------------------------

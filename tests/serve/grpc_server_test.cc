@@ -16,13 +16,13 @@ using testing::HasSubstr;
 TEST(GrpcServer, AnswersRawAndTypedRequestsInKind) {
   GrpcTestServer at;
   ModelInferResponse answer;
-  ASSERT_TRUE(call(*at.stub, &Stub::ModelInfer, request_for("pair", {1, 2, 3}), answer).ok());
+  ASSERT_TRUE(call(*at.stub, &Stub::ModelInfer, call_for("pair", {1, 2, 3}), answer).ok());
   EXPECT_EQ(answer.model_name() + answer.model_version() + answer.id(), "pair17");
   ASSERT_EQ(answer.raw_output_contents_size(), 1);
   EXPECT_EQ(answer.outputs(0).name(), "logits");
   EXPECT_THAT(answer.outputs(0).shape(), ElementsAre(1, 2));
   EXPECT_THAT(floats_of(answer.raw_output_contents(0)), ElementsAre(6, 12));
-  ASSERT_TRUE(call(*at.stub, &Stub::ModelInfer, request_for("pair", {1, 2, 3}, false), answer).ok());
+  ASSERT_TRUE(call(*at.stub, &Stub::ModelInfer, call_for("pair", {1, 2, 3}, false), answer).ok());
   EXPECT_EQ(answer.raw_output_contents_size(), 0);
   EXPECT_THAT(answer.outputs(0).contents().fp32_contents(), ElementsAre(6, 12));
 }
@@ -52,7 +52,7 @@ TEST(GrpcServer, TellsOfItselfAndItsModels) {
   EXPECT_THAT(model.versions(), ElementsAre("1"));
   EXPECT_THAT(model.outputs(0).shape(), ElementsAre(-1, 5));
   ModelInferResponse answer;
-  ASSERT_TRUE(call(*at.stub, &Stub::ModelInfer, request_for("five", {1}), answer).ok());
+  ASSERT_TRUE(call(*at.stub, &Stub::ModelInfer, call_for("five", {1}), answer).ok());
   inference::ModelStatisticsResponse statistics;
   ASSERT_TRUE(call(*at.stub, &Stub::ModelStatistics, inference::ModelStatisticsRequest(), statistics).ok());
   ASSERT_EQ(statistics.model_stats_size(), 1);
@@ -63,22 +63,22 @@ TEST(GrpcServer, TellsOfItselfAndItsModels) {
 TEST(GrpcServer, ErrorsHaveStatusAndMessage) {
   GrpcTestServer at;
   ModelInferResponse answer;
-  const grpc::Status unknown = call(*at.stub, &Stub::ModelInfer, request_for("pear", {1}), answer);
+  const grpc::Status unknown = call(*at.stub, &Stub::ModelInfer, call_for("pear", {1}), answer);
   EXPECT_EQ(unknown.error_code(), StatusCode::NOT_FOUND);
   EXPECT_THAT(unknown.error_message(), HasSubstr("did you mean 'pair'"));
-  ModelInferRequest wrong = request_for("pair", {1, 2});
+  ModelInferRequest wrong = call_for("pair", {1, 2});
   wrong.mutable_inputs(0)->set_shape(1, 3);
   const grpc::Status mismatch = call(*at.stub, &Stub::ModelInfer, wrong, answer);
   EXPECT_EQ(mismatch.error_code(), StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(mismatch.error_message(), HasSubstr("inputs[0]"));
-  EXPECT_EQ(call(*at.stub, &Stub::ModelInfer, request_for("../pair", {1}), answer).error_code(),
+  EXPECT_EQ(call(*at.stub, &Stub::ModelInfer, call_for("../pair", {1}), answer).error_code(),
             StatusCode::INVALID_ARGUMENT);
   at.service.break_with(Code::kInternal, "[model] /home/someone/secret.cc:12: impossible");
-  const grpc::Status fault = call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer);
+  const grpc::Status fault = call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer);
   EXPECT_EQ(fault.error_code(), StatusCode::INTERNAL);
   EXPECT_THAT(fault.error_message(), testing::Not(HasSubstr("secret")));
   at.service.break_with(Code::kUnavailable, "[serve] the queue is full\n" + std::string(50'000, 'x') + "\xff");
-  const grpc::Status full = call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer);
+  const grpc::Status full = call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer);
   EXPECT_EQ(full.error_code(), StatusCode::UNAVAILABLE);
   EXPECT_LT(full.error_message().size(), 2100u);
   EXPECT_EQ(full.error_message().find('\n'), std::string::npos);
@@ -91,7 +91,7 @@ TEST(GrpcServer, HoldsManyCallsAtOnce) {
   for (int i = 0; i < 64; ++i) {
     answers.push_back(std::async(std::launch::async, [&at, i] {
       ModelInferResponse answer;
-      const auto status = call(*at.stub, &Stub::ModelInfer, request_for("pair", {static_cast<float>(i)}), answer);
+      const auto status = call(*at.stub, &Stub::ModelInfer, call_for("pair", {static_cast<float>(i)}), answer);
       return status.ok() ? floats_of(answer.raw_output_contents(0)).at(0) : -1;
     }));
   }
@@ -130,9 +130,9 @@ TEST(GrpcServer, TellsProbesOfItsHealth) {
 TEST(GrpcServer, CountsItsCalls) {
   GrpcTestServer at;
   ModelInferResponse answer;
-  const auto request = request_for("pair", {1, 2, 3});
+  const auto request = call_for("pair", {1, 2, 3});
   EXPECT_TRUE(call(*at.stub, &Stub::ModelInfer, request, answer).ok());
-  EXPECT_FALSE(call(*at.stub, &Stub::ModelInfer, request_for("absent", {1}), answer).ok());
+  EXPECT_FALSE(call(*at.stub, &Stub::ModelInfer, call_for("absent", {1}), answer).ok());
   EXPECT_TRUE(metric_becomes(at.registry, "recast_grpc_calls_open", 0));
   const std::string count = "recast_grpc_requests_total";
   EXPECT_EQ(metric_of(at.registry, count, "/inference.GRPCInferenceService/ModelInfer"), 2);
@@ -155,7 +155,7 @@ TEST(GrpcServer, AStreamAnswersEachRequestInTurn) {
   GrpcTestServer at;
   StreamCall call(at);
   for (int i = 0; i < 20; ++i) {
-    ModelInferRequest request = request_for(i % 5 == 3 ? "pear" : "pair", {static_cast<float>(i)});
+    ModelInferRequest request = call_for(i % 5 == 3 ? "pear" : "pair", {static_cast<float>(i)});
     request.set_id(std::to_string(i));
     ASSERT_TRUE(call.stream->Write(request));
   }
@@ -182,11 +182,11 @@ TEST(GrpcServer, DrainAnswersWhatIsUnderWay) {
   at.service.hold();
   auto answer = std::async(std::launch::async, [&] {
     ModelInferResponse answer;
-    return call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer).error_code();
+    return call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer).error_code();
   });
   StreamCall streamed_call(at);
   inference::ModelStreamInferResponse streamed;
-  ASSERT_TRUE(streamed_call.stream->Write(request_for("pair", {1})));
+  ASSERT_TRUE(streamed_call.stream->Write(call_for("pair", {1})));
   ASSERT_TRUE(at.service.wait_for(2));
   auto drained =
       std::async(std::launch::async, [&] { return at.server.drain(std::chrono::steady_clock::now() + 20s); });
@@ -210,7 +210,7 @@ TEST(GrpcServer, DrainCancelsWhatIsNotAnsweredInTime) {
   at.service.hold();
   auto answer = std::async(std::launch::async, [&] {
     ModelInferResponse answer;
-    return call(*at.stub, &Stub::ModelInfer, request_for("pair", {1}), answer).error_code();
+    return call(*at.stub, &Stub::ModelInfer, call_for("pair", {1}), answer).error_code();
   });
   ASSERT_TRUE(at.service.wait_for(1));
   EXPECT_FALSE(at.server.drain(std::chrono::steady_clock::now() + 200ms));
@@ -231,7 +231,7 @@ TEST(GrpcServer, AnswersThatComeAfterItsEndAreDropped) {
     answer = std::async(std::launch::async, [channel] {
       Stub stub(channel);
       ModelInferResponse answer;
-      return call(stub, &Stub::ModelInfer, request_for("pair", {1}), answer).error_code();
+      return call(stub, &Stub::ModelInfer, call_for("pair", {1}), answer).error_code();
     });
     ASSERT_TRUE(service.wait_for(1));
   }

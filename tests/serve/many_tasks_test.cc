@@ -38,7 +38,7 @@ struct EngineServer {
   HttpServer server;
 };
 
-std::vector<std::string> names_of(const json& tasks) {
+std::vector<std::string> task_names(const json& tasks) {
   std::vector<std::string> names;
   for (const json& task : tasks) names.push_back(task.at("name"));
   return names;
@@ -91,7 +91,7 @@ TEST_F(ManyServedTasks, AreListedOnceEachPageByPage) {
   for (json next = ""; !next.is_null() && pages < 100; ++pages) {
     const json page = at.tasks("limit=100&after=" + next.get<std::string>());
     EXPECT_THAT(page["tasks"], SizeIs(pages < kMany / 100 ? 100 : 3));
-    for (const std::string& name : names_of(page["tasks"])) listed.push_back(name);
+    for (const std::string& name : task_names(page["tasks"])) listed.push_back(name);
     next = page["next"];
   }
   EXPECT_EQ(pages, kMany / 100 + 1);
@@ -109,22 +109,22 @@ TEST_F(ManyServedTasks, ComeAHundredAPageAtTheMost) {
 TEST_F(ManyServedTasks, GoOnWhereThePageBeforeEnded) {
   const EngineServer at({*folder_ / "big"});
   for (const int last : {0, 498, 499, 500, 997})  // 500 names are read at a time
-    EXPECT_THAT(names_of(at.tasks("limit=2&after=" + numbered(last))["tasks"]),
+    EXPECT_THAT(task_names(at.tasks("limit=2&after=" + numbered(last))["tasks"]),
                 ElementsAre(numbered(last + 1), numbered(last + 2)));
-  EXPECT_THAT(names_of(at.tasks("after=" + numbered(kMany - 2))["tasks"]), ElementsAre(numbered(kMany - 1)));
+  EXPECT_THAT(task_names(at.tasks("after=" + numbered(kMany - 2))["tasks"]), ElementsAre(numbered(kMany - 1)));
   EXPECT_TRUE(at.tasks("limit=1&after=" + numbered(kMany - 2))["next"].is_null());
   const json end = at.tasks("after=" + numbered(kMany - 1));
   EXPECT_THAT(end["tasks"], SizeIs(0));
   EXPECT_TRUE(end["next"].is_null());
-  EXPECT_THAT(names_of(at.tasks("limit=1&after=t0499x")["tasks"]), ElementsAre("t0500")) << "a name that is gone";
+  EXPECT_THAT(task_names(at.tasks("limit=1&after=t0499x")["tasks"]), ElementsAre("t0500")) << "a name that is gone";
 }
 
 TEST_F(ManyServedTasks, AreFoundWhereverTheyAre) {
   const EngineServer at(bases());
   const json last = at.tasks("search=T0999");
-  EXPECT_THAT(names_of(last["tasks"]), ElementsAre("big@t0999"));
+  EXPECT_THAT(task_names(last["tasks"]), ElementsAre("big@t0999"));
   EXPECT_TRUE(last["next"].is_null());
-  EXPECT_THAT(names_of(at.tasks("search=small@")["tasks"]), ElementsAre("small@a", "small@b", "small@c"));
+  EXPECT_THAT(task_names(at.tasks("search=small@")["tasks"]), ElementsAre("small@a", "small@b", "small@c"));
   const json first = at.tasks("search=9&limit=100");  // 271 of them
   EXPECT_THAT(first["tasks"], SizeIs(100));
   const json second = at.tasks("search=9&limit=100&after=" + first["next"].get<std::string>());
@@ -142,12 +142,12 @@ TEST_F(ManyServedTasks, AreListedForTheTokensThatAreForThem) {
   TokenTable table(*folder_ / "tokens.yaml");
   const EngineServer at(bases(), &table);
   EXPECT_THAT(at.tasks("", few)["tasks"], SizeIs(10));
-  EXPECT_THAT(names_of(at.tasks("", small)["tasks"]), ElementsAre("small@a", "small@b", "small@c"));
+  EXPECT_THAT(task_names(at.tasks("", small)["tasks"]), ElementsAre("small@a", "small@b", "small@c"));
 }
 
 TEST_F(ManyServedTasks, AreAllInTheIndex) {
   const EngineServer at(bases());
-  const std::vector<std::string> names = names_of(json::parse(at.ask(post("/v2/repository/index", "")).body));
+  const std::vector<std::string> names = task_names(json::parse(at.ask(post("/v2/repository/index", "")).body));
   ASSERT_THAT(names, SizeIs(1 + kMany + 3));
   EXPECT_EQ(names[0], "recast");
   EXPECT_EQ(names[1], "big@t0000");

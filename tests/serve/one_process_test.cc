@@ -70,7 +70,7 @@ TEST(OneProcess, OperatorsRunWhileCallsAreAnswered) {
   for (int i = 0; i < 50; ++i) {
     EXPECT_EQ(at::mm(at::ones({8, 8}), at::ones({8, 8})).sum().item<float>(), 512);
     inference::ModelInferResponse answer;
-    ASSERT_TRUE(call(*at.stub, &Stub::ModelInfer, request_for("pair", {1, 2, 3}), answer).ok());
+    ASSERT_TRUE(call(*at.stub, &Stub::ModelInfer, call_for("pair", {1, 2, 3}), answer).ok());
     EXPECT_THAT(floats_of(answer.raw_output_contents(0)), testing::ElementsAre(6, 12));
     inference::ServerMetadataResponse metadata;
     ASSERT_TRUE(call(*at.stub, &Stub::ServerMetadata, inference::ServerMetadataRequest(), metadata).ok());

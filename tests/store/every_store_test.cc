@@ -17,8 +17,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-constexpr std::int64_t kOverOneMiB = (1 << 18) + 1;  // of fp32
-
 double shared_value(const TaskRecord& task) {
   return task.numbers.at("recast", Scope::kShared).tensor("memory")[0].item<double>();
 }

@@ -51,7 +51,7 @@ struct Operation {
 
 inline TaskRecord numbered_task(const std::string& name, std::int64_t seed, bool large) {
   TaskRecord task = sample_task(name, seed);
-  if (large) task.numbers.at("recast", Scope::kTask).set("w", at::full({(1 << 18) + 1}, seed % 4, at::kFloat));
+  if (large) task.numbers.at("recast", Scope::kTask).set("w", at::full({kOverOneMiB}, seed % 4, at::kFloat));
   return task;
 }
 

@@ -28,6 +28,16 @@ inline TaskRecord sample_task(const std::string& name, std::int64_t seed = 1, co
   return task;
 }
 
+/// As many fp32 take more than the bytes that stay in the database.
+constexpr std::int64_t kOverOneMiB = (1 << 18) + 1;
+
+/// A task whose "w" lies in a file of its own.
+inline TaskRecord large_task(const std::string& name, double value = 1) {
+  TaskRecord task = sample_task(name);
+  task.numbers.at("recast", Scope::kTask).set("w", at::full({kOverOneMiB}, value, at::kFloat));
+  return task;
+}
+
 /// Numbers that two tasks share; a tensor of `elements` fp32.
 inline Numbers sample_shared(double value, std::int64_t elements = 8) {
   Numbers numbers;

@@ -26,14 +26,6 @@ std::unique_ptr<TaskStore> open_store(const fs::path& folder, bool read_only = f
   return open_sqlite_store(folder, fingerprint_of("base"), read_only, Disk::kLocal, verify);
 }
 
-std::unique_ptr<TaskStore> serve(const fs::path& folder) { return open_store(folder, true, Verify::kAsRead); }
-
-TaskRecord large_task(const std::string& name, std::int64_t value) {
-  TaskRecord task = sample_task(name);
-  task.numbers.at("recast", Scope::kTask).set("w", at::full({(1 << 18) + 1}, value, at::kFloat));
-  return task;
-}
-
 std::vector<std::string> text_of(const std::vector<TaskName>& names) {
   std::vector<std::string> texts;
   for (const TaskName& task : names) texts.push_back(fmt::format("{}:{}", task.name, task.version));
@@ -63,7 +55,8 @@ using Served = EveryStore;
 class ServedFile : public ::testing::Test {
  protected:
   TemporaryFolder folder_;
-  std::unique_ptr<TaskStore> writer_ = open_store(folder_.path()), served_ = serve(folder_.path());
+  std::unique_ptr<TaskStore> writer_ = open_store(folder_.path()),
+                             served_ = open_store(folder_.path(), true, Verify::kAsRead);
 };
 
 // ---- resolve() ----
@@ -302,7 +295,7 @@ TEST_F(ServedFile, SaysThatItsFileWasReplacedOrTakenAway) {
   writer_.reset();
   served_.reset();  // neither moves its log into the file of another
   for (const char* log : {"tasks.db-wal", "tasks.db-shm"}) fs::remove(folder_ / log);
-  served_ = serve(folder_.path());
+  served_ = open_store(folder_.path(), true, Verify::kAsRead);
   EXPECT_TRUE(equal(served_->load("pets")->numbers, sample_task("pets", 2).numbers));
 }
 

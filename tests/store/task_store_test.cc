@@ -18,8 +18,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr std::int64_t kOverOneMiB = (1 << 18) + 1;  // of fp32
-
 std::unique_ptr<TaskStore> open_store(const TemporaryFolder& folder, bool read_only = false,
                                       const std::string& backbone = "base") {
   return open_sqlite_store(folder.path(), fingerprint_of(backbone), read_only);
@@ -30,12 +28,6 @@ void run_sql(const TemporaryFolder& folder, const char* sql) {
   ASSERT_EQ(sqlite3_open((folder / "tasks.db").c_str(), &database), SQLITE_OK);
   ASSERT_EQ(sqlite3_exec(database, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(database);
   ASSERT_EQ(sqlite3_close(database), SQLITE_OK);
-}
-
-TaskRecord large_task(const std::string& name, double value = 1) {
-  TaskRecord task = sample_task(name);
-  task.numbers.at("recast", Scope::kTask).set("w", at::full({kOverOneMiB}, value));
-  return task;
 }
 
 std::vector<std::string> blob_names(const TemporaryFolder& folder) {
