@@ -82,8 +82,9 @@ pip_quietly() {
   "$venv/bin/python" -m pip "$1" --quiet --disable-pip-version-check --only-binary :all: --no-deps "${@:2}"
 }
 
-# pip_install CONSTRAINTS...: those packages and no others, from wheels whose SHA-256 stands there.
-pip_install() { pip_quietly install --require-hashes "$@"; }
+# pip_install CONSTRAINTS...: those packages and no others, from wheels whose SHA-256 stands there. Python compiles what is
+# imported when it is, which is little of them.
+pip_install() { pip_quietly install --no-compile --require-hashes "$@"; }
 
 # Whichever build this machine's index offers, as long as its hash is known. It is chosen before pip hears of hashes: among
 # several builds pip prefers one whose page tells a known hash to those in a folder.
