@@ -52,11 +52,10 @@ function(recast_use_protocol target)
   target_link_libraries(${target} PRIVATE PkgConfig::PROTOBUF)
 endfunction()
 
-# recast_link_grpc(TARGET): the library. Of the sixty that gRPC's package lists those that nothing refers to are left out.
+# recast_link_grpc(TARGET): the library. Of those that it asks for, what nothing refers to is left out.
 function(recast_link_grpc target)
-  pkg_check_modules(GRPC REQUIRED IMPORTED_TARGET grpc++ protobuf)
   target_link_options(${target} PRIVATE -Wl,--as-needed)
-  target_link_libraries(${target} PRIVATE PkgConfig::GRPC)
+  target_link_libraries(${target} PRIVATE gRPC::grpc++)
 endfunction()
 
 # recast_use_grpc(TARGET): the messages and the gRPC library, for TARGET alone.
