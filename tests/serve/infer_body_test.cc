@@ -472,9 +472,10 @@ std::size_t memory_bytes(const char* which) {
 std::size_t peak_bytes(const std::string& body) {
   int ends[2];
   if (::pipe(ends) != 0) return 0;
+  // What earlier tests gave back would be used again unseen; given back in the child, it would be in the child's peak.
+  ::malloc_trim(0);
   const ::pid_t child = ::fork();
   if (child == 0) {
-    ::malloc_trim(0);  // else what earlier tests gave back would be used again unseen
     ::mallopt(M_MMAP_THRESHOLD, 128 << 10);  // and how high peaks go would depend on what they had asked for
     const std::size_t before = memory_bytes("VmRSS:");
     try {
