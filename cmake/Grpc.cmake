@@ -48,8 +48,8 @@ function(recast_use_protocol target)
   add_dependencies(${target} recast_protocol)   # its headers
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:recast_protocol>)
   target_include_directories(${target} PRIVATE "${CMAKE_BINARY_DIR}/protocol")
-  pkg_check_modules(PROTOBUF REQUIRED IMPORTED_TARGET protobuf)
-  target_link_libraries(${target} PRIVATE PkgConfig::PROTOBUF)
+  pkg_check_modules(RECAST_PROTOBUF REQUIRED IMPORTED_TARGET protobuf)   # PROTOBUF is of the package that gRPC looks for
+  target_link_libraries(${target} PRIVATE PkgConfig::RECAST_PROTOBUF)
 endfunction()
 
 # recast_link_grpc(TARGET): the library. Of those that it asks for, what nothing refers to is left out.
