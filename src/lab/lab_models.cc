@@ -81,7 +81,7 @@ class ModelMaker {
   ModelDirectory link(const LabModel& model, const fs::path& folder) {
     const std::string fingerprint = read_model_files(model.directory).fingerprint();
     return settle(folder,
-                  {{"directory", printable(settled(model.directory).string(), 4096)}, {"fingerprint", fingerprint}},
+                  {{"directory", printable_path(settled(model.directory))}, {"fingerprint", fingerprint}},
                   [&] { link_model(model.directory, folder); });
   }
 

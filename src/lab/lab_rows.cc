@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <functional>
 #include <map>
-#include <optional>
 
 #include "lab_results.h"
 #include "recast/base/statistics.h"
+#include "recast/run/figures.h"
 #include "recast/run/learn_seeds.h"
 
 namespace recast {
@@ -45,9 +45,8 @@ json share_spread(const std::vector<double>& shares) { return shares.empty() ? j
 json difference(const std::string& baseline, const std::vector<double>& differences) {
   if (differences.empty()) return nullptr;
   json out = spread_json(differences);
-  const std::optional<double> p = paired_t_p(differences);
   out["baseline"] = baseline;
-  out["p"] = p ? json(*p) : json();
+  out["p"] = or_null(paired_t_p(differences));
   return out;
 }
 

@@ -218,8 +218,8 @@ CellOutcome run_cell(const CellSurroundings& around, CellInputs& inputs, const L
   now.found = now.where = json::object();
   try {
     now.found = inputs.of(cell);
-    now.where = {{"model", printable(model_of(around, cell).path().string(), 4096)},
-                 {"data", printable(images_of(around.file.task(cell.task), cell.seed).data.string(), 4096)}};
+    now.where = {{"model", printable_path(model_of(around, cell).path())},
+                 {"data", printable_path(images_of(around.file.task(cell.task), cell.seed).data)}};
     const Plan plan = plan_of(before, now, force, outcome.note);
     if (plan == Plan::kLeave) {
       now = before;

@@ -73,7 +73,7 @@ void examine_processor(const nlohmann::json& processor, Findings& findings) {
 }
 
 void examine_memory(std::int64_t total, std::int64_t available, Findings& findings) {
-  struct rlimit space{};
+  struct rlimit space {};
   ::getrlimit(RLIMIT_AS, &space);
   std::string text = fmt::format("{:.1f} GiB, {:.1f} GiB available", static_cast<double>(total) / kGiB,
                                  static_cast<double>(available) / kGiB);
@@ -88,7 +88,7 @@ void examine_memory(std::int64_t total, std::int64_t available, Findings& findin
 }
 
 void examine_limits(Findings& findings) {
-  struct rlimit files{};
+  struct rlimit files {};
   ::getrlimit(RLIMIT_NOFILE, &files);
   const std::string text = fmt::format(
       "{} open files", files.rlim_cur == RLIM_INFINITY ? "any number of" : fmt::format("{}", files.rlim_cur));

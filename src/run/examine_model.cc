@@ -49,8 +49,8 @@ constexpr FileSystem kFileSystems[] = {{0xEF53, "ext4", ""},
                                        {0x858458F6, "ramfs", kFleeting}};
 
 void examine_disk(const fs::path& directory, Findings& findings) {
-  struct statfs kind{};
-  struct statvfs space{};
+  struct statfs kind {};
+  struct statvfs space {};
   if (::statfs(directory.c_str(), &kind) != 0 || ::statvfs(directory.c_str(), &space) != 0)
     return findings.warn("disk", "nothing is known about the disk", "check that the folder can be reached");
   const FileSystem* system = nullptr;

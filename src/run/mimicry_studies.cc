@@ -109,7 +109,7 @@ void judge(nlohmann::json& document) {
     ratio = std::min(ratio.value_or(times), times);
   }
   document["closed_has_least_error"] = least;
-  document["least_speed_ratio"] = ratio ? nlohmann::json(*ratio) : nlohmann::json();
+  document["least_speed_ratio"] = or_null(ratio);
 }
 
 // ---- sweep ---------------------------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ std::string token_entry_yaml(const TokenEntry& entry) {
 
 std::string read_token_file(const std::filesystem::path& file) {
   const std::string shown = printable_path(file);
-  struct stat status{};
+  struct stat status {};
   if (::stat(file.c_str(), &status) != 0) return read_file(file, kMostFileBytes);  // tells why
   // Of root a group may read it: so secrets reach a service that is not root, from Kubernetes and from /etc.
   const ::mode_t others = status.st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;

@@ -51,7 +51,7 @@ void sync_folder(const std::filesystem::path& folder) {
 }
 
 std::optional<std::string> network_file_system(const std::filesystem::path& path) {
-  struct statfs status{};
+  struct statfs status {};
   if (::statfs(path.c_str(), &status) != 0) return {};
   for (const auto& [magic, name] : kNetwork) {
     if (static_cast<std::uint32_t>(status.f_type) == magic) return name;

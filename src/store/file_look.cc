@@ -8,7 +8,7 @@
 namespace recast {
 
 FileLook look_at(const std::filesystem::path& path) {
-  struct stat status{};
+  struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) return {};
   return {status.st_dev, status.st_ino, status.st_size,
           std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};

@@ -14,7 +14,7 @@ std::unique_ptr<TaskStore> open_store(const std::filesystem::path& directory, co
 
 std::string shown_store(const std::filesystem::path& directory, const std::string& url) {
   if (!url.empty()) return parse_postgres_url(url).shown;
-  return printable((directory / "tasks.db").string(), 4096);
+  return printable_path(directory / "tasks.db");
 }
 
 void check_store_url(const std::string& url) {

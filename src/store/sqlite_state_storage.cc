@@ -89,7 +89,7 @@ void SqliteStateStorage::require_no_other_blob(std::int64_t id, const std::set<s
 }
 
 std::string SqliteStateStorage::origin_of(const BlobRow& blob) const {
-  return printable((folder_ / blob.sha256).string(), 4096);
+  return printable_path(folder_ / blob.sha256);
 }
 
 void SqliteStateStorage::read_blob(const BlobRow& blob, const Allocate& allocate) const {
