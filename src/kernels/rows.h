@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 /// Plain-pointer arithmetic on the rows of activations, for a pass that stays within a core's cache: no torch, no
 /// containers, no threads. One source (rows.inc) compiled once for each instruction set.
@@ -7,6 +8,11 @@ namespace recast::kernels {
 
 /// Storage of an activation: fp32, or bf16 as its upper 16 bits, rounded to nearest even.
 using bf16 = std::uint16_t;
+
+/// Storage of gelu', which lies between -0.13 and 1.13: fp32, or beside bf16 steps of 0.005, with 0 and 1 among them. That
+/// is off by 0.0025 at most, no more than bf16 is just above 0.5.
+template <class S>
+using Slope = std::conditional_t<sizeof(S) == 2, std::uint8_t, float>;
 
 /// What stands between two matrix products. S: storage of activations. Arithmetic and whatever is a `float` is fp32.
 /// Matrices are row-major, `ld` is the distance of two rows; rows x columns x others as named. Arguments marked `or
@@ -28,14 +34,14 @@ struct ActivationKernels {
   /// x += (c + bias) * scale; scale or null.
   void (*add)(std::int64_t rows, std::int64_t columns, const float* c, std::int64_t ldc, const float* bias,
               const float* scale, float* x, std::int64_t ldx);
-  /// y = gelu(c + bias), the exact one, by Phi; pre: c + bias, or null.
+  /// y = gelu(c + bias), the exact one, by Phi; pre: c + bias, or null; slope: gelu'(c + bias), or null.
   void (*gelu)(std::int64_t rows, std::int64_t columns, const float* c, std::int64_t ldc, const float* bias, S* pre,
-               S* y, std::int64_t ldy);
-  /// y = gelu(pre).
-  void (*gelu_again)(std::int64_t rows, std::int64_t columns, const S* pre, S* y, std::int64_t ldy);
-  /// y = c * gelu'(pre).
-  void (*gelu_gradient)(std::int64_t rows, std::int64_t columns, const float* c, std::int64_t ldc, const S* pre, S* y,
-                        std::int64_t ldy);
+               Slope<S>* slope, S* y, std::int64_t ldy);
+  /// y = gelu(pre), slope = gelu'(pre).
+  void (*gelu_again)(std::int64_t rows, std::int64_t columns, const S* pre, Slope<S>* slope, S* y, std::int64_t ldy);
+  /// y = c * slope.
+  void (*gelu_gradient)(std::int64_t rows, std::int64_t columns, const float* c, std::int64_t ldc,
+                        const Slope<S>* slope, S* y, std::int64_t ldy);
   /// y = sum_i factor_i c_i, the n matrices c_i `step` apart, factor_i [columns] one of n lines `ldf` apart.
   void (*combine)(std::int64_t rows, std::int64_t columns, std::int64_t n, const float* c, std::int64_t step,
                   std::int64_t ldc, const float* factor, std::int64_t ldf, float* y, std::int64_t ldy);

@@ -185,6 +185,7 @@ struct Product {
 template <class S>
 struct Scratch {
   S *a, *b, *hidden, *d_hidden, *mixed, *d_qkv;
+  kernels::Slope<S>* slope;
   S *right, *shares, *d_shares, *pairs;
   float *c, *d, *d_norm, *scores, *d_scores, *small;
 };
@@ -192,8 +193,15 @@ struct Scratch {
 /// What forward leaves for backward of one image and block, and what it needs itself.
 template <class S>
 struct Kept {
-  S *x1, *qkv, *mixed, *x2, *pre;
+  S *x1, *qkv, *x2;
+  S *mixed, *pre;            ///< inputs of proj and of GELU, where their slots are trained; else null
+  kernels::Slope<S>* slope;  ///< of GELU, where `pre` is not kept
   float *mean1, *rstd1, *mean2, *rstd2, *sums;
+};
+
+/// What of it depends on which slots are trained.
+struct Keeps {
+  bool mixed = false, pre = false;
 };
 
 struct Sizes {
@@ -231,6 +239,7 @@ Scratch<S> lay_out(const Sizes& z, Index n, Pieces& pieces) {
   s.b = pieces.take<S>(z.T * z.D);
   s.hidden = pieces.take<S>(z.T * z.M);
   s.d_hidden = pieces.take<S>(z.T * z.M);
+  s.slope = pieces.take<kernels::Slope<S>>(z.T * z.M);
   s.mixed = pieces.take<S>(z.T * z.D);
   s.d_qkv = pieces.take<S>(z.T * 3 * z.D);
   s.right = pieces.take<S>(z.padded * std::max(z.d, z.padded));
@@ -247,18 +256,31 @@ Scratch<S> lay_out(const Sizes& z, Index n, Pieces& pieces) {
 }
 
 template <class S>
-Kept<S> lay_out_block(const Sizes& z, Pieces& pieces) {
-  Kept<S> k;
+Kept<S> lay_out_block(const Sizes& z, Keeps keeps, Pieces& pieces) {
+  Kept<S> k{};
   k.x1 = pieces.take<S>(z.T * z.D);
   k.qkv = pieces.take<S>(z.T * 3 * z.D);
-  k.mixed = pieces.take<S>(z.T * z.D);
   k.x2 = pieces.take<S>(z.T * z.D);
-  k.pre = pieces.take<S>(z.T * z.M);
+  if (keeps.mixed) k.mixed = pieces.take<S>(z.T * z.D);
+  if (keeps.pre)
+    k.pre = pieces.take<S>(z.T * z.M);
+  else
+    k.slope = pieces.take<kernels::Slope<S>>(z.T * z.M);
   k.mean1 = pieces.take<float>(z.T);
   k.rstd1 = pieces.take<float>(z.T);
   k.mean2 = pieces.take<float>(z.T);
   k.rstd2 = pieces.take<float>(z.T);
   k.sums = pieces.take<float>(z.H * z.T);
+  return k;
+}
+
+/// Of the last norm.
+template <class S>
+Kept<S> lay_out_last(Index rows, Index width, Pieces& pieces) {
+  Kept<S> k{};
+  k.x1 = pieces.take<S>(rows * width);
+  k.mean1 = pieces.take<float>(rows);
+  k.rstd1 = pieces.take<float>(rows);
   return k;
 }
 
@@ -419,6 +441,7 @@ class Call final : public VitCall {
   bool token_only() const { return engine_->config.pooling == "token"; }
   /// Rows of an image that matter behind the keys and values of a block.
   Index rows(Index block) const { return token_only() && block + 1 == depth_ ? 1 : z_.T; }
+  Index last_rows() const { return token_only() ? 1 : z_.T; }
   Index prefix() const { return (engine_->config.class_token ? 1 : 0) + engine_->config.register_tokens; }
   bool reaches(Index block, Place place) const { return lowest_ < kPlaces * block + place; }
   Product<S>& product(Index block, Place place) { return products_[static_cast<std::size_t>(kPlaces * block + place)]; }
@@ -456,6 +479,7 @@ class Call final : public VitCall {
   std::vector<Product<S>> products_;
   at::Tensor zeros_;         ///< [3 D] or [M]: the bias of a product without one
   Index lowest_ = kNowhere;  ///< first trained place
+  Keeps keeps_;
   Index coefficients_ = 0, most_templates_ = 0;
   at::Tensor memory_, features_;
   Index block_bytes_ = 0, image_bytes_ = 0;
@@ -473,9 +497,9 @@ Call<S>::Call(std::shared_ptr<VitEngine> engine, const at::Tensor& tokens, const
       scale_(static_cast<float>(1 / std::sqrt(static_cast<double>(z_.d)))) {
   prepare(sums);
   Pieces block(nullptr), last(nullptr);
-  lay_out_block<S>(z_, block);
+  lay_out_block<S>(z_, keeps_, block);
   block_bytes_ = block.bytes();
-  lay_out_block<S>({engine_->config, token_only() ? 1 : z_.T}, last);
+  lay_out_last<S>(last_rows(), z_.D, last);
   const Index blocks = records ? depth_ - lowest_ / kPlaces : 0;
   image_bytes_ = blocks * block_bytes_ + last.bytes();
   if (records)
@@ -525,6 +549,8 @@ void Call<S>::prepare(const BankSums& sums) {
       const auto sum = sums.find(slot.name);
       const bool summed = sum != sums.end(), trained = summed && records_ && sum->second.coefficients.requires_grad();
       if (trained && lowest_ == kNowhere) lowest_ = kPlaces * block + place;
+      keeps_.mixed |= trained && place == kProj;
+      keeps_.pre |= trained && place == kFc2;
       p.forward = summed ? engine_->template sum<S>(slot, sum->second, Side::kForward)
                          : engine_->template frozen<S>(slot, Side::kForward);
       if (!records_) continue;
@@ -539,13 +565,13 @@ void Call<S>::prepare(const BankSums& sums) {
 template <class S>
 Kept<S> Call<S>::kept(Index image, Index block) {
   Pieces pieces(data<char>(memory_) + image * image_bytes_ + (block - lowest_ / kPlaces) * block_bytes_);
-  return lay_out_block<S>(z_, pieces);
+  return lay_out_block<S>(z_, keeps_, pieces);
 }
 
 template <class S>
 Kept<S> Call<S>::last_kept(Index image) {
   Pieces pieces(data<char>(memory_) + image * image_bytes_ + (depth_ - lowest_ / kPlaces) * block_bytes_);
-  return lay_out_block<S>({engine_->config, token_only() ? 1 : z_.T}, pieces);
+  return lay_out_last<S>(last_rows(), z_.D, pieces);
 }
 
 // ---- forward -------------------------------------------------------------------------------------------------------
@@ -608,7 +634,9 @@ void Call<S>::second_half(Index block, float* x, Kept<S>& k, const S* mixed, Ind
              static_cast<float>(engine_->config.norm_eps), s.a, keep ? k.x2 + begin * D : nullptr,
              keep ? k.mean2 + begin : nullptr, keep ? k.rstd2 + begin : nullptr);
   run(kFc1, s.a, D, [&](Index column, Index width, const float* bias) {
-    rows_.gelu(R, width, s.c, kPanel, bias, keep ? k.pre + begin * M + column : nullptr, s.hidden + column, M);
+    const Index first = begin * M + column;
+    rows_.gelu(R, width, s.c, kPanel, bias, k.pre ? k.pre + first : nullptr, k.slope ? k.slope + first : nullptr,
+               s.hidden + column, M);
   });
   run(kFc2, s.hidden, M, [&](Index column, Index width, const float* bias) {
     rows_.add(R, width, s.c, kPanel, bias, scale(own.mlp_scale, column), rows + column, D);
@@ -618,7 +646,7 @@ void Call<S>::second_half(Index block, float* x, Kept<S>& k, const S* mixed, Ind
 /// The last norm, and what of it becomes features.
 template <class S>
 void Call<S>::pool(Index image, float* x, Scratch<S>& s) {
-  const Index D = z_.D, R = token_only() ? 1 : z_.T;
+  const Index D = z_.D, R = last_rows();
   const Kept<S> k = records_ ? last_kept(image) : Kept<S>{};
   // Features are fp32 whatever the products are.
   const kernels::ActivationKernels<float>& exact = kernels::activation_kernels<float>(isa());
@@ -647,13 +675,9 @@ template <class S>
 void Call<S>::run_image(Index image, Scratch<S>& s) {
   float* const x = data<float>(tokens_) + image * z_.T * z_.D;
   for (Index block = 0; block < depth_; ++block) {
-    Kept<S> k{};
-    if (keeps(block)) {
-      k = kept(image, block);
-    } else {
-      k.qkv = s.d_qkv;
-      k.mixed = s.mixed;
-    }
+    Kept<S> k = keeps(block) ? kept(image, block) : Kept<S>{};
+    if (!k.qkv) k.qkv = s.d_qkv;
+    if (!k.mixed) k.mixed = s.mixed;
     first_half(block, x, k, 0, z_.T, s);
     for (Index head = 0; head < z_.H; ++head) attend(block, k, head, k.mixed, s);
     second_half(block, x, k, k.mixed, 0, z_.T, s);
@@ -701,10 +725,10 @@ void Call<S>::run_rows() {
   Scratches<S> scratches(z_, 0, threads);
   const at::Tensor shared = at::empty({images_, T, 4 * z_.D}, at::TensorOptions(kDtype<S>));
   const auto kept_of = [&](Index image, Index block) {
-    Kept<S> k{};
-    if (keeps(block)) return kept(image, block);
-    k.qkv = data<S>(shared) + image * T * 4 * z_.D;
-    k.mixed = k.qkv + T * 3 * z_.D;
+    Kept<S> k = keeps(block) ? kept(image, block) : Kept<S>{};
+    S* const own = data<S>(shared) + image * T * 4 * z_.D;
+    if (!k.qkv) k.qkv = own;
+    if (!k.mixed) k.mixed = own + T * 3 * z_.D;
     return k;
   };
   const auto in_parallel = [&](Index units, const auto& work) {
@@ -827,7 +851,7 @@ void Call<S>::image_backward(Index image, const float* d_features, double* gradi
   std::fill_n(s.d, T * D, 0.f);
   {
     const Kept<S> k = last_kept(image);
-    const Index R = token_only() ? 1 : T, first = prefix();
+    const Index R = last_rows(), first = prefix();
     std::fill_n(s.d_norm, R * D, 0.f);
     const bool token = engine_->config.pooling != "average";
     if (token) std::copy_n(d_features, D, s.d_norm);
@@ -854,10 +878,14 @@ void Call<S>::image_backward(Index image, const float* d_features, double* gradi
     const auto trains = [&](Place place) { return product(block, place).trained.has_value(); };
 
     rows_.store(R, D, s.d, D, nullptr, scale(own.mlp_scale), s.b, D);
-    if (trains(kFc2)) rows_.gelu_again(R, M, k.pre, s.hidden, M);
+    const kernels::Slope<S>* slope = k.slope;
+    if (k.pre) {
+      rows_.gelu_again(R, M, k.pre, s.slope, s.hidden, M);
+      slope = s.slope;
+    }
     product_backward(product(block, kFc2), R, s.b, D, s.hidden, M, passes(kFc2), gradient, s,
                      [&](const float* c, Index column, Index width) {
-                       rows_.gelu_gradient(R, width, c, kPanel, k.pre + column, s.d_hidden + column, M);
+                       rows_.gelu_gradient(R, width, c, kPanel, slope + column, s.d_hidden + column, M);
                      });
     if (!passes(kFc2)) break;
     if (trains(kFc1))
