@@ -9,9 +9,13 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <mutex>
+#include <utility>
 
 #include "images.h"
 #include "recast/base/error.h"
+#include "recast/model/sum_features.h"
 #include "slot_weights.h"
 
 namespace recast {
@@ -54,7 +58,13 @@ at::Tensor normalise(const at::Tensor& x, const at::Tensor& gain, const at::Tens
   return x * per_channel(scale) + per_channel(bias - mean * scale);
 }
 
-class Cnn final : public Backbone {
+/// A convolution and its norm, whose numbers are frozen, as one: W' = s W and b' = bias - s mean with
+/// s = gain / sqrt(variance + eps) by channel. In the dtype of products.
+struct Folded {
+  at::Tensor weight, bias;
+};
+
+class Cnn final : public Backbone, public SumFeatures {
  public:
   Cnn(const ModelFiles& files, at::Device device);
 
@@ -62,6 +72,8 @@ class Cnn final : public Backbone {
   std::int64_t feature_width() const override { return anatomy().slots.back().shape[0]; }
   at::Tensor weight(const Slot& slot) const override { return slots_.weight(slot); }
   at::Tensor features(const at::Tensor& input, Route& route) const override;
+  std::string why_no_sum_features(const at::Tensor& input, const BankSums& sums, at::ScalarType dtype) const override;
+  at::Tensor sum_features(const at::Tensor& input, const BankSums& sums, at::ScalarType dtype) const override;
 
  private:
   Conv conv(const ConvPlan& plan) const;
@@ -69,10 +81,19 @@ class Cnn final : public Backbone {
 
   void check_input(const at::Tensor& input) const;
   at::Tensor run(const Conv& conv, const at::Tensor& x, Route& route) const;
-  at::Tensor convolve(const Conv& conv, const at::Tensor& x, const at::Tensor& weight) const;
+  at::Tensor convolve(const Conv& conv, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) const;
   at::Tensor run(const CnnBlock& block, const at::Tensor& x, Route& route) const;
-  at::Tensor shortcut(const CnnBlock& block, const at::Tensor& x, Route& route) const;
+  /// `run` is what the block does with a convolution.
+  template <class Run>
+  at::Tensor shortcut(const CnnBlock& block, const at::Tensor& x, const Run& run) const;
   at::Tensor activate(const at::Tensor& x) const;
+
+  Folded fold(const Conv& conv, const at::Tensor& weight, at::ScalarType dtype) const;
+  Folded frozen(const Conv& conv, at::ScalarType dtype) const;
+  Folded made(const Conv& conv, const BankSum& sum, at::ScalarType dtype) const;
+  at::Tensor run(const CnnBlock& block, const at::Tensor& x, const BankSums& sums) const;
+  at::Tensor run(const Conv& conv, const at::Tensor& x, const BankSums& sums) const;
+  void activate_in_place(at::Tensor& x) const;
 
   // Constant after construction.
   const CnnConfig config_;
@@ -80,6 +101,16 @@ class Cnn final : public Backbone {
   const SlotWeights slots_;
   std::optional<Conv> stem_, head_;
   std::vector<CnnBlock> blocks_;
+
+  using Key = std::pair<std::string, at::ScalarType>;
+  struct Last {
+    at::Tensor coefficients;
+    Blocks blocks;
+    Folded folded;
+  };
+  mutable std::mutex folded_mutex_;  // guards what follows; what is made is made outside it
+  mutable std::map<Key, Folded> frozen_;
+  mutable std::map<Key, Last> last_;
 };
 
 Cnn::Cnn(const ModelFiles& files, at::Device device)
@@ -132,7 +163,7 @@ void Cnn::check_input(const at::Tensor& input) const {
 at::Tensor Cnn::run(const Conv& conv, const at::Tensor& x, Route& route) const {
   const at::ScalarType dtype = x.scalar_type();
   const at::Tensor y = route.product(*conv.slot, x, [&](const at::Tensor& t, const at::Tensor& weight) {
-    return convolve(conv, t, slots_.cast(*conv.slot, weight, t.scalar_type()).to(t.scalar_type()));
+    return convolve(conv, t, slots_.cast(*conv.slot, weight, t.scalar_type()).to(t.scalar_type()), {});
   });
   const at::Tensor normed = route.call(*conv.norm, y.to(dtype), [&](const at::Tensor& t) {
     const auto number = [&](const Vector& vector) { return value(vector, t.scalar_type(), route); };
@@ -142,7 +173,8 @@ at::Tensor Cnn::run(const Conv& conv, const at::Tensor& x, Route& route) const {
   return conv.plan.activated ? activate(normed) : normed;
 }
 
-at::Tensor Cnn::convolve(const Conv& conv, const at::Tensor& x, const at::Tensor& weight) const {
+at::Tensor Cnn::convolve(const Conv& conv, const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& bias) const {
   using Pair = std::array<std::int64_t, 2>;
   const std::int64_t k = conv.plan.kernel, s = conv.plan.stride;
   Pair padding = {k / 2, k / 2};
@@ -155,18 +187,20 @@ at::Tensor Cnn::convolve(const Conv& conv, const at::Tensor& x, const at::Tensor
       padding = {0, 0};
     }
   }
-  return at::conv2d(padded, weight, {}, Pair{s, s}, padding, Pair{1, 1}, conv.plan.groups);
+  return at::conv2d(padded, weight, bias, Pair{s, s}, padding, Pair{1, 1}, conv.plan.groups);
 }
 
 at::Tensor Cnn::run(const CnnBlock& block, const at::Tensor& x, Route& route) const {
   at::Tensor y = x;
   for (const Conv& conv : block.convs) y = run(conv, y, route);
-  if (block.plan.shortcut != BlockPlan::Shortcut::kNone) y = y + shortcut(block, x, route);
+  if (block.plan.shortcut != BlockPlan::Shortcut::kNone)
+    y = y + shortcut(block, x, [&](const Conv& conv) { return run(conv, x, route); });
   return block.plan.activated ? activate(y) : y;
 }
 
-at::Tensor Cnn::shortcut(const CnnBlock& block, const at::Tensor& x, Route& route) const {
-  if (block.projection) return run(*block.projection, x, route);
+template <class Run>
+at::Tensor Cnn::shortcut(const CnnBlock& block, const at::Tensor& x, const Run& run) const {
+  if (block.projection) return run(*block.projection);
   if (block.plan.shortcut == BlockPlan::Shortcut::kIdentity) return x;
   const std::int64_t s = block.plan.stride, more = block.plan.channels - block.plan.in;
   const at::Tensor kept = s == 1 ? x : x.slice(2, 0, std::nullopt, s).slice(3, 0, std::nullopt, s);
@@ -175,6 +209,92 @@ at::Tensor Cnn::shortcut(const CnnBlock& block, const at::Tensor& x, Route& rout
 
 at::Tensor Cnn::activate(const at::Tensor& x) const {
   return config_.activation == "relu6" ? at::clamp(x, 0, 6) : at::relu(x);
+}
+
+// ---- sums of templates alone: norms folded into weights, one stored result a convolution ----------------------------
+
+std::string Cnn::why_no_sum_features(const at::Tensor& input, const BankSums&, at::ScalarType dtype) const {
+  if (input.dim() != 4 || input.numel() == 0 || !input.is_floating_point() || input.scalar_type() == at::kDouble)
+    return "the input is empty, no image, or of fp64";
+  return dtype == at::kFloat || dtype == at::kBFloat16 ? "" : "products are of fp32 or bf16";
+}
+
+at::Tensor Cnn::sum_features(const at::Tensor& input, const BankSums& sums, at::ScalarType dtype) const {
+  check_input(input);
+  at::Tensor x = run(*stem_, input.to(dtype).contiguous(at::MemoryFormat::ChannelsLast), sums);
+  if (config_.stem_pool) x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
+  for (const CnnBlock& block : blocks_) x = run(block, x, sums);
+  if (head_) x = run(*head_, x, sums);
+  return x.mean({2, 3}, /*keepdim=*/false, at::kFloat);
+}
+
+Folded Cnn::fold(const Conv& conv, const at::Tensor& weight, at::ScalarType dtype) const {
+  const auto number = [](const Vector& vector) { return vector.own.to(at::kFloat); };
+  const at::Tensor scale = number(conv.gain) * at::rsqrt(number(conv.variance) + config_.norm_eps);
+  const at::Tensor folded = weight.to(at::kFloat) * scale.view({-1, 1, 1, 1});
+  return {folded.to(dtype).contiguous(at::MemoryFormat::ChannelsLast),
+          (number(conv.bias) - number(conv.mean) * scale).to(dtype)};
+}
+
+Folded Cnn::frozen(const Conv& conv, at::ScalarType dtype) const {
+  const Key key{conv.slot->name, dtype};
+  {
+    const std::lock_guard lock(folded_mutex_);
+    if (const auto found = frozen_.find(key); found != frozen_.end()) return found->second;
+  }
+  const Folded folded = make_lasting([&] { return fold(conv, weight(*conv.slot), dtype); });
+  const std::lock_guard lock(folded_mutex_);
+  return frozen_.emplace(key, folded).first->second;
+}
+
+/// The last one is kept where no gradient is asked for: evaluation asks for the same again and again.
+Folded Cnn::made(const Conv& conv, const BankSum& sum, at::ScalarType dtype) const {
+  const auto make = [&](const at::Tensor& coefficients) {
+    return fold(conv, blockwise_sum(conv.slot->bank, coefficients, sum.blocks), dtype);
+  };
+  if (sum.coefficients.requires_grad() && c10::GradMode::is_enabled()) return make(sum.coefficients);
+  const Key key{conv.slot->name, dtype};
+  {
+    const std::lock_guard lock(folded_mutex_);
+    const auto found = last_.find(key);
+    if (found != last_.end() && found->second.blocks.length == sum.blocks.length &&
+        found->second.blocks.of_columns == sum.blocks.of_columns &&
+        at::equal(found->second.coefficients, sum.coefficients))
+      return found->second.folded;
+  }
+  const Last last = make_lasting([&] {
+    const at::Tensor own = sum.coefficients.detach().clone();
+    return Last{own, sum.blocks, make(own)};
+  });
+  const std::lock_guard lock(folded_mutex_);
+  last_[key] = last;
+  return last.folded;
+}
+
+at::Tensor Cnn::run(const Conv& conv, const at::Tensor& x, const BankSums& sums) const {
+  const auto sum = sums.find(conv.slot->name);
+  const Folded folded =
+      sum == sums.end() ? frozen(conv, x.scalar_type()) : made(conv, sum->second, x.scalar_type());
+  at::Tensor y = convolve(conv, x, folded.weight, folded.bias);
+  if (conv.plan.activated) activate_in_place(y);
+  return y;
+}
+
+at::Tensor Cnn::run(const CnnBlock& block, const at::Tensor& x, const BankSums& sums) const {
+  at::Tensor y = x;
+  for (const Conv& conv : block.convs) y = run(conv, y, sums);
+  if (block.plan.shortcut != BlockPlan::Shortcut::kNone)
+    y.add_(shortcut(block, x, [&](const Conv& conv) { return run(conv, x, sums); }));
+  if (block.plan.activated) activate_in_place(y);
+  return y;
+}
+
+/// No convolution asks for its result in backward.
+void Cnn::activate_in_place(at::Tensor& x) const {
+  if (config_.activation == "relu6")
+    at::hardtanh_(x, 0, 6);
+  else
+    at::relu_(x);
 }
 
 }  // namespace

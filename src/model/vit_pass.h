@@ -22,7 +22,7 @@ class VitEngine;
 /// Nothing below the first slot with trained coefficients has a backward pass, and where the features are the class
 /// token's the last block runs on that token alone once its keys and values are made. Products are oneDNN's (brgemm,
 /// through libtorch), in fp32 or bf16 with sums in fp32; the residual stream, norms, softmax and GELU are fp32; what
-/// backward finds again is of the products' dtype.
+/// backward finds again is of the products' dtype, and GELU's slope is a byte beside bf16.
 /// Threads: all calls in parallel; a call shares its images out to threads. Results depend neither on the number of
 /// threads nor on the other images of a batch.
 class VitPass {

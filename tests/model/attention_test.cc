@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "model/made_weights.h"
 #include "recast/base/key.h"
 
 namespace recast {
@@ -22,10 +23,6 @@ at::Tensor reference(const at::Tensor& qkv, std::int64_t heads) {
 
 at::Tensor gradient(const at::Tensor& out, const at::Tensor& input, const at::Tensor& weights) {
   return torch::autograd::grad({(out * weights).sum()}, {input})[0];
-}
-
-double relative_error(const at::Tensor& got, const at::Tensor& wanted) {
-  return (got.to(at::kDouble) - wanted).norm().item<double>() / wanted.norm().item<double>();
 }
 
 struct Case {

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "model/made_weights.h"
 #include "model/toy_vit.h"
 #include "recast/mimic/mimicry.h"
 #include "recast/model/backbone.h"
@@ -79,60 +80,14 @@ class Setting {
 
   const SumFeatures& function() const { return dynamic_cast<const SumFeatures&>(*backbone); }
 
-  std::vector<at::Tensor> trained() const {
-    std::vector<at::Tensor> all;
-    for (const auto& [name, sum] : sums)
-      if (sum.coefficients.requires_grad()) all.push_back(sum.coefficients);
-    return all;
-  }
+  std::vector<at::Tensor> trained() const { return recast::trained(sums); }
 
   std::shared_ptr<const Backbone> backbone;
   BankSums sums;
 };
 
-/// The definition: each weight made, then the backbone's own pass, in the dtype of the images.
-class MadeWeights final : public PlainRoute {
- public:
-  MadeWeights(const Backbone& backbone, const BankSums& sums) : PlainRoute(backbone), sums_(sums) {}
-  at::Tensor product(const Slot& slot, const at::Tensor& x, const Apply& apply) override {
-    const auto sum = sums_.find(slot.name);
-    if (sum == sums_.end()) return PlainRoute::product(slot, x, apply);
-    const at::Tensor& c = sum->second.coefficients;
-    return apply(x, blockwise_sum(slot.bank.to(c.scalar_type()), c, sum->second.blocks));
-  }
-
- private:
-  const BankSums& sums_;
-};
-
 at::Tensor definition(const Setting& setting, const at::Tensor& images, const BankSums& sums) {
-  MadeWeights route(*setting.backbone, sums);
-  return setting.backbone->features(images, route);
-}
-
-BankSums in_double(const BankSums& sums) {
-  BankSums doubles;
-  for (const auto& [name, sum] : sums)
-    doubles[name] = {sum.coefficients.detach().to(at::kDouble).set_requires_grad(sum.coefficients.requires_grad()),
-                     sum.blocks};
-  return doubles;
-}
-
-std::vector<at::Tensor> trained(const BankSums& sums) {
-  std::vector<at::Tensor> all;
-  for (const auto& [name, sum] : sums)
-    if (sum.coefficients.requires_grad()) all.push_back(sum.coefficients);
-  return all;
-}
-
-at::Tensor flat(const std::vector<at::Tensor>& tensors) {
-  std::vector<at::Tensor> all;
-  for (const at::Tensor& tensor : tensors) all.push_back(tensor.flatten().to(at::kDouble));
-  return at::cat(all);
-}
-
-double relative_error(const at::Tensor& got, const at::Tensor& wanted) {
-  return (got.to(at::kDouble) - wanted).norm().item<double>() / wanted.norm().item<double>();
+  return features_by_definition(*setting.backbone, images, sums);
 }
 
 /// What bench/agreement.py tolerates of the size of the features, N = 12 results a block and 3 besides, sums of the
