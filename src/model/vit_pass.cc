@@ -1,4 +1,5 @@
-// Shapes as in vit.cc; R rows of an image that are worked on, S the storage of activations and weights: float or bf16.
+// Shapes as in vit.cc; R rows that are worked on, S the storage of activations and weights: float or bf16. A group is
+// images in a row whose tokens go through products together, so that a weight is read once for all of them.
 // A product X B takes B [K, N] in panels of 64 columns, so that a panel and what it gives stay in a first-level cache;
 // what comes out of a panel is finished (bias, GELU, residual, rounding) before the next one is begun.
 #include "vit_pass.h"
@@ -59,7 +60,8 @@ namespace {
 using namespace vit_pass;
 
 using kernels::bf16;
-constexpr Index round_up(Index n, Index step) { return (n + step - 1) / step * step; }
+constexpr Index divide_up(Index n, Index by) { return (n + by - 1) / by; }
+constexpr Index round_up(Index n, Index step) { return divide_up(n, step) * step; }
 
 template <class S>
 constexpr at::ScalarType kDtype = sizeof(S) == 2 ? at::kBFloat16 : at::kFloat;
@@ -181,16 +183,16 @@ struct Product {
   std::optional<Trained<S>> trained;
 };
 
-/// Memory of one thread, an image's worth.
+/// Memory of one thread, a group's worth.
 template <class S>
 struct Scratch {
   S *a, *b, *hidden, *d_hidden, *mixed, *d_qkv;
   kernels::Slope<S>* slope;
   S *right, *shares, *d_shares, *pairs;
-  float *c, *d, *d_norm, *scores, *d_scores, *small;
+  float *c, *d, *d_last, *d_norm, *scores, *d_scores, *small;
 };
 
-/// What forward leaves for backward of one image and block, and what it needs itself.
+/// What forward leaves for backward of one group and block, and what it needs itself.
 template <class S>
 struct Kept {
   S *x1, *qkv, *x2;
@@ -204,15 +206,25 @@ struct Keeps {
   bool mixed = false, pre = false;
 };
 
+/// Rows of a group at most, unless one image has more: enough for a weight to be read seldom, few enough to stay in a
+/// second-level cache.
+constexpr Index kGroupRows = 224;
+
 struct Sizes {
   Index T, D, H, M, d, padded;
-  Sizes(const VitConfig& config, Index tokens)
+  Index groups, group, rows;  ///< groups; images of one, at most; rows of so many
+  Sizes(const VitConfig& config, Index tokens, Index images)
       : T(tokens),
         D(config.width),
         H(config.heads),
         M(config.mlp_width),
         d(config.width / config.heads),
-        padded(round_up(tokens, 16)) {}
+        padded(round_up(tokens, 16)) {
+    const Index threads = at::get_num_threads(), most = std::max<Index>(1, kGroupRows / T);
+    groups = std::min(images, threads * divide_up(divide_up(images, threads), most));
+    group = divide_up(images, groups);
+    rows = group * T;
+  }
 };
 
 /// Hands out pieces of one allocation, aligned to cache lines; measures without one.
@@ -235,20 +247,21 @@ class Pieces {
 template <class S>
 Scratch<S> lay_out(const Sizes& z, Index n, Pieces& pieces) {
   Scratch<S> s;
-  s.a = pieces.take<S>(z.T * z.D);
-  s.b = pieces.take<S>(z.T * z.D);
-  s.hidden = pieces.take<S>(z.T * z.M);
-  s.d_hidden = pieces.take<S>(z.T * z.M);
-  s.slope = pieces.take<kernels::Slope<S>>(z.T * z.M);
-  s.mixed = pieces.take<S>(z.T * z.D);
-  s.d_qkv = pieces.take<S>(z.T * 3 * z.D);
+  s.a = pieces.take<S>(z.rows * z.D);
+  s.b = pieces.take<S>(z.rows * z.D);
+  s.hidden = pieces.take<S>(z.rows * z.M);
+  s.d_hidden = pieces.take<S>(z.rows * z.M);
+  s.slope = pieces.take<kernels::Slope<S>>(z.rows * z.M);
+  s.mixed = pieces.take<S>(z.rows * z.D);
+  s.d_qkv = pieces.take<S>(z.rows * 3 * z.D);
   s.right = pieces.take<S>(z.padded * std::max(z.d, z.padded));
   s.shares = pieces.take<S>(z.padded * z.padded);
   s.d_shares = pieces.take<S>(z.padded * z.padded);
   s.pairs = pieces.take<S>(z.padded * z.padded);
-  s.c = pieces.take<float>(z.T * kPanel * std::max<Index>(n + 1, 2));
-  s.d = pieces.take<float>(z.T * z.D);
-  s.d_norm = pieces.take<float>(z.T * z.D);
+  s.c = pieces.take<float>(z.rows * kPanel * std::max<Index>(n + 1, 2));
+  s.d = pieces.take<float>(z.rows * z.D);
+  s.d_last = pieces.take<float>(z.group * z.D);
+  s.d_norm = pieces.take<float>(z.rows * z.D);
   s.scores = pieces.take<float>(z.padded * std::max(z.d, z.padded));
   s.d_scores = pieces.take<float>(z.padded * z.padded);
   s.small = pieces.take<float>(z.padded * std::max<Index>(z.d, 1));
@@ -258,19 +271,19 @@ Scratch<S> lay_out(const Sizes& z, Index n, Pieces& pieces) {
 template <class S>
 Kept<S> lay_out_block(const Sizes& z, Keeps keeps, Pieces& pieces) {
   Kept<S> k{};
-  k.x1 = pieces.take<S>(z.T * z.D);
-  k.qkv = pieces.take<S>(z.T * 3 * z.D);
-  k.x2 = pieces.take<S>(z.T * z.D);
-  if (keeps.mixed) k.mixed = pieces.take<S>(z.T * z.D);
+  k.x1 = pieces.take<S>(z.rows * z.D);
+  k.qkv = pieces.take<S>(z.rows * 3 * z.D);
+  k.x2 = pieces.take<S>(z.rows * z.D);
+  if (keeps.mixed) k.mixed = pieces.take<S>(z.rows * z.D);
   if (keeps.pre)
-    k.pre = pieces.take<S>(z.T * z.M);
+    k.pre = pieces.take<S>(z.rows * z.M);
   else
-    k.slope = pieces.take<kernels::Slope<S>>(z.T * z.M);
-  k.mean1 = pieces.take<float>(z.T);
-  k.rstd1 = pieces.take<float>(z.T);
-  k.mean2 = pieces.take<float>(z.T);
-  k.rstd2 = pieces.take<float>(z.T);
-  k.sums = pieces.take<float>(z.H * z.T);
+    k.slope = pieces.take<kernels::Slope<S>>(z.rows * z.M);
+  k.mean1 = pieces.take<float>(z.rows);
+  k.rstd1 = pieces.take<float>(z.rows);
+  k.mean2 = pieces.take<float>(z.rows);
+  k.rstd2 = pieces.take<float>(z.rows);
+  k.sums = pieces.take<float>(z.H * z.rows);
   return k;
 }
 
@@ -439,35 +452,38 @@ class Call final : public VitCall {
 
  private:
   bool token_only() const { return engine_->config.pooling == "token"; }
-  /// Rows of an image that matter behind the keys and values of a block.
-  Index rows(Index block) const { return token_only() && block + 1 == depth_ ? 1 : z_.T; }
+  /// Rows of each image that matter behind the keys and values of a block. Where it is one, the group's lie together.
+  Index rows(Index block) const { return block + 1 == depth_ ? last_rows() : z_.T; }
   Index last_rows() const { return token_only() ? 1 : z_.T; }
+  Index first_of(Index group) const { return group * images_ / z_.groups; }
+  Index images_of(Index group) const { return first_of(group + 1) - first_of(group); }
   Index prefix() const { return (engine_->config.class_token ? 1 : 0) + engine_->config.register_tokens; }
   bool reaches(Index block, Place place) const { return lowest_ < kPlaces * block + place; }
   Product<S>& product(Index block, Place place) { return products_[static_cast<std::size_t>(kPlaces * block + place)]; }
 
   void prepare(const BankSums& sums);
   Trained<S> train(const Slot& slot, const BankSum& sum, Index first);
-  Kept<S> kept(Index image, Index block);
-  Kept<S> last_kept(Index image);
+  Kept<S> kept(Index group, Index block);
+  Kept<S> last_kept(Index group);
   bool keeps(Index block) const { return records_ && block >= lowest_ / kPlaces; }
 
   void first_half(Index block, float* x, Kept<S>& k, Index begin, Index end, Scratch<S>& s);
-  void attend(Index block, Kept<S>& k, Index head, S* mixed, Scratch<S>& s);
-  void second_half(Index block, float* x, Kept<S>& k, const S* mixed, Index begin, Index end, Scratch<S>& s);
-  void pool(Index image, float* x, Scratch<S>& s);
-  void run_image(Index image, Scratch<S>& s);
-  void run_images();
+  void attend(Index block, Kept<S>& k, Index image, Index head, Scratch<S>& s);
+  void second_half(Index block, float* x, Kept<S>& k, Index begin, Index end, Scratch<S>& s);
+  void pool(Index group, float* x, Scratch<S>& s);
+  void run_group(Index group, Scratch<S>& s);
+  void run_groups();
   void run_rows();
 
-  void image_backward(Index image, const float* d_features, double* gradient, Scratch<S>& s);
-  void attend_backward(Index block, const Kept<S>& k, Index head, Scratch<S>& s);
-  /// dX of one product, panel by panel to finish(c, column, width), where `passes`; the gradient of its coefficients.
+  void group_backward(Index group, const float* d_features, double* gradient, Scratch<S>& s);
+  void attend_backward(Index block, const Kept<S>& k, Index image, Index head, Scratch<S>& s);
+  /// dX of one product, panel by panel to finish(c, column, width), where `passes`; the gradient of its coefficients,
+  /// image by image.
   template <class Finish>
-  void product_backward(const Product<S>& p, Index R, const S* dy, Index ldy, const S* x, Index ldx, bool passes,
-                        double* gradient, Scratch<S>& s, const Finish& finish);
-  void dots(const Trained<S>& t, Index i, Index R, const float* c, Index column, Index width, const S* other, Index ldo,
-            double* gradient);
+  void product_backward(const Product<S>& p, Index images, Index R, const S* dy, Index ldy, const S* x, Index ldx,
+                        bool passes, double* gradient, Scratch<S>& s, const Finish& finish);
+  void dots(const Trained<S>& t, Index i, Index images, Index R, const float* c, Index column, Index width,
+            const S* other, Index ldo, double* gradient);
 
   const std::shared_ptr<VitEngine> engine_;
   const kernels::ActivationKernels<S>& rows_;
@@ -482,14 +498,14 @@ class Call final : public VitCall {
   Keeps keeps_;
   Index coefficients_ = 0, most_templates_ = 0;
   at::Tensor memory_, features_;
-  Index block_bytes_ = 0, image_bytes_ = 0;
+  Index block_bytes_ = 0, group_bytes_ = 0;
 };
 
 template <class S>
 Call<S>::Call(std::shared_ptr<VitEngine> engine, const at::Tensor& tokens, const BankSums& sums, bool records)
     : engine_(std::move(engine)),
       rows_(kernels::activation_kernels<S>(isa())),
-      z_(engine_->config, tokens.size(1)),
+      z_(engine_->config, tokens.size(1), tokens.size(0)),
       images_(tokens.size(0)),
       depth_(engine_->config.depth),
       tokens_(tokens),
@@ -499,11 +515,11 @@ Call<S>::Call(std::shared_ptr<VitEngine> engine, const at::Tensor& tokens, const
   Pieces block(nullptr), last(nullptr);
   lay_out_block<S>(z_, keeps_, block);
   block_bytes_ = block.bytes();
-  lay_out_last<S>(last_rows(), z_.D, last);
+  lay_out_last<S>(z_.group * last_rows(), z_.D, last);
   const Index blocks = records ? depth_ - lowest_ / kPlaces : 0;
-  image_bytes_ = blocks * block_bytes_ + last.bytes();
+  group_bytes_ = blocks * block_bytes_ + last.bytes();
   if (records)
-    memory_ = engine_->take(images_ * image_bytes_);
+    memory_ = engine_->take(z_.groups * group_bytes_);
   else
     engine_->give({});
 }
@@ -563,56 +579,61 @@ void Call<S>::prepare(const BankSums& sums) {
 }
 
 template <class S>
-Kept<S> Call<S>::kept(Index image, Index block) {
-  Pieces pieces(data<char>(memory_) + image * image_bytes_ + (block - lowest_ / kPlaces) * block_bytes_);
+Kept<S> Call<S>::kept(Index group, Index block) {
+  Pieces pieces(data<char>(memory_) + group * group_bytes_ + (block - lowest_ / kPlaces) * block_bytes_);
   return lay_out_block<S>(z_, keeps_, pieces);
 }
 
 template <class S>
-Kept<S> Call<S>::last_kept(Index image) {
-  Pieces pieces(data<char>(memory_) + image * image_bytes_ + (depth_ - lowest_ / kPlaces) * block_bytes_);
-  return lay_out_last<S>(last_rows(), z_.D, pieces);
+Kept<S> Call<S>::last_kept(Index group) {
+  Pieces pieces(data<char>(memory_) + group * group_bytes_ + (depth_ - lowest_ / kPlaces) * block_bytes_);
+  return lay_out_last<S>(z_.group * last_rows(), z_.D, pieces);
 }
 
 // ---- forward -------------------------------------------------------------------------------------------------------
 
-/// Norm, and the projection to queries, keys and values, of the rows [begin, end).
+/// Norm, and the projection to queries, keys and values, of the rows [begin, end) of a group.
 template <class S>
 void Call<S>::first_half(Index block, float* x, Kept<S>& k, Index begin, Index end, Scratch<S>& s) {
   const VitPass::Norm& norm = engine_->blocks[static_cast<std::size_t>(block)].norm1;
-  const Index D = z_.D, R = end - begin, queries = rows(block);
-  const bool keep = keeps(block);
+  const Index T = z_.T, D = z_.D, R = end - begin;
+  const bool keep = keeps(block), one_query = rows(block) == 1;
   rows_.norm(R, D, x + begin * D, data<float>(norm.gain), data<float>(norm.bias),
              static_cast<float>(engine_->config.norm_eps), s.a, keep ? k.x1 + begin * D : nullptr,
              keep ? k.mean1 + begin : nullptr, keep ? k.rstd1 + begin : nullptr);
   const Product<S>& p = product(block, kQkv);
   for (Index panel = 0; panel < p.forward.count(); ++panel) {
     const Index column = panel * kPanel, width = p.forward.width(panel);
-    const Index count = column + width <= D ? std::min(R, queries - begin) : R;
-    if (count <= 0) continue;
-    multiply<S>(count, width, D, s.a, D, p.forward.at(panel), kPanel, s.c, kPanel);
-    rows_.store(count, width, s.c, kPanel, p.bias + column, nullptr, k.qkv + begin * 3 * D + column, 3 * D);
+    const auto project = [&](Index first, Index count) {
+      multiply<S>(count, width, D, s.a + (first - begin) * D, D, p.forward.at(panel), kPanel, s.c, kPanel);
+      rows_.store(count, width, s.c, kPanel, p.bias + column, nullptr, k.qkv + first * 3 * D + column, 3 * D);
+    };
+    if (!one_query || column + width > D)
+      project(begin, R);
+    else
+      for (Index row = round_up(begin, T); row < end; row += T) project(row, 1);
   }
 }
 
-/// One head of one image, all queries.
+/// One head of one image of a group, all queries.
 template <class S>
-void Call<S>::attend(Index block, Kept<S>& k, Index head, S* mixed, Scratch<S>& s) {
+void Call<S>::attend(Index block, Kept<S>& k, Index image, Index head, Scratch<S>& s) {
   const Index T = z_.T, D = z_.D, d = z_.d, padded = z_.padded, queries = rows(block);
-  const S *q = k.qkv + head * d, *key = q + D, *value = q + 2 * D;
+  const S *q = k.qkv + image * T * 3 * D + head * d, *key = q + D, *value = q + 2 * D;
   rows_.pack_transposed(d, T, key, 3 * D, s.right, padded);
   multiply<S>(queries, padded, d, q, 3 * D, s.right, padded, s.scores, padded);
-  rows_.softmax(queries, T, padded, scale_, s.scores, s.shares, keeps(block) ? k.sums + head * T : nullptr);
+  float* const sums = keeps(block) ? k.sums + (image * z_.H + head) * T : nullptr;
+  rows_.softmax(queries, T, padded, scale_, s.scores, s.shares, sums);
   rows_.pack_straight(T, padded, d, value, 3 * D, s.right, d);
   multiply<S>(queries, d, padded, s.shares, padded, s.right, d, s.small, d);
-  rows_.store(queries, d, s.small, d, nullptr, nullptr, mixed + head * d, D);
+  rows_.store(queries, d, s.small, d, nullptr, nullptr, k.mixed + image * queries * D + head * d, D);
 }
 
-/// What follows attention, of the rows [begin, end).
+/// What follows attention, of the rows [begin, end) of those that matter.
 template <class S>
-void Call<S>::second_half(Index block, float* x, Kept<S>& k, const S* mixed, Index begin, Index end, Scratch<S>& s) {
+void Call<S>::second_half(Index block, float* x, Kept<S>& k, Index begin, Index end, Scratch<S>& s) {
   const VitPass::Block& own = engine_->blocks[static_cast<std::size_t>(block)];
-  const Index D = z_.D, M = z_.M, R = std::min(end, rows(block)) - begin;
+  const Index D = z_.D, M = z_.M, R = end - begin;
   if (R <= 0) return;
   const bool keep = keeps(block);
   float* const rows = x + begin * D;
@@ -627,7 +648,7 @@ void Call<S>::second_half(Index block, float* x, Kept<S>& k, const S* mixed, Ind
       finish(column, width, p.bias + column);
     }
   };
-  run(kProj, mixed + begin * D, D, [&](Index column, Index width, const float* bias) {
+  run(kProj, k.mixed + begin * D, D, [&](Index column, Index width, const float* bias) {
     rows_.add(R, width, s.c, kPanel, bias, scale(own.attn_scale, column), rows + column, D);
   });
   rows_.norm(R, D, rows, data<float>(own.norm2.gain), data<float>(own.norm2.bias),
@@ -645,44 +666,50 @@ void Call<S>::second_half(Index block, float* x, Kept<S>& k, const S* mixed, Ind
 
 /// The last norm, and what of it becomes features.
 template <class S>
-void Call<S>::pool(Index image, float* x, Scratch<S>& s) {
-  const Index D = z_.D, R = last_rows();
-  const Kept<S> k = records_ ? last_kept(image) : Kept<S>{};
+void Call<S>::pool(Index group, float* x, Scratch<S>& s) {
+  const Index D = z_.D, images = images_of(group), each = last_rows(), R = images * each;
+  const Kept<S> k = records_ ? last_kept(group) : Kept<S>{};
   // Features are fp32 whatever the products are.
   const kernels::ActivationKernels<float>& exact = kernels::activation_kernels<float>(isa());
-  float* const y = s.d_norm;
   const float eps = static_cast<float>(engine_->config.norm_eps);
-  exact.norm(R, D, x, data<float>(engine_->norm.gain), data<float>(engine_->norm.bias), eps, y, nullptr, nullptr,
+  exact.norm(R, D, x, data<float>(engine_->norm.gain), data<float>(engine_->norm.bias), eps, s.d_norm, nullptr, nullptr,
              nullptr);
   if (records_)
     rows_.norm(R, D, x, data<float>(engine_->norm.gain), data<float>(engine_->norm.bias), eps, s.a, k.x1, k.mean1,
                k.rstd1);
-  float* out = data<float>(features_) + image * features_.size(1);
-  if (engine_->config.pooling != "average") {
-    std::memcpy(out, y, static_cast<std::size_t>(D) * sizeof(float));
-    out += D;
-  }
-  if (token_only()) return;
-  const Index first = prefix();
-  for (Index i = 0; i < D; ++i) {
-    double sum = 0;
-    for (Index t = first; t < R; ++t) sum += y[t * D + i];
-    out[i] = static_cast<float>(sum / static_cast<double>(R - first));
+  for (Index image = 0; image < images; ++image) {
+    const float* const y = s.d_norm + image * each * D;
+    float* out = data<float>(features_) + (first_of(group) + image) * features_.size(1);
+    if (engine_->config.pooling != "average") {
+      std::memcpy(out, y, static_cast<std::size_t>(D) * sizeof(float));
+      out += D;
+    }
+    if (token_only()) continue;
+    const Index first = prefix();
+    for (Index i = 0; i < D; ++i) {
+      double sum = 0;
+      for (Index t = first; t < each; ++t) sum += y[t * D + i];
+      out[i] = static_cast<float>(sum / static_cast<double>(each - first));
+    }
   }
 }
 
 template <class S>
-void Call<S>::run_image(Index image, Scratch<S>& s) {
-  float* const x = data<float>(tokens_) + image * z_.T * z_.D;
+void Call<S>::run_group(Index group, Scratch<S>& s) {
+  const Index T = z_.T, D = z_.D, images = images_of(group);
+  float* x = data<float>(tokens_) + first_of(group) * T * D;
   for (Index block = 0; block < depth_; ++block) {
-    Kept<S> k = keeps(block) ? kept(image, block) : Kept<S>{};
+    Kept<S> k = keeps(block) ? kept(group, block) : Kept<S>{};
     if (!k.qkv) k.qkv = s.d_qkv;
     if (!k.mixed) k.mixed = s.mixed;
-    first_half(block, x, k, 0, z_.T, s);
-    for (Index head = 0; head < z_.H; ++head) attend(block, k, head, k.mixed, s);
-    second_half(block, x, k, k.mixed, 0, z_.T, s);
+    first_half(block, x, k, 0, images * T, s);
+    for (Index image = 0; image < images; ++image)
+      for (Index head = 0; head < z_.H; ++head) attend(block, k, image, head, s);
+    if (rows(block) == 1)  // the first rows of the images, one after the other
+      for (Index image = 1; image < images; ++image) std::copy_n(x + image * T * D, D, x + image * D);
+    second_half(block, x, k, 0, images * rows(block), s);
   }
-  pool(image, x, s);
+  pool(group, x, s);
 }
 
 /// Memory of several threads.
@@ -707,17 +734,18 @@ class Scratches {
   std::vector<Scratch<S>> all_;
 };
 
-/// Each image by one thread, from beginning to end.
+/// Each group by one thread, from beginning to end.
 template <class S>
-void Call<S>::run_images() {
+void Call<S>::run_groups() {
   Scratches<S> scratches(z_, 0, at::get_num_threads());
-  at::parallel_for(0, images_, 1, [&](Index begin, Index end) {
+  at::parallel_for(0, z_.groups, 1, [&](Index begin, Index end) {
     const Tiles tiles;
-    for (Index image = begin; image < end; ++image) run_image(image, scratches.mine());
+    for (Index group = begin; group < end; ++group) run_group(group, scratches.mine());
   });
 }
 
-/// All threads at runs of rows, then at heads, block by block: where there are not images enough for all of them.
+/// All threads at runs of rows, then at heads, block by block: where there are not images enough for all of them. Each
+/// is a group.
 template <class S>
 void Call<S>::run_rows() {
   const Index T = z_.T, threads = at::get_num_threads();
@@ -746,11 +774,11 @@ void Call<S>::run_rows() {
     });
     in_parallel(z_.H, [&](Index image, Index head, Scratch<S>& s) {
       Kept<S> k = kept_of(image, block);
-      attend(block, k, head, k.mixed, s);
+      attend(block, k, 0, head, s);
     });
     in_parallel(runs, [&](Index image, Index run, Scratch<S>& s) {
       Kept<S> k = kept_of(image, block);
-      if (run * length < T) second_half(block, x(image), k, k.mixed, run * length, end(run), s);
+      second_half(block, x(image), k, run * length, std::min(end(run), rows(block)), s);
     });
   }
   for (Index image = 0; image < images_; ++image) pool(image, x(image), scratches.mine());
@@ -763,28 +791,31 @@ at::Tensor Call<S>::forward() {
   if (images_ < at::get_num_threads())
     run_rows();
   else
-    run_images();
+    run_groups();
   return std::exchange(features_, {});  // which autograd makes an owner of this call
 }
 
 // ---- backward ------------------------------------------------------------------------------------------------------
 
-/// <c, other> of the columns [column, column + width) of a product, to the block that each belongs to.
+/// <c, other> of the columns [column, column + width) of a product, to the image and the block that each belongs to.
 template <class S>
-void Call<S>::dots(const Trained<S>& t, Index i, Index R, const float* c, Index column, Index width, const S* other,
-                   Index ldo, double* gradient) {
+void Call<S>::dots(const Trained<S>& t, Index i, Index images, Index R, const float* c, Index column, Index width,
+                   const S* other, Index ldo, double* gradient) {
+  const Index each = R / images;
   for (Index at = 0; at < width;) {
     const Index block = t.blocks == 1 ? 0 : (column + at) / t.length;
     const Index end = t.blocks == 1 ? width : std::min(width, (block + 1) * t.length - column);
-    gradient[t.first + block * t.n + i] += rows_.dot(R, end - at, c + at, kPanel, other + at, ldo);
+    for (Index image = 0; image < images; ++image)
+      gradient[image * coefficients_ + t.first + block * t.n + i] +=
+          rows_.dot(each, end - at, c + image * each * kPanel + at, kPanel, other + image * each * ldo + at, ldo);
     at = end;
   }
 }
 
 template <class S>
 template <class Finish>
-void Call<S>::product_backward(const Product<S>& p, Index R, const S* dy, Index ldy, const S* x, Index ldx, bool passes,
-                               double* gradient, Scratch<S>& s, const Finish& finish) {
+void Call<S>::product_backward(const Product<S>& p, Index images, Index R, const S* dy, Index ldy, const S* x,
+                               Index ldx, bool passes, double* gradient, Scratch<S>& s, const Finish& finish) {
   const Index step = R * kPanel;
   if (p.trained && !p.trained->by_row) {
     const Trained<S>& t = *p.trained;
@@ -794,7 +825,7 @@ void Call<S>::product_backward(const Product<S>& p, Index R, const S* dy, Index 
       for (Index i = 0; i < t.n; ++i) {
         float* const c = s.c + (i + 1) * step;
         multiply<S>(R, width, first.K, dy, ldy, t.templates[static_cast<std::size_t>(i)].at(panel), kPanel, c, kPanel);
-        dots(t, i, R, c, column, width, x + column, ldx, gradient);
+        dots(t, i, images, R, c, column, width, x + column, ldx, gradient);
       }
       if (!passes) continue;
       rows_.combine(R, width, t.n, s.c + step, step, kPanel, t.factor.data() + column, first.N, s.c, kPanel);
@@ -815,7 +846,7 @@ void Call<S>::product_backward(const Product<S>& p, Index R, const S* dy, Index 
     for (Index panel = 0; panel < side.count(); ++panel) {
       const Index column = panel * kPanel, width = side.width(panel);
       multiply<S>(R, width, side.K, x, ldx, side.at(panel), kPanel, s.c, kPanel);
-      dots(t, i, R, s.c, column, width, dy + column, ldy, gradient);
+      dots(t, i, images, R, s.c, column, width, dy + column, ldy, gradient);
     }
   }
 }
@@ -824,13 +855,14 @@ void Call<S>::product_backward(const Product<S>& p, Index R, const S* dy, Index 
 /// dK = dS^T (s Q). All of it transposed, keys down and queries across: then P^T and dS^T are left sides as they are,
 /// and D, the sums over the keys, is a sum of rows.
 template <class S>
-void Call<S>::attend_backward(Index block, const Kept<S>& k, Index head, Scratch<S>& s) {
+void Call<S>::attend_backward(Index block, const Kept<S>& k, Index image, Index head, Scratch<S>& s) {
   const Index T = z_.T, D = z_.D, d = z_.d, keys = z_.padded, queries = rows(block), across = round_up(queries, 16);
-  const S *q = k.qkv + head * d, *key = q + D, *value = q + 2 * D, *g = s.b + head * d;
-  S *dq = s.d_qkv + head * d, *dk = dq + D, *dv = dq + 2 * D;
+  const S *q = k.qkv + image * T * 3 * D + head * d, *key = q + D, *value = q + 2 * D;
+  const S* const g = s.b + image * queries * D + head * d;
+  S *dq = s.d_qkv + image * T * 3 * D + head * d, *dk = dq + D, *dv = dq + 2 * D;
   rows_.pack_transposed(d, queries, q, 3 * D, s.right, across);
   multiply<S>(T, across, d, key, 3 * D, s.right, across, s.scores, across);
-  rows_.shares(T, queries, across, scale_, s.scores, k.sums + head * T, s.scores, s.shares);
+  rows_.shares(T, queries, across, scale_, s.scores, k.sums + (image * z_.H + head) * T, s.scores, s.shares);
   rows_.pack_straight(queries, across, d, g, D, s.right, d);
   multiply<S>(T, d, across, s.shares, across, s.right, d, s.small, d);
   rows_.store(T, d, s.small, d, nullptr, nullptr, dv, 3 * D);
@@ -846,28 +878,33 @@ void Call<S>::attend_backward(Index block, const Kept<S>& k, Index head, Scratch
 }
 
 template <class S>
-void Call<S>::image_backward(Index image, const float* d_features, double* gradient, Scratch<S>& s) {
-  const Index T = z_.T, D = z_.D, M = z_.M;
-  std::fill_n(s.d, T * D, 0.f);
+void Call<S>::group_backward(Index group, const float* d_features, double* gradient, Scratch<S>& s) {
+  const Index T = z_.T, D = z_.D, M = z_.M, images = images_of(group), all = images * T;
+  float* d = token_only() ? s.d_last : s.d;  // of the rows that matter
   {
-    const Kept<S> k = last_kept(image);
-    const Index R = last_rows(), first = prefix();
+    const Kept<S> k = last_kept(group);
+    const Index each = last_rows(), R = images * each, first = prefix();
+    std::fill_n(d, R * D, 0.f);
     std::fill_n(s.d_norm, R * D, 0.f);
-    const bool token = engine_->config.pooling != "average";
-    if (token) std::copy_n(d_features, D, s.d_norm);
-    if (!token_only()) {
-      const float* const average = d_features + (token ? D : 0);
-      const float share = 1.f / static_cast<float>(T - first);
-      for (Index t = first; t < T; ++t)
-        for (Index i = 0; i < D; ++i) s.d_norm[t * D + i] += average[i] * share;
+    for (Index image = 0; image < images; ++image) {
+      const bool token = engine_->config.pooling != "average";
+      float* const d_norm = s.d_norm + image * each * D;
+      if (token) std::copy_n(d_features, D, d_norm);
+      if (!token_only()) {
+        const float* const average = d_features + (token ? D : 0);
+        const float share = 1.f / static_cast<float>(T - first);
+        for (Index t = first; t < T; ++t)
+          for (Index i = 0; i < D; ++i) d_norm[t * D + i] += average[i] * share;
+      }
+      d_features += token && !token_only() ? 2 * D : D;
     }
-    rows_.norm_gradient(R, D, s.d_norm, k.x1, k.mean1, k.rstd1, data<float>(engine_->norm.gain), s.d);
+    rows_.norm_gradient(R, D, s.d_norm, k.x1, k.mean1, k.rstd1, data<float>(engine_->norm.gain), d);
   }
   const auto scale = [](const at::Tensor& scale) { return scale.defined() ? data<float>(scale) : nullptr; };
   for (Index block = depth_ - 1; block >= lowest_ / kPlaces; --block) {
     const VitPass::Block& own = engine_->blocks[static_cast<std::size_t>(block)];
-    const Kept<S> k = kept(image, block);
-    const Index R = rows(block);
+    const Kept<S> k = kept(group, block);
+    const Index each = rows(block), R = images * each;
     const auto to_d_norm = [&](Index R) {
       return [&, R](const float* c, Index column, Index width) {
         for (Index r = 0; r < R; ++r)
@@ -877,36 +914,45 @@ void Call<S>::image_backward(Index image, const float* d_features, double* gradi
     const auto passes = [&](Place place) { return reaches(block, place); };
     const auto trains = [&](Place place) { return product(block, place).trained.has_value(); };
 
-    rows_.store(R, D, s.d, D, nullptr, scale(own.mlp_scale), s.b, D);
+    rows_.store(R, D, d, D, nullptr, scale(own.mlp_scale), s.b, D);
     const kernels::Slope<S>* slope = k.slope;
     if (k.pre) {
       rows_.gelu_again(R, M, k.pre, s.slope, s.hidden, M);
       slope = s.slope;
     }
-    product_backward(product(block, kFc2), R, s.b, D, s.hidden, M, passes(kFc2), gradient, s,
+    product_backward(product(block, kFc2), images, R, s.b, D, s.hidden, M, passes(kFc2), gradient, s,
                      [&](const float* c, Index column, Index width) {
                        rows_.gelu_gradient(R, width, c, kPanel, slope + column, s.d_hidden + column, M);
                      });
     if (!passes(kFc2)) break;
     if (trains(kFc1))
       rows_.norm_again(R, D, k.x2, k.mean2, k.rstd2, data<float>(own.norm2.gain), data<float>(own.norm2.bias), s.a);
-    product_backward(product(block, kFc1), R, s.d_hidden, M, s.a, D, passes(kFc1), gradient, s, to_d_norm(R));
+    product_backward(product(block, kFc1), images, R, s.d_hidden, M, s.a, D, passes(kFc1), gradient, s, to_d_norm(R));
     if (!passes(kFc1)) break;
-    rows_.norm_gradient(R, D, s.d_norm, k.x2, k.mean2, k.rstd2, data<float>(own.norm2.gain), s.d);
+    rows_.norm_gradient(R, D, s.d_norm, k.x2, k.mean2, k.rstd2, data<float>(own.norm2.gain), d);
 
-    rows_.store(R, D, s.d, D, nullptr, scale(own.attn_scale), s.a, D);
-    product_backward(product(block, kProj), R, s.a, D, k.mixed, D, passes(kProj), gradient, s,
+    rows_.store(R, D, d, D, nullptr, scale(own.attn_scale), s.a, D);
+    product_backward(product(block, kProj), images, R, s.a, D, k.mixed, D, passes(kProj), gradient, s,
                      [&](const float* c, Index column, Index width) {
                        rows_.store(R, width, c, kPanel, nullptr, nullptr, s.b + column, D);
                      });
     if (!passes(kProj)) break;
-    for (Index t = R; t < T; ++t) std::memset(s.d_qkv + t * 3 * D, 0, static_cast<std::size_t>(D) * sizeof(S));
-    for (Index head = 0; head < z_.H; ++head) attend_backward(block, k, head, s);
+    for (Index image = 0; image < images; ++image) {
+      for (Index t = each; t < T; ++t)
+        std::memset(s.d_qkv + (image * T + t) * 3 * D, 0, static_cast<std::size_t>(D) * sizeof(S));
+      for (Index head = 0; head < z_.H; ++head) attend_backward(block, k, image, head, s);
+    }
     if (trains(kQkv))
-      rows_.norm_again(T, D, k.x1, k.mean1, k.rstd1, data<float>(own.norm1.gain), data<float>(own.norm1.bias), s.a);
-    product_backward(product(block, kQkv), T, s.d_qkv, 3 * D, s.a, D, passes(kQkv), gradient, s, to_d_norm(T));
+      rows_.norm_again(all, D, k.x1, k.mean1, k.rstd1, data<float>(own.norm1.gain), data<float>(own.norm1.bias), s.a);
+    product_backward(product(block, kQkv), images, all, s.d_qkv, 3 * D, s.a, D, passes(kQkv), gradient, s,
+                     to_d_norm(all));
     if (!passes(kQkv)) break;
-    rows_.norm_gradient(T, D, s.d_norm, k.x1, k.mean1, k.rstd1, data<float>(own.norm1.gain), s.d);
+    if (d != s.d) {  // all rows matter from here on
+      std::fill_n(s.d, all * D, 0.f);
+      for (Index image = 0; image < images; ++image) std::copy_n(d + image * D, D, s.d + image * T * D);
+      d = s.d;
+    }
+    rows_.norm_gradient(all, D, s.d_norm, k.x1, k.mean1, k.rstd1, data<float>(own.norm1.gain), d);
   }
 }
 
@@ -915,11 +961,11 @@ at::Tensor Call<S>::backward(const at::Tensor& d_features) {
   const at::Tensor d = d_features.to(at::kFloat).contiguous();
   const at::Tensor gradients = at::zeros({images_, coefficients_}, at::kDouble);
   Scratches<S> scratches(z_, most_templates_, at::get_num_threads());
-  at::parallel_for(0, images_, 1, [&](Index begin, Index end) {
+  at::parallel_for(0, z_.groups, 1, [&](Index begin, Index end) {
     const Tiles tiles;
-    for (Index image = begin; image < end; ++image)
-      image_backward(image, data<float>(d) + image * d.size(1), data<double>(gradients) + image * coefficients_,
-                     scratches.mine());
+    for (Index group = begin; group < end; ++group)
+      group_backward(group, data<float>(d) + first_of(group) * d.size(1),
+                     data<double>(gradients) + first_of(group) * coefficients_, scratches.mine());
   });
   // Image by image: the order in which at::sum() adds up a column depends on the number of threads.
   double* const sum = data<double>(gradients);
