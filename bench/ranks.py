@@ -80,6 +80,7 @@ class Hosts:
     """Two network namespaces, joined by a cable: what a process in one sees of the other goes over TCP alone."""
 
     def __enter__(self):
+        self.remove()  # what a run that was killed has left
         for host in HOSTS:
             subprocess.run(["ip", "netns", "add", host], check=True)
         subprocess.run(["ip", "link", "add", "eth0", "netns", HOSTS[0], "type", "veth", "peer", "name", "eth0", "netns",
@@ -90,8 +91,12 @@ class Hosts:
                 subprocess.run(["ip", "-n", host] + words, check=True)
 
     def __exit__(self, *_):
+        self.remove()
+
+    @staticmethod
+    def remove():
         for host in HOSTS:
-            subprocess.run(["ip", "netns", "del", host])
+            subprocess.run(["ip", "netns", "del", host], stderr=subprocess.DEVNULL)
 
 
 class Bench:
