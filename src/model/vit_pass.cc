@@ -1,13 +1,10 @@
 // Shapes as in vit.cc; R rows that are worked on, S the storage of activations and weights: float or bf16. A group is
-// images in a row whose tokens go through products together, so that a weight is read once for all of them.
-// A product X B takes B [K, N] in panels of 64 columns, so that a panel and what it gives stay in a first-level cache;
-// what comes out of a panel is finished (bias, GELU, residual, rounding) before the next one is begun.
+// images in a row whose tokens go through products together, so that a weight is read once for all of them. What comes
+// out of a panel of a product is finished (bias, GELU, residual, rounding) before the next one is begun.
 #include "vit_pass.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
-#include <ATen/native/CPUBlas.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -24,141 +21,17 @@
 #include <utility>
 
 #include "kernels/rows.h"
+#include "panels.h"
 #include "recast/base/error.h"
 #include "slot_weights.h"
 
 namespace recast {
-namespace vit_pass {  // types of VitEngine, which is known to others by name
-
-using Index = std::int64_t;
-
-constexpr Index kPanel = 64;
-
-template <class S>
-S* data(const at::Tensor& tensor) {
-  return static_cast<S*>(tensor.data_ptr());
-}
-
-/// The right side of a product, packed.
-template <class S>
-struct Panels {
-  at::Tensor memory;
-  Index K = 0, N = 0;
-
-  Index count() const { return (N + kPanel - 1) / kPanel; }
-  Index width(Index panel) const { return std::min(kPanel, N - panel * kPanel); }
-  const S* at(Index panel) const { return data<S>(memory) + panel * K * kPanel; }
-};
-
-/// Of weight [out, in]: forward x W^T, backward dY W.
-enum class Side { kForward, kBackward };
-
-}  // namespace vit_pass
-
 namespace {
 
 using namespace vit_pass;
 
-using kernels::bf16;
 constexpr Index divide_up(Index n, Index by) { return (n + by - 1) / by; }
 constexpr Index round_up(Index n, Index step) { return divide_up(n, step) * step; }
-
-template <class S>
-constexpr at::ScalarType kDtype = sizeof(S) == 2 ? at::kBFloat16 : at::kFloat;
-
-/// c [M, N] = a [M, K] b, b packed.
-template <class S>
-void multiply(Index M, Index N, Index K, const S* a, Index lda, const S* b, Index ldb, float* c, Index ldc) {
-  if constexpr (sizeof(S) == 2) {
-    at::native::cpublas::brgemm(M, N, K, lda, ldb, ldc, false, reinterpret_cast<const at::BFloat16*>(a),
-                                reinterpret_cast<const at::BFloat16*>(b), c, /*is_vnni=*/true);
-  } else {
-    at::native::cpublas::brgemm(M, N, K, lda, ldb, ldc, false, a, b, c, /*is_vnni=*/false);
-  }
-}
-
-/// For as long as a thread multiplies: what multiply() leaves in its tile registers is another's again in the end.
-struct Tiles {
-  Tiles() = default;
-  Tiles(const Tiles&) = delete;
-  ~Tiles() { at::native::cpublas::brgemm_release(); }
-};
-
-kernels::Isa isa() {
-  const std::string capability = at::get_cpu_capability();
-  return capability.starts_with("AVX512") ? kernels::Isa::kAvx512
-         : capability == "AVX2"           ? kernels::Isa::kAvx2
-                                          : kernels::Isa::kPlain;
-}
-
-/// Whether oneDNN multiplies this dtype here, tried once: it throws where the processor does not.
-template <class S>
-bool multiplies() {
-  static const bool kDoes = [] {
-    const std::vector<S> a(32 * 32, S(0)), b(32 * kPanel, S(0));
-    std::vector<float> c(32 * kPanel, 1.f);
-    try {
-      const Tiles tiles;
-      multiply<S>(32, kPanel, 32, a.data(), 32, b.data(), kPanel, c.data(), kPanel);
-    } catch (const std::exception&) {
-      return false;
-    }
-    return std::all_of(c.begin(), c.end(), [](float x) { return x == 0; });
-  }();
-  return kDoes;
-}
-
-/// Of a weight [out, in], in `memory` where it fits. part(column, width, work) gives what one panel is packed from: its
-/// first number and the distance of two of the weight's rows; `work` is a thread's own, for parts that are made.
-template <class S, class Part>
-Panels<S> pack_panels(Index out, Index in, Side side, const kernels::ActivationKernels<S>& rows, at::Tensor memory,
-                      const Part& part) {
-  const bool transposed = side == Side::kForward;
-  Panels<S> panels;
-  panels.K = transposed ? in : out;
-  panels.N = transposed ? out : in;
-  const Index numbers = panels.count() * panels.K * kPanel;
-  panels.memory = memory.defined() && memory.numel() == numbers ? std::move(memory)
-                                                                : at::empty({numbers}, at::TensorOptions(kDtype<S>));
-  at::parallel_for(0, panels.count(), 1, [&](Index begin, Index end) {
-    std::vector<float> work;
-    for (Index p = begin; p < end; ++p) {
-      const Index width = panels.width(p);
-      const auto [from, ld] = part(p * kPanel, width, work);
-      rows.pack_weight(panels.K, width, from, ld, transposed, const_cast<S*>(panels.at(p)), kPanel);
-    }
-  });
-  return panels;
-}
-
-template <class S>
-Panels<S> pack(const at::Tensor& weight, Side side, const kernels::ActivationKernels<S>& rows) {
-  const at::Tensor w = weight.flatten(1).to(at::kFloat).contiguous();
-  const Index in = w.size(1), step = side == Side::kForward ? in : 1;
-  return pack_panels<S>(w.size(0), in, side, rows, {}, [&](Index column, Index, std::vector<float>&) {
-    return std::pair<const float*, Index>(data<float>(w) + column * step, in);
-  });
-}
-
-/// sum_i c_i T_i of templates [n, out, in], made and packed panel by panel, so that it never stands in memory.
-template <class S>
-Panels<S> pack_sum(const at::Tensor& templates, const at::Tensor& coefficients, Side side,
-                   const kernels::ActivationKernels<S>& rows, at::Tensor memory) {
-  const at::Tensor bank = templates.flatten(2).to(at::kFloat).contiguous(),
-                   c = coefficients.to(at::kFloat).contiguous();
-  const Index n = bank.size(0), out = bank.size(1), in = bank.size(2);
-  const bool transposed = side == Side::kForward;
-  const Index columns = transposed ? in : kPanel, step = transposed ? in : 1;
-  std::vector<float> factors;
-  for (Index i = 0; i < n; ++i) factors.insert(factors.end(), static_cast<std::size_t>(columns), data<float>(c)[i]);
-  const auto part = [&](Index column, Index width, std::vector<float>& sum) {
-    sum.resize(static_cast<std::size_t>((transposed ? kPanel : out) * columns));
-    rows.combine(transposed ? width : out, transposed ? in : width, n, data<float>(bank) + column * step, out * in, in,
-                 factors.data(), columns, sum.data(), columns);
-    return std::pair<const float*, Index>(sum.data(), columns);
-  };
-  return pack_panels<S>(out, in, side, rows, std::move(memory), part);
-}
 
 /// The four products of a block, from input to output.
 enum Place { kQkv, kProj, kFc1, kFc2, kPlaces };
@@ -385,7 +258,7 @@ Panels<S> VitEngine::kept(const Key& key, const Make& make) {
     const std::lock_guard lock(mutex_);
     if (const auto found = packed<S>().lasting.find(key); found != packed<S>().lasting.end()) return found->second;
   }
-  const Panels<S> panels = make_lasting([&] { return pack(make(), key.side, kernels::activation_kernels<S>(isa())); });
+  const Panels<S> panels = make_lasting([&] { return pack<S>(make(), key.side); });
   const std::lock_guard lock(mutex_);
   return packed<S>().lasting.emplace(key, panels).first->second;
 }
@@ -409,11 +282,10 @@ Panels<S> VitEngine::sum(const Slot& slot, const BankSum& sum, Side side) {
   }
   if (memory.defined() && memory.use_count() > 1) memory.reset();
   Sum<S> made = make_lasting([&] {
-    const kernels::ActivationKernels<S>& rows = kernels::activation_kernels<S>(isa());
     const at::Tensor own = coefficients.clone();  // of its own, since an optimiser moves what it is given in place
     return Sum<S>{own, sum.blocks,
-                  own.size(0) == 1 ? pack_sum<S>(slot.bank, own, side, rows, std::move(memory))
-                                   : pack<S>(blockwise_sum(slot.bank, own, sum.blocks), side, rows)};
+                  own.size(0) == 1 ? pack_sum<S>(slot.bank, own, side, std::move(memory))
+                                   : pack<S>(blockwise_sum(slot.bank, own, sum.blocks), side)};
   });
   const std::lock_guard lock(mutex_);
   packed<S>().last[key] = made;
