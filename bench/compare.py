@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import agreement
 import data_part
+import goals
 import measure
 import mimic_part
 import recipes_part
@@ -22,6 +23,7 @@ from measure import Contender, run_json
 from report import number
 
 BENCHES = ("learn", "infer", "mimic", "recipes", "switch", "data")
+OF_ALL = ("learn", "infer")  # the others are of the ViT alone, or bring networks of their own
 CHECKED_STEPS = 3
 LEARN_STEPS, INFER_STEPS, WARMUP = 4, 6, 1  # batches of a repetition, the first of which warms up
 
@@ -29,6 +31,8 @@ LEARN_STEPS, INFER_STEPS, WARMUP = 4, 6, 1  # batches of a repetition, the first
 def arguments():
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)} (default: all)")
+    parser.add_argument("--architecture", choices=list(workload.MIMICKED), default=workload.ARCHITECTURE,
+                        help=f"of {' and '.join(OF_ALL)} (default {workload.ARCHITECTURE})")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each contender (default 5)")
     parser.add_argument("--threads", type=int, default=2, help="of each contender (default 2)")
     parser.add_argument("--batch", type=int, default=32, help="images a step (default 32)")
@@ -49,11 +53,12 @@ def arguments():
         parser.add_argument(f"--{program.replace('_', '-')}", type=Path, default=ROOT / "build/dev/bin" / program)
     parser.add_argument("--folder", type=Path, default=ROOT / "build/bench", help="for files on the way")
     chosen = parser.parse_args()
-    chosen.names = chosen.names or list(BENCHES)
+    known = BENCHES if chosen.architecture == workload.ARCHITECTURE else OF_ALL
+    chosen.names = chosen.names or list(known)
     chosen.dtypes = chosen.dtypes.split(",")
     for name in chosen.names:
-        if name not in BENCHES:
-            parser.error(f"no bench '{name}': {', '.join(BENCHES)}")
+        if name not in known:
+            parser.error(f"no bench '{name}' of {chosen.architecture}: {', '.join(known)}")
     if min(chosen.learn_steps, chosen.infer_steps) <= WARMUP or chosen.repeats < 1:
         parser.error(f"at least {WARMUP + 1} steps and one run")
     return chosen
@@ -75,6 +80,9 @@ class Bench:
         return words + (["--out", out] if out else [])
 
     def theirs(self, kind, what, dtype, steps=1, start=None, out=None):
+        if kind == "onnxruntime":
+            return [sys.executable, ROOT / "bench/onnx_contender.py", "--network", self.work.network, "--batch",
+                    self.work.batch, "--threads", self.options.threads, "--steps", steps]
         words = [sys.executable, ROOT / "bench/contender.py", what, "--kind", kind, "--checkpoint",
                  self.work.checkpoint, "--model", self.work.model, "--start", start or self.work.start, "--batch",
                  self.work.batch, "--dtype", dtype, "--threads", self.options.threads, "--steps", steps]
@@ -99,12 +107,13 @@ class Bench:
         run_json(self.ours("gradients", dtype, out=files[0]))
         run_json(self.theirs("torch-recast", "gradients", dtype, out=files[1]))
         ours, theirs = map(load_file, files)
-        self.require([agreement.compare_logits(name, dtype, ours["logits"], theirs["logits"])])
-        self.require(agreement.compare_gradients(name, dtype, ours, theirs))
+        network = self.work.architecture
+        self.require([agreement.compare_logits(name, dtype, ours["logits"], theirs["logits"], network)])
+        self.require(agreement.compare_gradients(name, dtype, ours, theirs, network))
         # One batch an epoch: then the loss of an epoch is that of a step.
         losses = run_json(self.ours("learn", dtype, epochs=CHECKED_STEPS))["losses"]
         wanted = run_json(self.theirs("torch-recast", "learn", dtype, steps=CHECKED_STEPS))["losses"]
-        self.require(agreement.compare_losses(name, dtype, losses, wanted, theirs["logits"]))
+        self.require(agreement.compare_losses(name, dtype, losses, wanted, theirs["logits"], network))
         return theirs["logits"]
 
     def check_losses(self, what, dtype, kinds, logits):
@@ -115,23 +124,40 @@ class Bench:
             if start not in ours:
                 ours[start] = run_json(self.ours("infer", dtype, start=start))["losses"]
             theirs = run_json(self.theirs(kind, what, dtype, start=start))["losses"]
-            self.require(agreement.compare_losses(f"{what} {dtype}, {kind}", dtype, ours[start], theirs, logits))
+            self.require(agreement.compare_losses(f"{what} {dtype}, {kind}", dtype, ours[start], theirs, logits,
+                                                  self.work.architecture))
 
     # ---- benches ----
 
     def learn(self):
+        others, rows = ["torch-recast-compiled", *self.of_the_vit("peft-lora")], []
         for dtype in self.options.dtypes:
             logits = self.check_step(dtype)
-            others = ["torch-recast-compiled", "peft-lora"]
             self.check_losses("learn", dtype, others, logits)
-            self.compare("learn", dtype, ["torch-recast", *others], self.options.learn_steps)
+            rows += self.compare("learn", dtype, ["torch-recast", *others], self.options.learn_steps)
+        for goal in goals.of_learning(self.title("learn"), rows, self.machine["flags"]):
+            self.judge(*goal)
 
     def infer(self):
-        kinds = ["torch-recast", "torch-recast-kept", "torch-recast-kept-compiled", "peft-lora", "peft-lora-merged"]
+        rows = []
         for dtype in self.options.dtypes:
+            kinds = ["torch-recast", "torch-recast-kept", "torch-recast-kept-compiled",
+                     *self.of_the_vit("peft-lora", "peft-lora-merged")]
+            if dtype == "fp32":  # its CPU provider has no products in bf16
+                kinds.append("onnxruntime")
+                run_json(self.theirs("torch-recast-kept", "export", dtype, out=self.work.network))
             logits = self.logits(dtype) if "learn" in self.options.names else self.check_step(dtype)
             self.check_losses("infer", dtype, kinds, logits)
-            self.compare("infer", dtype, kinds, self.options.infer_steps)
+            rows += self.compare("infer", dtype, kinds, self.options.infer_steps)
+        for goal in goals.of_inference(self.title("infer"), rows, self.options.batch):
+            self.judge(*goal)
+
+    def of_the_vit(self, *kinds):
+        """LoRA starts from the checkpoint's weights: of a CNN, templates have others."""
+        return kinds if self.work.architecture == workload.ARCHITECTURE else ()
+
+    def title(self, what):
+        return what if self.work.architecture == workload.ARCHITECTURE else f"{what} {self.work.architecture}"
 
     def logits(self, dtype):
         out = self.work.folder / "theirs.safetensors"
@@ -142,8 +168,10 @@ class Bench:
         rivals = [Contender(kind, self.theirs(kind, what, dtype, steps)) for kind in kinds]
         ours = Contender("recast", self.ours(what, dtype, steps))
         measure.alternate([rivals[0], ours, *rivals[1:]], self.options.repeats, WARMUP)
-        for rival in rivals:
-            self.rows += measure.speed_and_memory(what, dtype, ours, rival, self.options.batch)
+        rows = [row for rival in rivals
+                for row in measure.speed_and_memory(self.title(what), dtype, ours, rival, self.options.batch)]
+        self.rows += rows
+        return rows
 
     def mimic(self):
         mimic_part.run(self)
@@ -158,7 +186,8 @@ class Bench:
         recipes_part.run(self)
 
     def run(self):
-        self.work = workload.make_workload(self.options.folder, self.options.recast, self.options.batch)
+        self.work = workload.make_workload(self.options.folder, self.options.recast, self.options.batch,
+                                           architecture=self.options.architecture)
         probe = run_json([self.options.step_bench, "mimic", "--model", self.work.base, "--threads",
                           self.options.threads])
         self.machine = probe["machine"] | {"recast": probe["versions"]["recast"]}
@@ -169,10 +198,12 @@ class Bench:
 
 
 def document(bench):
-    return report.provenance("bench/run", bench.machine, ("torch", "timm", "peft", "transformers")) | {
-        "load_average_before": bench.load, "threads": bench.options.threads, "batch": bench.options.batch,
-        "repeats": bench.options.repeats, "checks": [check.as_json() for check in bench.checks], "rows": bench.rows,
-        "goals": bench.goals, "notes": bench.notes}
+    packages = ("torch", "timm", "peft", "transformers", "onnxruntime")
+    return report.provenance("bench/run", bench.machine, packages) | {
+        "architecture": bench.options.architecture, "load_average_before": bench.load,
+        "threads": bench.options.threads, "batch": bench.options.batch, "repeats": bench.options.repeats,
+        "checks": [check.as_json() for check in bench.checks], "rows": bench.rows, "goals": bench.goals,
+        "notes": bench.notes}
 
 
 def write_json(bench):

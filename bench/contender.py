@@ -9,24 +9,21 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "golden"))
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional as F
 
-from contenders import build
+from contenders import build, read_config
+from measure import memory_bytes
 
+OPSET = 17  # the first with a layer norm of its own
 RATE, DECAY, CLIP = 2e-3, 1e-6, 1.0  # as step_bench: AdamW, gradient norm 1
-
-
-def memory_bytes(key):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    return -1
 
 
 class Contender:
@@ -39,14 +36,23 @@ class Contender:
             self.model = torch.compile(self.model)  # within the first step, which warms up
         batch = load_file(arguments.batch)
         self.input, self.label = batch["input"], batch["label"]
+        if "cnn" in read_config(arguments.model):
+            self.input = self.input.contiguous(memory_format=torch.channels_last)
 
     def loss(self):
         with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             self.logits = self.model(self.input)
         return F.cross_entropy(self.logits.float(), self.label)
 
-    def learn(self, steps):
+    def train(self):
+        """The norms of a frozen backbone keep their running statistics."""
         self.model.train()
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+    def learn(self, steps):
+        self.train()
         parameters = [parameter for _, parameter in self.named]
         optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
         losses, seconds = [], []
@@ -71,8 +77,16 @@ class Contender:
             seconds.append(time.perf_counter() - begin)
         return losses, seconds
 
+    def export(self, out):
+        """The network as it stands, for batches of this size."""
+        self.model.eval()
+        warnings.simplefilter("ignore")  # of conditions that hold for any input, and of a successor: it needs onnxscript
+        torch.onnx.export(self.model, (self.input,), out, dynamo=False, opset_version=OPSET, input_names=["input"],
+                          output_names=["logits"])
+        return [], []
+
     def gradients(self, out):
-        self.model.train()
+        self.train()
         loss = self.loss()
         loss.backward()
         tensors = {f"gradient.{name}": parameter.grad for name, parameter in self.named}
@@ -82,7 +96,7 @@ class Contender:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["learn", "infer", "gradients"])
+    parser.add_argument("what", choices=["learn", "infer", "gradients", "export"])
     parser.add_argument("--kind", required=True)
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=1)
@@ -94,7 +108,7 @@ def main():
     torch.set_num_threads(arguments.threads)
     contender = Contender(arguments)
     loaded = memory_bytes("VmRSS")
-    work = arguments.out if arguments.what == "gradients" else arguments.steps
+    work = arguments.out if arguments.what in ("gradients", "export") else arguments.steps
     losses, seconds = getattr(contender, arguments.what)(work)
     print(json.dumps({"losses": losses, "seconds": seconds, "loaded_bytes": loaded,
                       "peak_bytes": memory_bytes("VmHWM")}))

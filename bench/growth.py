@@ -135,7 +135,7 @@ class Bench:
         image = self.options.folder / "image.jpeg"
         image.write_bytes(tasks.jpeg_images()[0])
         sizes = self.sizes("tasks")
-        numbers = tasks.kept_numbers(self.options.folder, min(sizes[-1], tasks.DISTINCT))
+        numbers = tasks.kept_numbers(self.options.folder, self.work.model, min(sizes[-1], tasks.DISTINCT))
         for size in sizes:
             model = tasks.filled_model(self.options, numbers, size)
             shown = self.recast("tasks", model, "show", tasks.task_name(0))
@@ -176,7 +176,7 @@ class Bench:
         save_file(tensors, base / "backbone.safetensors")
         workload.mimic(self.options.recast, base, model, depth // 2)
         start = self.options.folder / "start-of-depth.safetensors"
-        save_file(workload.starting_numbers(torch.Generator().manual_seed(1), 0.1, depth), start)
+        save_file(workload.starting_numbers(torch.Generator().manual_seed(1), 0.1, model), start)
         return model, start
 
     def batch_size(self):

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -28,6 +29,14 @@ def run_json(words):
     if done.returncode:
         raise SystemExit(f"bench: {' '.join(map(str, words))} ended with status {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def memory_bytes(key):
+    """Of this process: "VmRSS" now, "VmHWM" at most."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    return -1
 
 
 def alternate(contenders, repeats, warmup):

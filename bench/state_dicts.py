@@ -60,7 +60,8 @@ def main():
         states.append(effective_weights(arguments.checkpoint, arguments.model, read_task(numbers, task), dtype))
         files.append(arguments.folder / f"state-{task}.safetensors")
         save_file(states[-1], files[-1])
-    model = contenders.timm_vit(arguments.checkpoint, len(states[0]["head.bias"])).to(dtype).eval()
+    architecture = contenders.read_config(arguments.model)["architecture"]
+    model = contenders.timm_backbone(architecture, arguments.checkpoint, len(states[0]["head.bias"])).to(dtype).eval()
     if arguments.out:
         image, logits = load_file(arguments.batch)["input"].to(dtype), {}
         for task, state in enumerate(states):

@@ -32,7 +32,8 @@ class Switch:
     def __init__(self, bench):
         self.bench, self.options, self.folder = bench, bench.options, bench.work.folder
         self.numbers, self.model = self.folder / "switch-numbers.safetensors", self.folder / "switch-model"
-        tasks.make_numbers(self.numbers, TASKS, (workload.CLASSES,))  # one size, so that one network takes all
+        # One size, so that one network takes all.
+        tasks.make_numbers(self.numbers, bench.work.model, TASKS, (workload.CLASSES,))
         tasks.fill(self.options.write_tasks, bench.work.model, self.model, self.numbers, TASKS, workload.IMAGE_PX)
         self.names = [tasks.task_name(task) for task in range(IN_TURN)]
 

@@ -1,4 +1,4 @@
-"""What all contenders work on: one random ViT-S/16, one batch, one set of numbers to start from, in build/bench."""
+"""What all contenders work on: one random network, one batch, one set of numbers to start from, in build/bench."""
 
 import json
 import subprocess
@@ -11,15 +11,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "golde
 import torch
 import torchvision_import  # noqa: F401  before timm
 import timm
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 ARCHITECTURE = "vit_small_patch16_224"
 DEPTH, WIDTH, CLASSES, IMAGE_PX = 12, 384, 10, 224
-GROUPS, TEMPLATES, SETS = 6, 2, 2  # recast-att: 48 coefficients
+TEMPLATES, SETS = 2, 2
+
+
+@dataclass(frozen=True)
+class Mimicked:
+    """What `recast mimic` is asked for, and the width of the features."""
+    target: str
+    groups: int
+    width: int
+
+
+MIMICKED = {ARCHITECTURE: Mimicked("attn", 6, WIDTH),  # recast-att: 48 coefficients
+            "resnet34": Mimicked("conv", 1, 512)}      # 24 convolutions, a bank for those of a stage: 96 coefficients
 
 
 @dataclass
 class Workload:
+    architecture: str
     folder: Path
     checkpoint: Path
     base: Path       # as imported
@@ -27,6 +40,7 @@ class Workload:
     start: Path      # coefficients away from the backbone's own, head
     neutral: Path    # the backbone's own coefficients, the same head: what LoRA starts from
     batch: Path
+    network: Path    # for ONNX Runtime
 
 
 def random_backbone(generator, architecture=ARCHITECTURE):
@@ -50,28 +64,32 @@ def random_backbone(generator, architecture=ARCHITECTURE):
     return tensors
 
 
-def starting_numbers(generator, spread, depth=DEPTH):
-    numbers = {"weight": 0.05 * torch.randn(CLASSES, WIDTH, generator=generator), "bias": torch.zeros(CLASSES)}
-    for block in range(depth):
-        own = torch.zeros(SETS, TEMPLATES)
-        own[:, block % TEMPLATES] = 1
-        numbers[f"c@blocks.{block}.attn.qkv"] = own + spread * torch.randn(SETS, TEMPLATES, generator=generator)
+def starting_numbers(generator, spread, model, width=WIDTH):
+    """A head, and coefficients around the backbone's own, in the order of a model directory's slots."""
+    numbers = {"weight": 0.05 * torch.randn(CLASSES, width, generator=generator), "bias": torch.zeros(CLASSES)}
+    bank = load_file(model / "bank.safetensors")
+    for group in json.loads((model / "config.json").read_text())["bank"]["members"]:
+        for slot in group["slots"]:
+            own = bank[f"{slot}.coefficients"]
+            numbers[f"c@{slot}"] = own + spread * torch.randn(own.shape, generator=generator)
     return numbers
 
 
-def make_workload(folder, recast, batch_size, seed=1):
-    folder = Path(folder)
+def make_workload(folder, recast, batch_size, seed=1, architecture=ARCHITECTURE):
+    """In `folder`, of another architecture than the ViT in a folder of its own within."""
+    folder = Path(folder) / ("" if architecture == ARCHITECTURE else architecture)
     folder.mkdir(parents=True, exist_ok=True)
-    work = Workload(folder, folder / "checkpoint.safetensors", folder / "base", folder / "model",
-                    folder / "start.safetensors", folder / "neutral.safetensors", folder / "batch.safetensors")
-    generator = torch.Generator().manual_seed(seed)
-    save_file(random_backbone(generator), work.checkpoint)
+    work = Workload(architecture, folder, folder / "checkpoint.safetensors", folder / "base", folder / "model",
+                    folder / "start.safetensors", folder / "neutral.safetensors", folder / "batch.safetensors",
+                    folder / "network.onnx")
+    generator, asked = torch.Generator().manual_seed(seed), MIMICKED[architecture]
+    save_file(random_backbone(generator, architecture), work.checkpoint)
     save_file({"input": torch.randn(batch_size, 3, IMAGE_PX, IMAGE_PX, generator=generator),
                "label": torch.randint(0, CLASSES, (batch_size,), generator=generator)}, work.batch)
-    save_file(starting_numbers(generator, 0.1), work.start)
-    save_file(starting_numbers(generator, 0), work.neutral)
-    command([recast, "import", work.checkpoint, "--arch", ARCHITECTURE, "--out", work.base, "--force", "--quiet"])
-    mimic(recast, work.base, work.model, GROUPS)
+    command([recast, "import", work.checkpoint, "--arch", architecture, "--out", work.base, "--force", "--quiet"])
+    mimic(recast, work.base, work.model, asked.groups, asked.target)
+    save_file(starting_numbers(generator, 0.1, work.model, asked.width), work.start)
+    save_file(starting_numbers(generator, 0, work.model, asked.width), work.neutral)
     return work
 
 

@@ -49,13 +49,13 @@ def kept(path, parameters, make):
     return path
 
 
-def make_numbers(path, count, sizes=CLASSES):
+def make_numbers(path, model, count, sizes=CLASSES):
     """Coefficients around the backbone's own, heads of so many classes in turn."""
     generator = torch.Generator().manual_seed(2)
     classes = torch.tensor([sizes[i % len(sizes)] for i in range(count)])
     numbers = {"classes": classes, "bias": 0.1 * torch.randn(int(classes.sum()), generator=generator),
                "weight": 0.05 * torch.randn(int(classes.sum()), workload.WIDTH, generator=generator)}
-    neutral = workload.starting_numbers(generator, 0)
+    neutral = workload.starting_numbers(generator, 0, model)
     for name in (name for name in neutral if name.startswith("c@")):
         drawn = torch.randn(count, workload.SETS, workload.TEMPLATES, generator=generator)
         numbers[name] = neutral[name] + SPREAD * drawn
@@ -91,9 +91,9 @@ def kept_model(options):
                 lambda: workload.make_workload(options.folder, options.recast, 1))
 
 
-def kept_numbers(folder, count):
+def kept_numbers(folder, model, count):
     path = folder / f"numbers-{count}.safetensors"
-    return kept(path, {"count": count, "spread": SPREAD}, lambda: make_numbers(path, count))
+    return kept(path, {"count": count, "spread": SPREAD}, lambda: make_numbers(path, model, count))
 
 
 def filled_model(options, numbers, tasks):
@@ -106,7 +106,7 @@ def filled_model(options, numbers, tasks):
 def make_work(options, tasks, rank):
     """The tasks 0 to `tasks` - 1; what was made before is used again."""
     folder, bare = options.folder, kept_model(options)
-    numbers = kept_numbers(folder, min(tasks, DISTINCT))
+    numbers = kept_numbers(folder, bare, min(tasks, DISTINCT))
     adapters = kept(folder / "adapters.safetensors", {"count": ADAPTERS, "rank": rank},
                     lambda: make_adapters(folder / "adapters.safetensors", rank))
     model = filled_model(options, numbers, tasks)
