@@ -120,7 +120,8 @@ at::Tensor ForwardPass::sum_features() {
   if (!backbone || !taps_.empty()) return {};
   const auto weights = sums();
   if (!weights) return {};
-  // In fp32 and without backward the ordinary pass is about as fast, and needs no packed copy of the weights.
+  // In fp32 and without backward the ordinary pass is about as fast, needs no packed copy of the weights, and gives the
+  // backbone's own bits at its own coefficients.
   const bool records = c10::GradMode::is_enabled() &&
                        std::any_of(weights->begin(), weights->end(),
                                    [](const auto& sum) { return sum.second.coefficients.requires_grad(); });

@@ -14,16 +14,16 @@ namespace recast {
 
 class VitEngine;
 
-/// The blocks and the last norm of a vision transformer with frozen weights, forward and backward written out: an image
-/// stays in a core's own cache from the first block to the last, weights are packed once, scores never leave that
-/// cache, and of a weight that is a sum of templates only <dL/dW, T_i> is made, never dL/dW:
+/// The blocks and the last norm of a vision transformer with frozen weights, forward and backward written out: an image,
+/// or a group of images of few tokens, stays in a core's own cache from the first block to the last, weights are packed
+/// once, scores never leave that cache, and of a weight that is a sum of templates only <dL/dW, T_i> is made, never dL/dW:
 ///   with P_i = dY T_i, dX = sum_i c_i P_i is needed anyway, and dL/dc_i = <P_i, X>;
 ///   where blocks of rows have coefficients of their own, dL/dc_bi = <dY_b, X T_i[b]^T>.
 /// Nothing below the first slot with trained coefficients has a backward pass, and where the features are the class
 /// token's the last block runs on that token alone once its keys and values are made. Products are oneDNN's (brgemm,
 /// through libtorch), in fp32 or bf16 with sums in fp32; the residual stream, norms, softmax and GELU are fp32; what
 /// backward finds again is of the products' dtype, and GELU's slope is a byte beside bf16.
-/// Threads: all calls in parallel; a call shares its images out to threads. Results depend neither on the number of
+/// Threads: all calls in parallel; a call shares its groups out to threads. Results depend neither on the number of
 /// threads nor on the other images of a batch.
 class VitPass {
  public:
